@@ -1,0 +1,1 @@
+"""Scalar values of the configuration language: durations, sizes, addresses, secrets."""

@@ -1,0 +1,1 @@
+"""What can be typed after `mfalb`: one file a command group."""

@@ -1,0 +1,1 @@
+"""The cloud MFA Service: sends the texts, and counts every one: the oracle "the phone rang exactly once"."""

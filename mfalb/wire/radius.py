@@ -1,0 +1,258 @@
+"""RADIUS packets (RFC 2865, 2866, 2869, 3579): bytes to values and back.
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |     Code      |  Identifier   |            Length             |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |                         Authenticator (16)                    |
+    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+    |  Type  | Length (Type+Length+Value) |  Value ...              |
+
+Codes and attribute types are plain integers here: this module is on the hot path, where an enum's attribute lookup
+costs as much as the comparison it serves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from hmac import compare_digest
+from typing import Any, Final
+
+from mfalb.errors import MalformedMessage
+
+try:
+    # CPython's own MD5 skips OpenSSL's algorithm look-up on each call: HMAC-MD5 of 200 bytes in 0.8 us
+    # instead of 2.5 us (hmac.digest), measured on Python 3.11.
+    from _md5 import md5 as _md5_of
+except ImportError:  # a Python built without it
+    _md5_of = hashlib.md5
+md5: Final[Callable[[bytes], Any]] = _md5_of
+
+ACCESS_REQUEST: Final = 1
+ACCESS_ACCEPT: Final = 2
+ACCESS_REJECT: Final = 3
+ACCOUNTING_REQUEST: Final = 4
+ACCOUNTING_RESPONSE: Final = 5
+ACCESS_CHALLENGE: Final = 11
+STATUS_SERVER: Final = 12
+
+USER_NAME: Final = 1
+USER_PASSWORD: Final = 2
+CHAP_PASSWORD: Final = 3
+NAS_IP_ADDRESS: Final = 4
+REPLY_MESSAGE: Final = 18
+STATE: Final = 24
+CLASS: Final = 25
+VENDOR_SPECIFIC: Final = 26
+CALLING_STATION_ID: Final = 31
+NAS_IDENTIFIER: Final = 32
+PROXY_STATE: Final = 33
+CHAP_CHALLENGE: Final = 60
+TUNNEL_PASSWORD: Final = 69
+EAP_MESSAGE: Final = 79
+MESSAGE_AUTHENTICATOR: Final = 80
+
+HEADER_BYTES: Final = 20
+LIMIT_BYTES: Final = 4096  # RFC 2865 section 3
+AUTHENTICATOR_BYTES: Final = 16
+MESSAGE_AUTHENTICATOR_BYTES: Final = 18  # the whole attribute
+VALUE_LIMIT_BYTES: Final = 253
+
+_ZERO_MESSAGE_AUTHENTICATOR: Final = bytes((MESSAGE_AUTHENTICATOR, MESSAGE_AUTHENTICATOR_BYTES)) + bytes(16)
+
+
+class SharedSecret:
+    """A RADIUS shared secret, with the keyed halves of HMAC-MD5 (RFC 2104) computed once.
+
+    Never shows itself: `repr` names no byte of it.
+    """
+
+    __slots__ = ("_inner", "_outer", "value")
+
+    def __init__(self, value: bytes) -> None:
+        if not value:
+            raise ValueError("a RADIUS shared secret may not be empty")
+        self.value: Final = value
+        key = (value if len(value) <= 64 else md5(value).digest()).ljust(64, b"\0")  # noqa: PLR2004 - block size
+        self._inner = md5(bytes(byte ^ 0x36 for byte in key))
+        self._outer = md5(bytes(byte ^ 0x5C for byte in key))
+
+    def __repr__(self) -> str:
+        return "SharedSecret(...)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SharedSecret) and compare_digest(self.value, other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def hmac(self, message: bytes) -> bytes:
+        """HMAC-MD5 of `message`: the 16 bytes of a Message-Authenticator (RFC 3579 section 3.2)."""
+        inner = self._inner.copy()
+        inner.update(message)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        digest: bytes = outer.digest()
+        return digest
+
+    def digest(self, message: bytes) -> bytes:
+        """MD5 of `message` followed by the secret: a Response Authenticator (RFC 2865 section 3)."""
+        digest: bytes = md5(message + self.value).digest()
+        return digest
+
+
+@dataclass(slots=True, eq=False)  # not frozen: that triples the cost of making one, and one is made per datagram
+class Packet:
+    """A well-formed packet. `data` is exactly Length bytes; `offsets` maps a type to its first attribute's offset."""
+
+    code: int
+    identifier: int
+    data: bytes
+    offsets: dict[int, int]
+
+    @property
+    def authenticator(self) -> bytes:
+        return self.data[4:20]
+
+    def first(self, kind: int) -> bytes | None:
+        """The value of the first attribute of this type, or None."""
+        offset = self.offsets.get(kind)
+        if offset is None:
+            return None
+        return self.data[offset + 2 : offset + self.data[offset + 1]]
+
+    def attributes(self) -> list[tuple[int, bytes]]:
+        """Every (type, value) in the packet's order."""
+        data, found, position = self.data, [], HEADER_BYTES
+        while position < len(data):
+            end = position + data[position + 1]
+            found.append((data[position], data[position + 2 : end]))
+            position = end
+        return found
+
+    def every(self, kind: int) -> list[bytes]:
+        """The values of all attributes of this type, in the packet's order."""
+        return [value for found, value in self.attributes() if found == kind] if kind in self.offsets else []
+
+
+def read_untrusted(datagram: bytes) -> Packet:
+    """The packet in a datagram; a tail past Length is ignored (RFC 2865 section 3).
+
+    Raises MalformedMessage for a datagram or Length under 20, a Length over 4096 or over the datagram, an attribute
+    shorter than its own header, and attributes that do not exactly fill the packet (RFC 2865 section 5).
+    """
+    size = len(datagram)
+    if size < HEADER_BYTES:
+        raise MalformedMessage("short_datagram")
+    length = datagram[2] << 8 | datagram[3]
+    if length != size:
+        if length > size:
+            raise MalformedMessage("truncated")
+        datagram = datagram[:length]
+    if length < HEADER_BYTES or length > LIMIT_BYTES:
+        raise MalformedMessage("bad_length")
+    offsets: dict[int, int] = {}
+    position = HEADER_BYTES
+    try:
+        while position < length:
+            step = datagram[position + 1]
+            if step < 2:  # noqa: PLR2004 - type and length octets
+                raise MalformedMessage("bad_attribute_length")
+            kind = datagram[position]
+            if kind not in offsets:
+                offsets[kind] = position
+            position += step
+    except IndexError:
+        raise MalformedMessage("attributes_overrun") from None
+    if position != length:
+        raise MalformedMessage("attributes_overrun")
+    offset = offsets.get(MESSAGE_AUTHENTICATOR)
+    if offset is not None and datagram[offset + 1] != MESSAGE_AUTHENTICATOR_BYTES:
+        raise MalformedMessage("bad_message_authenticator_length")
+    return Packet(datagram[0], datagram[1], datagram, offsets)
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute's bytes. Raises ValueError past 253 bytes of value."""
+    if len(value) > VALUE_LIMIT_BYTES:
+        raise ValueError(f"attribute {kind} holds at most {VALUE_LIMIT_BYTES} bytes, not {len(value)}")
+    return bytes((kind, len(value) + 2)) + value
+
+
+def body_without_message_authenticator(packet: Packet) -> bytes:
+    """The attributes as they stand, less the Message-Authenticator, which whoever signs next puts first."""
+    data = packet.data
+    offset = packet.offsets.get(MESSAGE_AUTHENTICATOR)
+    if offset is None:
+        return data[HEADER_BYTES:]
+    return data[HEADER_BYTES:offset] + data[offset + MESSAGE_AUTHENTICATOR_BYTES :]
+
+
+def has_valid_message_authenticator(packet: Packet, secret: SharedSecret, authenticator: bytes | None = None) -> bool:
+    """Whether the packet carries a Message-Authenticator and it is right (RFC 3579 section 3.2).
+
+    `authenticator` is the Request Authenticator of the request that a response answers; None for an Access-Request
+    or a Status-Server, which are signed over their own.
+    """
+    offset = packet.offsets.get(MESSAGE_AUTHENTICATOR)
+    if offset is None:
+        return False
+    data = packet.data
+    if authenticator is None:
+        signed = data[: offset + 2] + bytes(16) + data[offset + 18 :]
+    else:
+        signed = data[:4] + authenticator + data[20 : offset + 2] + bytes(16) + data[offset + 18 :]
+    return compare_digest(secret.hmac(signed), data[offset + 2 : offset + 18])
+
+
+def has_valid_response_authenticator(packet: Packet, secret: SharedSecret, request_authenticator: bytes) -> bool:
+    """Whether a response was made by a holder of the secret for that request (RFC 2865 section 3)."""
+    data = packet.data
+    return compare_digest(secret.digest(data[:4] + request_authenticator + data[20:]), data[4:20])
+
+
+def has_valid_accounting_authenticator(packet: Packet, secret: SharedSecret) -> bool:
+    """Whether an Accounting-Request's authenticator is right (RFC 2866 section 3)."""
+    return has_valid_response_authenticator(packet, secret, bytes(16))
+
+
+def signed_request(code: int, identifier: int, authenticator: bytes, body: bytes, secret: SharedSecret) -> bytes:
+    """An Access-Request or Status-Server with its Message-Authenticator first.
+
+    `body` is the attributes without a Message-Authenticator. Raises MalformedMessage past 4096 bytes.
+    """
+    length = HEADER_BYTES + MESSAGE_AUTHENTICATOR_BYTES + len(body)
+    if length > LIMIT_BYTES:
+        raise MalformedMessage("too_long_when_signed")
+    head = bytes((code, identifier, length >> 8, length & 255)) + authenticator
+    mac = secret.hmac(head + _ZERO_MESSAGE_AUTHENTICATOR + body)
+    return b"%b\x50\x12%b%b" % (head, mac, body)
+
+
+def signed_response(
+    code: int, identifier: int, request_authenticator: bytes, body: bytes, secret: SharedSecret
+) -> bytes:
+    """A response with its Message-Authenticator first and its Response Authenticator made.
+
+    Message-Authenticator comes before everything else so that no attacker-chosen prefix can stand in front of it
+    (CVE-2024-3596). `body` is the attributes without one. Raises MalformedMessage past 4096 bytes.
+    """
+    length = HEADER_BYTES + MESSAGE_AUTHENTICATOR_BYTES + len(body)
+    if length > LIMIT_BYTES:
+        raise MalformedMessage("too_long_when_signed")
+    head = bytes((code, identifier, length >> 8, length & 255))
+    mac = secret.hmac(head + request_authenticator + _ZERO_MESSAGE_AUTHENTICATOR + body)
+    attributes = b"\x50\x12%b%b" % (mac, body)
+    return head + secret.digest(head + request_authenticator + attributes) + attributes
+
+
+def signed_accounting_request(identifier: int, body: bytes, secret: SharedSecret) -> bytes:
+    """An Accounting-Request with its authenticator made (RFC 2866 section 3)."""
+    length = HEADER_BYTES + len(body)
+    if length > LIMIT_BYTES:
+        raise MalformedMessage("too_long_when_signed")
+    head = bytes((ACCOUNTING_REQUEST, identifier, length >> 8, length & 255))
+    return head + secret.digest(head + bytes(16) + body) + body
