@@ -47,7 +47,7 @@ def hide_password(password: bytes, secret: SharedSecret, authenticator: bytes) -
 
 
 def reveal_password_untrusted(value: bytes, secret: SharedSecret, authenticator: bytes) -> bytes:
-    """The password with its padding, a multiple of 16 bytes; `.rstrip(b"\\0")` gives what was typed.
+    """The password with its padding, a multiple of 16 bytes; less the zeros at its end it is what was typed.
 
     Raises MalformedMessage when the value is not 16 to 128 bytes in blocks of 16. A wrong secret cannot be noticed:
     it gives other bytes.

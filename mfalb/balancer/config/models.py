@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mfalb.balancer.config.values import Address, Secret, Seconds, SizeBytes
+from mfalb.balancer.config.values import Address, Seconds, Secret, SizeBytes
 
 
 class Table(BaseModel):
