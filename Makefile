@@ -2,24 +2,59 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SOAK_S ?= 600
 
-.PHONY: demo test check bench soak setup format lock clean
+.PHONY: demo test check bench soak lint format lock clean
 
 demo: $(VENV)/.ready
 	@sh .ci/need demo
 	$(BIN)/mfalb demo
 
-test: check
+# Everything: the last line is the total of all tests.
+test: lint
 	@sh .ci/need test
-	$(BIN)/pytest tests/scenarios
+	$(BIN)/pytest
 
-check: $(VENV)/.ready
+# What to run before each commit: under a minute, no network, no programs.
+check: lint
+	$(BIN)/pytest tests/unit tests/house
+
+lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/unit tests/house
+
+# The short form; `bench/radius.py --help` shows how to measure longer.
+bench: $(VENV)/.ready
+	@sh .ci/need bench
+	$(BIN)/python bench/radius.py
+	$(BIN)/python bench/https.py
+
+# The scenarios over and over, until one fails or SOAK_S seconds are over.
+soak: $(VENV)/.ready
+	@sh .ci/need test
+	@end=$$(( $$(date +%s) + $(SOAK_S) )); rounds=0; \
+	while [ $$(date +%s) -lt $$end ]; do \
+		$(BIN)/pytest -q -x tests/scenarios || exit 1; rounds=$$(( rounds + 1 )); \
+	done; echo "soak: $$rounds rounds of tests/scenarios passed"
 
 format: $(VENV)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Needs uv (https://docs.astral.sh/uv/). No index URL may get into the lock: it names one machine's mirror.
+lock:
+	@PATH="$$PATH:$(BIN)"; command -v uv >/dev/null || { echo "make lock needs uv: pipx install uv" >&2; exit 1; }; \
+	uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-emit-index-url --generate-hashes \
+		--no-header -o .ci/requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist run *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/.ready: .ci/requirements.lock pyproject.toml
+	@PYTHON="$(PYTHON)" sh .ci/need venv
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r .ci/requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
