@@ -7,19 +7,42 @@ something is `references`' question, whether a legal setting is wise is `lint`'s
 from __future__ import annotations
 
 from enum import Enum
-from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, model_validator
 
-from mfalb.balancer.config.values import Address, Seconds, Secret, SizeBytes
+from mfalb.balancer.config.values import (
+    Address,
+    CookieName,
+    Count,
+    Flag,
+    Host,
+    LocalFile,
+    Name,
+    NetworkValue,
+    RequestTarget,
+    Seconds,
+    Secret,
+    SizeBytes,
+    UrlPath,
+)
+
+
+def yaml_name(attribute: str) -> str:
+    """The YAML key of an attribute: in Python the name carries the unit (`interval_s`), in YAML the value (`5s`)."""
+    return attribute.removesuffix("_s")
 
 
 class Table(BaseModel):
     """A YAML mapping: unknown keys fail, values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(validation_alias=yaml_name, serialization_alias=yaml_name),
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
 
 
 class Algorithm(Enum):
@@ -34,8 +57,8 @@ class Algorithm(Enum):
 class Certificate(Table):
     """A certificate chain and its private key, both PEM."""
 
-    cert: Path
-    key: Path
+    cert: LocalFile
+    key: LocalFile
 
 
 class ListenerTls(Table):
@@ -47,52 +70,52 @@ class ListenerTls(Table):
 class Route(Table):
     """Sends requests for `host` under `path` to `pool`. Hosts and paths match without regard to case."""
 
-    host: str | None = None
-    path: str = "/"
-    pool: str
+    host: Host | None = None
+    path: UrlPath = "/"
+    pool: Name
 
 
 class HttpLimits(Table):
     """What one client connection may take; each is refused or closed past its limit."""
 
     header_bytes: SizeBytes = 32 * 1024
-    header_count: int = Field(default=100, ge=8, le=1000)
-    header_timeout_s: Seconds = Field(default=10.0, alias="header_timeout")
-    idle_timeout_s: Seconds = Field(default=75.0, alias="idle_timeout")
-    connections: int = Field(default=20_000, ge=1)
+    header_count: Count = Field(default=100, ge=8, le=1000)
+    header_timeout_s: Seconds = 10.0
+    idle_timeout_s: Seconds = 75.0
+    connections: Count = Field(default=20_000, ge=1)
 
 
 class HttpListener(Table):
     """An address where HTTP/1.1 clients arrive, with or without TLS."""
 
-    name: str
+    name: Name
     protocol: Literal["http", "https"]
     bind: tuple[Address, ...] = Field(min_length=1)
     tls: ListenerTls | None = None
     routes: tuple[Route, ...] = Field(min_length=1)
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    trusted_proxies: tuple[NetworkValue, ...] = ()
     limits: HttpLimits = HttpLimits()
 
 
 class RadiusClient(Table):
     """A NAS (or a network of them) and the secret it shares with the balancer."""
 
-    name: str
-    network: IPv4Network | IPv6Network
+    name: Name
+    network: NetworkValue
     secret: Secret
-    require_message_authenticator: bool = True
+    require_message_authenticator: Flag = True
 
 
 class RadiusListener(Table):
     """A UDP address where RADIUS clients arrive."""
 
-    name: str
+    name: Name
     protocol: Literal["radius"]
     bind: tuple[Address, ...] = Field(min_length=1)
     clients: tuple[RadiusClient, ...] = Field(min_length=1)
-    pool: str
-    in_flight_limit: int = Field(default=20_000, ge=1)
-    answer_cache_s: Seconds = Field(default=15.0, alias="answer_cache")
+    pool: Name
+    in_flight_limit: Count = Field(default=20_000, ge=1)
+    answer_cache_s: Seconds = 15.0
 
 
 Listener = Annotated[HttpListener | RadiusListener, Field(discriminator="protocol")]
@@ -103,37 +126,37 @@ Listener = Annotated[HttpListener | RadiusListener, Field(discriminator="protoco
 class Backend(Table):
     """One address that takes work. `secret` is for RADIUS pools only; `weight` 0 is refused (use drain)."""
 
-    name: str
+    name: Name
     address: Address
-    weight: int = Field(default=1, ge=1, le=256)
+    weight: Count = Field(default=1, ge=1, le=256)
     secret: Secret | None = None
-    require_message_authenticator: bool = False
+    require_message_authenticator: Flag = False
 
 
 class UpstreamTls(Table):
     """TLS towards backends. `server_name` is sent as SNI and checked; by default it is the backend's host."""
 
-    ca: Path | None = None
-    verify: bool = True
-    server_name: str | None = None
+    ca: LocalFile | None = None
+    verify: Flag = True
+    server_name: Host | None = None
 
 
 class CheckTiming(Table):
     """How often a backend is probed, and how many results in a row flip its health."""
 
-    interval_s: Seconds = Field(default=5.0, alias="interval")
-    timeout_s: Seconds = Field(default=4.0, alias="timeout")
-    rise: int = Field(default=2, ge=1, le=100)
-    fall: int = Field(default=3, ge=1, le=100)
+    interval_s: Seconds = 5.0
+    timeout_s: Seconds = 4.0
+    rise: Count = Field(default=2, ge=1, le=100)
+    fall: Count = Field(default=3, ge=1, le=100)
 
 
 class HttpCheck(CheckTiming):
     """GET `path`; up when the status is one of `expect_status`."""
 
     type: Literal["http"]
-    path: str = "/"
-    host: str | None = None
-    expect_status: tuple[int, ...] = (200,)
+    path: RequestTarget = "/"
+    host: Host | None = None
+    expect_status: tuple[Annotated[Count, Field(ge=100, le=599)], ...] = Field(default=(200,), min_length=1)
 
 
 class TcpCheck(CheckTiming):
@@ -161,10 +184,16 @@ class CookieAffinity(Table):
     """A browser session stays on the server that began it; the pin is inside an encrypted cookie."""
 
     type: Literal["cookie"]
-    name: str = "mfalb"
-    path: str = "/"
-    idle_timeout_s: Seconds = Field(default=1800.0, alias="idle_timeout")
-    max_life_s: Seconds = Field(default=43_200.0, alias="max_life")
+    name: CookieName = "mfalb"
+    path: UrlPath = "/"
+    idle_timeout_s: Seconds = 1800.0
+    max_life_s: Seconds = 43_200.0
+
+    @model_validator(mode="after")
+    def _idle_within_life(self) -> Self:
+        if self.idle_timeout_s > self.max_life_s:
+            raise ValueError("idle_timeout is longer than max_life; no session can be idle for longer than it lives")
+        return self
 
 
 class TransactionAffinity(Table):
@@ -178,14 +207,14 @@ class TransactionAffinity(Table):
     id_element: str = "authreqid"
     user_element: str = "username"
     body_limit: SizeBytes = 64 * 1024
-    lifetime_s: Seconds = Field(default=300.0, alias="lifetime")
+    lifetime_s: Seconds = 300.0
 
 
 class RadiusStateAffinity(Table):
     """Ties an Access-Challenge to the request that answers it, by (client, User-Name, State)."""
 
     type: Literal["radius_state"]
-    lifetime_s: Seconds = Field(default=300.0, alias="lifetime")
+    lifetime_s: Seconds = 300.0
 
 
 Affinity = Annotated[
@@ -201,8 +230,8 @@ class Pool(Table):
     upstream_tls: UpstreamTls | None = None
     health_check: HealthCheck | None = None
     affinity: Affinity = NoAffinity()
-    connect_timeout_s: Seconds = Field(default=3.0, alias="connect_timeout")
-    response_timeout_s: Seconds = Field(default=120.0, alias="response_timeout")
+    connect_timeout_s: Seconds = 3.0
+    response_timeout_s: Seconds = 120.0
 
 
 # ------------------------------------------------------------------------------------------ the whole
@@ -226,7 +255,7 @@ class Log(Table):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: LogFormat = LogFormat.TEXT
-    access: bool = True
+    access: Flag = True
 
 
 class Pins(Table):
@@ -236,7 +265,7 @@ class Pins(Table):
     new one on top and removing the old one when its cookies have expired.
     """
 
-    limit: int = Field(default=1_000_000, ge=1)
+    limit: Count = Field(default=1_000_000, ge=1)
     cookie_keys: tuple[Secret, ...] = ()
 
 
@@ -244,7 +273,7 @@ class Config(Table):
     """A whole configuration file."""
 
     listeners: tuple[Listener, ...] = Field(min_length=1)
-    pools: dict[str, Pool]
+    pools: dict[Name, Pool] = Field(min_length=1)
     admin: Admin = Admin()
     log: Log = Log()
     pins: Pins = Pins()
