@@ -1,0 +1,131 @@
+"""The balancer under test: a configuration written, `mfalb serve` run, its metrics read, a clean end asserted."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import select
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from programs.ports import LOOPBACK, free_tcp_port
+from programs.process import Launch, Program
+
+_METRICS_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """One scrape: every sample as (name, labels, value)."""
+
+    samples: tuple[tuple[str, dict[str, str], float], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        families = text_string_to_metric_families(text)
+        return cls(tuple((one.name, dict(one.labels), one.value) for family in families for one in family.samples))
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of the samples of this name that carry these labels. Raises KeyError when the name is unknown."""
+        named = [(found, value) for sample, found, value in self.samples if sample == name]
+        if not named:
+            raise KeyError(f"no metric {name}; there are {sorted({sample for sample, _, _ in self.samples})}")
+        return sum(value for found, value in named if labels.items() <= found.items())
+
+
+def write_secret(directory: Path, name: str, value: str) -> str:
+    """A secret in a file only its owner reads; returns its path, for `secret_file`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / name
+    path.touch(mode=0o600)
+    path.write_text(value, "utf-8")
+    return str(path)
+
+
+class Balancer(Program):
+    """`mfalb serve` with a configuration given as plain values (without `admin`, which is added here).
+
+    `secrets` are values that must never reach its log; leaving the context asserts that, and a clean exit.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], run_dir: Path, *, secrets: Sequence[str] = (), launch: Launch | None = None
+    ) -> None:
+        self.config_path: Final = run_dir / "mfalb.yaml"
+        self.admin_port: Final = free_tcp_port()
+        self._config = {**config, "admin": {"bind": f"{LOOPBACK}:{self.admin_port}"}}
+        self._secrets = secrets
+        self._ready_fd, self._told_fd = os.pipe()
+        given = launch or Launch()
+        super().__init__(
+            "mfalb",
+            [sys.executable, "-m", "mfalb", "serve", "-c", str(self.config_path), "--ready-fd", str(self._told_fd)],
+            run_dir,
+            ready=lambda _: self._has_said_ready(),
+            launch=Launch(
+                environment=given.environment,
+                pass_fds=(*given.pass_fds, self._told_fd),
+                pinned_to_cores=given.pinned_to_cores,
+                ready_deadline_s=given.ready_deadline_s,
+                grace_s=given.grace_s,
+            ),
+        )
+
+    def _has_said_ready(self) -> bool:
+        readable, _, _ = select.select([self._ready_fd], [], [], 0)
+        return bool(readable) and os.read(self._ready_fd, 64).startswith(b"ready")
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Writes the configuration file; JSON is YAML."""
+        self.config_path.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+
+    def start(self) -> None:
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self.write_config(self._config)
+        try:
+            super().start()
+        finally:
+            for descriptor in (self._ready_fd, self._told_fd):
+                os.close(descriptor)
+
+    def __exit__(self, *error: object) -> None:
+        code = self.stop()
+        if error[0] is None:  # a test that failed already says more than the way the balancer ended
+            self.assert_clean(code)
+
+    def assert_clean(self, exit_code: int) -> None:
+        """Exit code 0, no traceback, no secret in the log."""
+        log = self.log()
+        leaked = [number for number, secret in enumerate(self._secrets) if secret in log]
+        assert not leaked, f"secrets number {leaked} of those given are in {self.err_path}"
+        assert "Traceback" not in log, f"the balancer logged a traceback:\n{self.tail()}"
+        assert exit_code == 0, f"the balancer ended with {exit_code}:\n{self.tail()}"
+
+    def get(self, path: str) -> bytes:
+        """The body of an admin page. Raises ConnectionError or http.client.HTTPException when there is none."""
+        connection = http.client.HTTPConnection(LOOPBACK, self.admin_port, timeout=_METRICS_TIMEOUT_S)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            body = response.read()
+        finally:
+            connection.close()
+        if response.status != http.client.OK:
+            raise http.client.HTTPException(f"GET {path}: {response.status}")
+        return body
+
+    def metrics(self) -> Metrics:
+        return Metrics.parse(self.get("/metrics").decode())
+
+    def is_answering(self) -> bool:
+        """Whether the metrics page is served."""
+        with suppress(OSError, http.client.HTTPException):
+            return bool(self.get("/metrics"))
+        return False

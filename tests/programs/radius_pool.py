@@ -1,0 +1,65 @@
+"""The plainest configuration for RADIUS: one listener on loopback, one pool of FreeRADIUS servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from programs.balancer import write_secret
+from programs.freeradius import FreeRadius
+from programs.ports import LOOPBACK, free_udp_port
+
+STATE_PINS: Final[Mapping[str, Any]] = {"type": "radius_state"}
+NO_PINS: Final[Mapping[str, Any]] = {"type": "none"}
+
+
+@dataclass(frozen=True, slots=True)
+class RadiusPool:
+    """A configuration, the port its listener will have, and the secrets in it."""
+
+    config: dict[str, Any]
+    port: int
+    client_secret: str
+    secrets: tuple[str, ...]
+
+
+def radius_pool(
+    servers: Sequence[FreeRadius], run_dir: Path, *, affinity: Mapping[str, Any] = STATE_PINS
+) -> RadiusPool:
+    """A balancer in front of `servers`, probing them with Status-Server. The client's secret is none of theirs."""
+    client_secret, port = "towards-the-clients-0", free_udp_port()
+    secret_dir = run_dir / "secrets"
+    backends = [
+        {
+            "name": server.name,
+            "address": server.address,
+            "secret_file": write_secret(secret_dir, server.name, server.secret),
+        }
+        for server in servers
+    ]
+    listener = {
+        "name": "radius",
+        "protocol": "radius",
+        "bind": [f"{LOOPBACK}:{port}"],
+        "clients": [
+            {
+                "name": "loopback",
+                "network": "127.0.0.0/8",
+                "secret_file": write_secret(secret_dir, "clients", client_secret),
+            }
+        ],
+        "pool": "mfa",
+    }
+    pool = {
+        "backends": backends,
+        "affinity": dict(affinity),
+        "health_check": {"type": "radius", "interval": "500ms", "timeout": "400ms", "rise": 1, "fall": 3},
+    }
+    return RadiusPool(
+        {"listeners": [listener], "pools": {"mfa": pool}},
+        port,
+        client_secret,
+        (client_secret, *(server.secret for server in servers)),
+    )
