@@ -40,6 +40,7 @@ _SHOWN_CHARACTERS = 60
 _SHORTEST_S = 0.001
 _HOST_LIMIT = 253
 _PORT_LIMIT = 65_535
+_NETWORK_FORM = "write an address and its prefix length, for example 10.0.5.0/24"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,12 @@ def quoted(text: object) -> str:
     return f"'{printable}'"
 
 
+def _shown(value: object) -> str:
+    if isinstance(value, str | int | float):
+        return quoted(value)
+    return "an empty value" if value is None else "a table or list"
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -74,7 +81,7 @@ def _read_seconds(value: object, info: ValidationInfo) -> object:
         return value
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError("is no duration; write a number and its unit: 500ms, 5s, 2m or 1h")
+        raise ValueError(f"{_shown(value)} is no duration; write a number and its unit: 500ms, 5s, 2m or 1h")
     amount, unit = float(match[1]), match[2]
     match unit:
         case "ms":
@@ -119,7 +126,7 @@ def _read_size(value: object, info: ValidationInfo) -> object:
         return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError("is no size; write a whole number and its unit: 512B, 64KiB, 1MiB or 1GiB")
+        raise ValueError(f"{_shown(value)} is no size; write a whole number and its unit: 512B, 64KiB, 1MiB or 1GiB")
     size_bytes = int(match[1]) * _BYTES_PER_UNIT[match[2]]
     if size_bytes == 0:
         raise ValueError(f"{quoted(value)} is no size; write more than 0")
@@ -189,7 +196,7 @@ class Address(NamedTuple):
         if isinstance(value, cls):
             return value
         if not isinstance(value, str):
-            raise ValueError("is no address; write host:port in quotes, for example '10.0.1.11:443'")  # noqa: TRY004 - pydantic collects ValueError only
+            raise ValueError(f"{_shown(value)} is no address; write host:port in quotes, for example '10.0.1.11:443'")  # noqa: TRY004 - pydantic collects ValueError only
         return cls.parse(value)
 
     @classmethod
@@ -211,17 +218,14 @@ def _read_network(value: object) -> Network:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
     if not isinstance(value, str):
-        raise ValueError("is no network; write an address with its prefix length, for example 10.0.5.0/24")  # noqa: TRY004 - pydantic collects ValueError only
-    try:
-        return ip_network(value)
-    except ValueError:
-        pass
+        raise ValueError(f"{_shown(value)} is no network; {_NETWORK_FORM}")  # noqa: TRY004 - pydantic collects ValueError only
     try:
         meant = ip_network(value, strict=False)
     except ValueError:
-        raise ValueError(
-            f"{quoted(value)} is no network; write an address with its prefix length, for example 10.0.5.0/24"
-        ) from None
+        raise ValueError(f"{quoted(value)} is no network; {_NETWORK_FORM}") from None
+    address = value.partition("/")[0]
+    if ip_address(address) == meant.network_address:
+        return meant
     raise ValueError(f"{quoted(value)} names an address inside a network; did you mean '{meant}'?")
 
 
@@ -264,7 +268,9 @@ def _check_request_target(value: str) -> str:
 
 def _resolve_file(value: Path, info: ValidationInfo) -> Path:
     if not value.name:
-        raise ValueError("is no file; write its path, relative to the folder of this configuration file or absolute")
+        raise ValueError(
+            "'.' is no file; write its path, relative to the folder of this configuration file or absolute"
+        )
     return info.context.folder / value if isinstance(info.context, Origin) else value
 
 
