@@ -9,11 +9,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from mfalb.balancer.config.certificates import check_certificates
 from mfalb.balancer.config.document import BrokenYaml, Document, Position, read
+from mfalb.balancer.config.draft import draft
 from mfalb.balancer.config.findings import Findings
+from mfalb.balancer.config.lint import lint
 from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.outline import places
 from mfalb.balancer.config.presets import expand
+from mfalb.balancer.config.references import check_references
 from mfalb.balancer.config.secret_sources import SecretSources, reason
 from mfalb.balancer.config.values import Origin
 from mfalb.balancer.config.wording import Translator
@@ -43,6 +47,7 @@ def check(path: Path, environment: Mapping[str, str] | None = None) -> tuple[Con
     reading = _Reading(path, document, findings)
     reading.prepare(os.environ if environment is None else environment)
     config = reading.validate()
+    reading.inspect()
     return (None if findings.has_errors else config), findings.sorted()
 
 
@@ -100,3 +105,10 @@ class _Reading:
                 position, message = translator.translate(detail)
                 self.findings.error(position, message)
             return None
+
+    def inspect(self) -> None:
+        """Looks at what is right by itself: names, files, wisdom."""
+        readable = draft(self.document, self.path.parent)
+        check_references(readable, self.findings)
+        check_certificates(readable, self.findings)
+        lint(readable, self.findings)

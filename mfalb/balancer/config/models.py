@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mfalb.balancer.config.values import (
     Address,
@@ -131,6 +131,13 @@ class Backend(Table):
     weight: Count = Field(default=1, ge=1, le=256)
     secret: Secret | None = None
     require_message_authenticator: Flag = False
+
+    @field_validator("weight", mode="before")
+    @classmethod
+    def _no_weight_zero(cls, value: object) -> object:
+        if value == 0:
+            raise ValueError("0 is no weight, write 1 to 256; to take a backend out of service, drain it")
+        return value
 
 
 class UpstreamTls(Table):

@@ -1,0 +1,95 @@
+"""Can the certificates, keys and authorities that a file names be used, and do they belong together?"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from mfalb.balancer.config.document import Loc
+from mfalb.balancer.config.draft import Draft
+from mfalb.balancer.config.findings import Findings
+from mfalb.balancer.config.models import Certificate
+from mfalb.balancer.config.secret_sources import read_file, reason, warn_if_exposed
+from mfalb.balancer.config.values import quoted
+
+_Parsed = TypeVar("_Parsed")
+
+
+def check_certificates(draft: Draft, findings: Findings) -> None:
+    """Adds every file that is missing, unreadable, no PEM, or does not match its partner."""
+    files = _Files(draft, findings)
+    for loc, listener in draft.http_listeners():
+        for index, pair in enumerate(listener.tls.certificates if listener.tls is not None else ()):
+            files.check_pair((*loc, "tls", "certificates", index), pair)
+    for name, pool in draft.pools.items():
+        if pool.upstream_tls is not None and pool.upstream_tls.ca is not None:
+            files.parsed(("pools", name, "upstream_tls", "ca"), pool.upstream_tls.ca, _certificates)
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    draft: Draft
+    findings: Findings
+
+    def check_pair(self, loc: Loc, pair: Certificate) -> None:
+        """A listener's certificate and key: each readable, both of one kind, accepted by the TLS library."""
+        chain = self.parsed((*loc, "cert"), pair.cert, _certificates)
+        key = self.parsed((*loc, "key"), pair.key, _private_key)
+        if key is not None:
+            warn_if_exposed(pair.key, (*loc, "key"), self.draft.document, self.findings)
+        if chain is None or key is None:
+            return
+        if _public_octets(chain[0].public_key()) != _public_octets(key.public_key()):
+            self._error(
+                (*loc, "key"),
+                f"{quoted(pair.key)} is not the key of {quoted(pair.cert)}; the server's certificate must come first "
+                "in its file",
+            )
+            return
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(pair.cert, pair.key)
+        except ssl.SSLError as error:
+            trouble = (error.reason or "refused").lower().replace("_", " ")
+            self._error((*loc, "cert"), f"the TLS library refuses {quoted(pair.cert)}: {trouble}")
+
+    def parsed(self, loc: Loc, path: Path, parse: Callable[[bytes], _Parsed]) -> _Parsed | None:
+        """What `parse` makes of a file; None when it cannot be read or parsed, which is a finding then."""
+        try:
+            return parse(read_file(path))
+        except OSError as error:
+            self._error(loc, f"cannot read {quoted(path)}: {reason(error)}")
+        except ValueError as error:
+            self._error(loc, f"{quoted(path)} {error}")
+        return None
+
+    def _error(self, loc: Loc, message: str) -> None:
+        self.findings.error(self.draft.document.at_value(loc), f"{loc[-1]}: {message}")
+
+
+def _certificates(octets: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(octets)
+    except ValueError:
+        raise ValueError("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)") from None
+
+
+def _private_key(octets: bytes) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(octets, password=None)
+    except TypeError:
+        raise ValueError("is protected by a passphrase; store the key without one") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)") from None
+
+
+def _public_octets(key: object) -> bytes:
+    octets: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
+    return octets

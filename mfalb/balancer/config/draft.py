@@ -1,0 +1,97 @@
+"""What of a file is right by itself, although other parts may not be: so one run can report on names and files too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from mfalb.balancer.config.document import Document, Loc
+from mfalb.balancer.config.models import Admin, HttpListener, Listener, Pins, Pool, RadiusListener, Route
+from mfalb.balancer.config.values import Origin
+
+_Value = TypeVar("_Value")
+_LISTENER: TypeAdapter[HttpListener | RadiusListener] = TypeAdapter(Listener)
+_POOL = TypeAdapter(Pool)
+_ADMIN = TypeAdapter(Admin)
+_PINS = TypeAdapter(Pins)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Listeners (by index) and pools (by name) that stand for themselves; None for a broken section.
+
+    `pool_names` also has the pools that are broken: a reference to one is no second error.
+    """
+
+    document: Document
+    listeners: dict[int, HttpListener | RadiusListener]
+    pools: dict[str, Pool]
+    pool_names: frozenset[str]
+    admin: Admin | None
+    pins: Pins | None
+    is_whole: bool
+
+    def http_listeners(self) -> Iterator[tuple[Loc, HttpListener]]:
+        """Each HTTP listener and where it stands."""
+        for index, listener in self.listeners.items():
+            if isinstance(listener, HttpListener):
+                yield ("listeners", index), listener
+
+    def radius_listeners(self) -> Iterator[tuple[Loc, RadiusListener]]:
+        """Each RADIUS listener and where it stands."""
+        for index, listener in self.listeners.items():
+            if isinstance(listener, RadiusListener):
+                yield ("listeners", index), listener
+
+    def routes(self) -> Iterator[tuple[Loc, Route]]:
+        """Each route of each HTTP listener and where it stands."""
+        for loc, listener in self.http_listeners():
+            for index, route in enumerate(listener.routes):
+                yield (*loc, "routes", index), route
+
+    def http_pools(self) -> frozenset[str]:
+        """Names of the pools that routes lead to."""
+        return frozenset(route.pool for _, route in self.routes())
+
+    def radius_pools(self) -> frozenset[str]:
+        """Names of the pools that RADIUS listeners lead to."""
+        return frozenset(listener.pool for _, listener in self.radius_listeners())
+
+
+def draft(document: Document, folder: Path) -> Draft:
+    """Salvages every listener, pool and section of `document` (presets and secrets already in place)."""
+    data = document.data if isinstance(document.data, dict) else {}
+    origin = Origin(folder)
+    raw_listeners, raw_pools = _items(data.get("listeners")), _entries(data.get("pools"))
+    listeners = {index: _salvaged(_LISTENER, raw, origin) for index, raw in enumerate(raw_listeners)}
+    pools = {name: _salvaged(_POOL, raw, origin) for name, raw in raw_pools.items()}
+    admin = _salvaged(_ADMIN, data.get("admin", {}), origin)
+    pins = _salvaged(_PINS, data.get("pins", {}), origin)
+    return Draft(
+        document=document,
+        listeners={index: listener for index, listener in listeners.items() if listener is not None},
+        pools={name: pool for name, pool in pools.items() if pool is not None},
+        pool_names=frozenset(raw_pools),
+        admin=admin,
+        pins=pins,
+        is_whole=None not in listeners.values() and None not in pools.values(),
+    )
+
+
+def _salvaged(adapter: TypeAdapter[_Value], raw: object, origin: Origin) -> _Value | None:
+    try:
+        return adapter.validate_python(raw, context=origin, by_alias=True, by_name=False)
+    except ValidationError:
+        return None  # reported by the validation of the whole file
+
+
+def _items(raw: object) -> list[Any]:
+    return raw if isinstance(raw, list) else []
+
+
+def _entries(raw: object) -> dict[str, Any]:
+    return raw if isinstance(raw, dict) else {}

@@ -1,0 +1,240 @@
+"""Does every name refer to something, once, and do the things it connects fit together?
+
+Each check takes a Draft and adds findings; `check_references` runs them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+
+from mfalb.balancer.config.document import Document, Loc, Position
+from mfalb.balancer.config.draft import Draft
+from mfalb.balancer.config.findings import Findings
+from mfalb.balancer.config.models import (
+    CookieAffinity,
+    HttpCheck,
+    Pool,
+    RadiusCheck,
+    RadiusStateAffinity,
+    TransactionAffinity,
+)
+from mfalb.balancer.config.outline import did_you_mean
+from mfalb.balancer.config.values import Address, quoted
+
+
+def check_references(draft: Draft, findings: Findings) -> None:
+    """Adds everything that does not refer, repeats itself or does not fit."""
+    for look in (
+        _listener_names,
+        _binds,
+        _routes,
+        _tls,
+        _clients,
+        _pool_names,
+        _shared_pools,
+        _unused_pools,
+        _backends,
+        _radius_pools,
+        _http_pools,
+        _cookie_keys,
+    ):
+        look(draft, findings)
+
+
+# ------------------------------------------------------------------------------------------ listeners
+
+
+def _listener_names(draft: Draft, findings: Findings) -> None:
+    names = ((("listeners", index, "name"), listener.name) for index, listener in draft.listeners.items())
+    _no_repeats(names, "name: listener {value} is defined on line {line} already; choose another", draft, findings)
+
+
+def _binds(draft: Draft, findings: Findings) -> None:
+    tcp = [
+        ((*loc, "bind", index), address)
+        for loc, listener in draft.http_listeners()
+        for index, address in enumerate(listener.bind)
+    ]
+    if draft.admin is not None:
+        tcp.append((("admin", "bind"), draft.admin.bind))
+    udp = (
+        ((*loc, "bind", index), address)
+        for loc, listener in draft.radius_listeners()
+        for index, address in enumerate(listener.bind)
+    )
+    for transport, addresses in (("TCP", tcp), ("UDP", udp)):
+        keys = ((loc, _canonical(address)) for loc, address in addresses)
+        message = (
+            f"bind: {transport} address {{value}} is bound on line {{line}} already; an address serves one listener"
+        )
+        _no_repeats(keys, message, draft, findings)
+
+
+def _routes(draft: Draft, findings: Findings) -> None:
+    for loc, listener in draft.http_listeners():
+        keys = (
+            ((*loc, "routes", index), f"{route.host or 'any host'} {route.path}".lower())
+            for index, route in enumerate(listener.routes)
+        )
+        _no_repeats(keys, "route: {value} has a route on line {line} already; remove one", draft, findings)
+
+
+def _tls(draft: Draft, findings: Findings) -> None:
+    for loc, listener in draft.http_listeners():
+        if listener.protocol == "https" and listener.tls is None:
+            position = draft.document.at_value((*loc, "protocol"))
+            findings.error(position, "protocol: https needs 'tls' with a certificate; add it or write protocol: http")
+        if listener.protocol == "http" and listener.tls is not None:
+            position = draft.document.at_key((*loc, "tls"))
+            findings.error(position, "tls: protocol http takes none; remove it or write protocol: https")
+
+
+def _clients(draft: Draft, findings: Findings) -> None:
+    for loc, listener in draft.radius_listeners():
+        clients = list(enumerate(listener.clients))
+        names = (((*loc, "clients", index, "name"), client.name) for index, client in clients)
+        _no_repeats(names, "name: client {value} is defined on line {line} already; choose another", draft, findings)
+        # Nested networks are fine: the longest prefix wins.
+        networks = (((*loc, "clients", index, "network"), str(client.network)) for index, client in clients)
+        message = "network: {value} belongs to the client on line {line} already; a network has one secret"
+        _no_repeats(networks, message, draft, findings)
+
+
+# ---------------------------------------------------------------------------------------------- pools
+
+
+def _pool_references(draft: Draft) -> Iterator[tuple[Loc, str]]:
+    for loc, route in draft.routes():
+        yield (*loc, "pool"), route.pool
+    for loc, listener in draft.radius_listeners():
+        yield (*loc, "pool"), listener.pool
+
+
+def _pool_names(draft: Draft, findings: Findings) -> None:
+    for loc, name in _pool_references(draft):
+        if name not in draft.pool_names:
+            known = sorted(draft.pool_names)
+            message = f"pool: there is no pool {quoted(name)}; defined: {', '.join(known) or 'none'}"
+            findings.error(draft.document.at_value(loc), message + did_you_mean(name, known))
+
+
+def _shared_pools(draft: Draft, findings: Findings) -> None:
+    for loc, listener in draft.radius_listeners():
+        if listener.pool in draft.http_pools():
+            findings.error(
+                draft.document.at_value((*loc, "pool")),
+                f"pool: {quoted(listener.pool)} takes HTTP from a route already; RADIUS needs a pool of its own",
+            )
+
+
+def _unused_pools(draft: Draft, findings: Findings) -> None:
+    if not draft.is_whole:
+        return  # a broken listener may be the one that uses it
+    for name in draft.pools.keys() - draft.http_pools() - draft.radius_pools():
+        findings.warning(draft.document.at_key(("pools", name)), f"pool {quoted(name)} is not used by any listener")
+
+
+def _backends(draft: Draft, findings: Findings) -> None:
+    for name, pool in draft.pools.items():
+        loc: Loc = ("pools", name, "backends")
+        backends = list(enumerate(pool.backends))
+        names = (((*loc, index, "name"), backend.name) for index, backend in backends)
+        _no_repeats(names, "name: backend {value} is in this pool on line {line} already", draft, findings)
+        addresses = (((*loc, index, "address"), _canonical(backend.address)) for index, backend in backends)
+        message = "address: {value} is in this pool on line {line} already; for a larger share use 'weight'"
+        _no_repeats(addresses, message, draft, findings)
+
+
+def _radius_pools(draft: Draft, findings: Findings) -> None:
+    for name, pool in _used(draft, draft.radius_pools() - draft.http_pools()):
+        loc: Loc = ("pools", name)
+        for index, backend in enumerate(pool.backends):
+            if backend.secret is None:
+                findings.error(
+                    draft.document.at_key((*loc, "backends", index)),
+                    f"backend {quoted(backend.name)} takes RADIUS and needs 'secret_file' or 'secret_env'",
+                )
+        if isinstance(pool.health_check, HttpCheck):
+            position = draft.document.at_value((*loc, "health_check", "type"))
+            findings.error(position, f"type: pool {quoted(name)} takes RADIUS, which http cannot check; write radius")
+        if isinstance(pool.affinity, CookieAffinity | TransactionAffinity):
+            findings.error(
+                _affinity_position(draft.document, loc),
+                f"affinity: pool {quoted(name)} takes RADIUS, which has no {pool.affinity.type} affinity; write "
+                "type: radius_state",
+            )
+        if pool.upstream_tls is not None:
+            position = draft.document.at_key((*loc, "upstream_tls"))
+            findings.error(position, f"upstream_tls: pool {quoted(name)} takes RADIUS over UDP, without TLS; remove it")
+
+
+def _http_pools(draft: Draft, findings: Findings) -> None:
+    for name, pool in _used(draft, draft.http_pools() - draft.radius_pools()):
+        loc: Loc = ("pools", name)
+        for index, backend in enumerate(pool.backends):
+            if backend.secret is not None:
+                findings.error(
+                    draft.document.at_key((*loc, "backends", index)),
+                    f"backend {quoted(backend.name)} takes HTTP, which uses no secret; remove it",
+                )
+        if isinstance(pool.health_check, RadiusCheck):
+            position = draft.document.at_value((*loc, "health_check", "type"))
+            findings.error(position, f"type: pool {quoted(name)} takes HTTP, which radius cannot check; write http")
+        if isinstance(pool.affinity, RadiusStateAffinity):
+            findings.error(
+                _affinity_position(draft.document, loc),
+                f"affinity: pool {quoted(name)} takes HTTP, which has no radius_state affinity; write type: cookie or "
+                "type: transaction",
+            )
+
+
+def _cookie_keys(draft: Draft, findings: Findings) -> None:
+    if draft.pins is None or draft.pins.cookie_keys:
+        return
+    if "cookie_keys" in _table(draft.document, "pins"):
+        return  # named, but could not be read: reported there
+    for name, pool in draft.pools.items():
+        if isinstance(pool.affinity, CookieAffinity):
+            findings.error(
+                _affinity_position(draft.document, ("pools", name)),
+                "affinity: cookies are encrypted and need keys; add pins: {cookie_keys_file: path} with a line from "
+                "'mfalb keygen'",
+            )
+
+
+# -------------------------------------------------------------------------------------- small helpers
+
+
+def _used(draft: Draft, names: frozenset[str]) -> Iterator[tuple[str, Pool]]:
+    return ((name, draft.pools[name]) for name in sorted(names) if name in draft.pools)
+
+
+def _affinity_position(document: Document, pool: Loc) -> Position:
+    """Where an affinity's kind is written: its preset or its type."""
+    preset = document.values.get((*pool, "affinity", "preset"))
+    return preset or document.at_value((*pool, "affinity", "type"))
+
+
+def _table(document: Document, key: str) -> dict[str, object]:
+    table = document.data.get(key) if isinstance(document.data, dict) else None
+    return table if isinstance(table, dict) else {}
+
+
+def _no_repeats(entries: Iterable[tuple[Loc, str]], message: str, draft: Draft, findings: Findings) -> None:
+    """An error at each entry whose value came before; `message` has {value} and {line} of the first one."""
+    first: dict[str, Loc] = {}
+    for loc, value in entries:
+        earlier = first.setdefault(value, loc)
+        if earlier != loc:
+            line = draft.document.at_value(earlier).line
+            findings.error(draft.document.at_value(loc), message.format(value=quoted(value), line=line))
+
+
+def _canonical(address: Address) -> str:
+    """One spelling for equal addresses: `[0::1]:53` and `[::1]:53`, `MFA1:443` and `mfa1:443`."""
+    try:
+        host = str(ip_address(address.host))
+    except ValueError:
+        host = address.host.lower().rstrip(".")
+    return str(Address(host, address.port))
