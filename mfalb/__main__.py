@@ -1,0 +1,5 @@
+"""`python -m mfalb`: the same as the `mfalb` command."""
+
+from mfalb.cli import main
+
+main()
