@@ -58,6 +58,13 @@ class Launch:
     grace_s: float = 10.0
 
 
+def _pinning(launch: Launch) -> list[str]:
+    """The words before a command that keep it, and all it starts, on its cores from the first instruction on."""
+    if not launch.pinned_to_cores:
+        return []
+    return [find_program("taskset"), "--cpu-list", ",".join(str(core) for core in sorted(launch.pinned_to_cores))]
+
+
 class Program:
     """One running program; a context manager. Its output is in `<name>.out` and `<name>.err` of the run directory."""
 
@@ -71,12 +78,12 @@ class Program:
         launch: Launch | None = None,
     ) -> None:
         self.name: Final = name
-        self.argv: Final = [find_program(argv[0]), *argv[1:]]
+        self._launch = launch or Launch()
+        self.argv: Final = [*_pinning(self._launch), find_program(argv[0]), *argv[1:]]
         self.run_dir: Final = run_dir
         self.out_path: Final = run_dir / f"{name}.out"
         self.err_path: Final = run_dir / f"{name}.err"
         self._is_ready = ready
-        self._launch = launch or Launch()
         self._process: subprocess.Popen[bytes] | None = None
 
     # ------------------------------------------------------------------------------ start, wait, stop
@@ -105,8 +112,6 @@ class Program:
                 start_new_session=True,  # so that its children can be ended with it
             )
         try:
-            if self._launch.pinned_to_cores:
-                os.sched_setaffinity(self.pid, self._launch.pinned_to_cores)
             self._wait_until_ready()
         except BaseException:
             self.stop()

@@ -1,0 +1,71 @@
+"""mfalb itself, all features on: pins, duplicates, health checks, metrics and the access log."""
+
+from __future__ import annotations
+
+import base64
+import os
+from typing import Any
+
+from programs.balancer import Balancer, write_secret
+from programs.ports import LOOPBACK, free_tcp_port, free_udp_port
+
+import mfalb
+from contenders import HttpsContender, HttpsTask, RadiusContender, RadiusTask
+
+
+def radius(task: RadiusTask) -> RadiusContender:
+    """A balancer with challenge pins and Status-Server probes, not yet started."""
+    port, run_dir = free_udp_port(), task.run_dir / "mfalb"
+    backend_secret = write_secret(run_dir, "backends.secret", task.backend_secret)
+    client_secret = write_secret(run_dir, "clients.secret", task.client_secret)
+    backends = [
+        {"name": f"backend{number}", "address": f"{LOOPBACK}:{backend}", "secret_file": backend_secret}
+        for number, backend in enumerate(task.backend_ports)
+    ]
+    config: dict[str, Any] = {
+        "listeners": [
+            {
+                "name": "radius",
+                "protocol": "radius",
+                "bind": [f"{LOOPBACK}:{port}"],
+                "clients": [{"name": "loopback", "network": "127.0.0.0/8", "secret_file": client_secret}],
+                "pool": "backends",
+            }
+        ],
+        "pools": {
+            "backends": {
+                "backends": backends,
+                "affinity": {"type": "radius_state"},
+                "health_check": {"type": "radius"},
+            }
+        },
+    }
+    program = Balancer(config, run_dir, launch=task.launch)
+    return RadiusContender("mfalb", mfalb.__version__, program, port)
+
+
+def https(task: HttpsTask) -> HttpsContender:
+    """A balancer with encrypted affinity cookies and HTTP probes, not yet started."""
+    plain_port, tls_port, run_dir = free_tcp_port(), free_tcp_port(), task.run_dir / "mfalb"
+    cookie_key = write_secret(run_dir, "cookie.key", base64.b64encode(os.urandom(32)).decode())
+    backends = [
+        {"name": f"backend{number}", "address": f"{LOOPBACK}:{port}"} for number, port in enumerate(task.backend_ports)
+    ]
+    route = {"routes": [{"pool": "backends"}]}
+    tls = {"certificates": [{"cert": str(task.cert), "key": str(task.key)}]}
+    config: dict[str, Any] = {
+        "listeners": [
+            {"name": "plain", "protocol": "http", "bind": [f"{LOOPBACK}:{plain_port}"], **route},
+            {"name": "tls", "protocol": "https", "bind": [f"{LOOPBACK}:{tls_port}"], "tls": tls, **route},
+        ],
+        "pools": {
+            "backends": {
+                "backends": backends,
+                "affinity": {"type": "cookie"},
+                "health_check": {"type": "http", "path": "/"},
+            }
+        },
+        "pins": {"cookie_keys_file": cookie_key},
+    }
+    program = Balancer(config, run_dir, launch=task.launch)
+    return HttpsContender("mfalb", mfalb.__version__, program, plain_port, tls_port)

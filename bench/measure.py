@@ -1,0 +1,173 @@
+"""What is measured and how it is written down: CPU time from /proc, rounds to medians, one JSON file a scenario."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+RESULTS: Final = Path(__file__).resolve().parent / "results"
+SATURATED: Final = 0.95  # of a core: past this a process is what limits the round
+_TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
+
+
+# ----------------------------------------------------------------------------------------- CPU time
+
+
+def _stat_fields(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the third (state) on; None when the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return text.rpartition(")")[2].split()  # the second field, the name, may hold spaces and brackets
+
+
+def session_cpu_s(session: int) -> float:
+    """User and system seconds used so far by all processes of a session (a Program begins one with its pid)."""
+    ticks = 0
+    for entry in Path("/proc").iterdir():
+        fields = _stat_fields(int(entry.name)) if entry.name.isdigit() else None
+        if fields is not None and int(fields[3]) == session:
+            ticks += int(fields[11]) + int(fields[12])  # utime, stime
+    return ticks * _TICK_S
+
+
+def own_cpu_s() -> float:
+    """User and system seconds used so far by this process."""
+    times = os.times()
+    return times.user + times.system
+
+
+# ------------------------------------------------------------------------------------------ results
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure to report: its name as in the results file, and its unit."""
+
+    name: str
+    unit: str
+
+
+Round = Mapping[str, float]
+
+
+@dataclass(slots=True)
+class Series:
+    """One contender's rounds so far."""
+
+    version: str
+    rounds: list[Round] = field(default_factory=list)
+
+    def values(self, metric: str) -> list[float]:
+        return [one[metric] for one in self.rounds if metric in one]
+
+
+@dataclass(slots=True)
+class Scenario:
+    """All that a bench script found; `notes` with a reason makes the figures invalid."""
+
+    name: str
+    metrics: Sequence[Metric]
+    series: dict[str, Series] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    is_valid: bool = True
+
+    def spoil(self, reason: str) -> None:
+        """The figures must not be used as they stand; the reason is noted once."""
+        self.is_valid = False
+        if reason not in self.notes:
+            self.notes.append(reason)
+
+    def ratio(self, metric: str, contender: str, other: str) -> float | None:
+        """The median over rounds of contender/other, both measured in the same round; None without both."""
+        if contender not in self.series or other not in self.series:
+            return None
+        pairs = zip(self.series[contender].values(metric), self.series[other].values(metric), strict=False)
+        ratios = [one / two for one, two in pairs if two]
+        return round(median(ratios), 3) if ratios else None
+
+    def result(self, reference: str = "mfalb") -> dict[str, Any]:
+        """The results file's content: see the module's docstring and RESULTS."""
+        others = [name for name in self.series if name != reference]
+        ratios = {
+            f"{metric.name} {reference}/{other}": ratio
+            for metric in self.metrics
+            for other in others
+            if (ratio := self.ratio(metric.name, reference, other)) is not None
+        }
+        return {
+            "scenario": self.name,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "rounds": max((len(series.rounds) for series in self.series.values()), default=0),
+            "contenders": {name: self._contender(series) for name, series in self.series.items()},
+            "ratios": ratios,
+            "valid": self.is_valid,
+            "notes": self.notes,
+        }
+
+    def _contender(self, series: Series) -> dict[str, Any]:
+        found = {metric: series.values(metric.name) for metric in self.metrics}
+        return {
+            "version": series.version,
+            "metrics": {metric.name: _summary(values, metric.unit) for metric, values in found.items() if values},
+        }
+
+
+def _summary(values: Sequence[float], unit: str) -> dict[str, Any]:
+    return {
+        "median": round(median(values), 2),
+        "min": round(min(values), 2),
+        "max": round(max(values), 2),
+        "unit": unit,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text("ascii", errors="replace").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def write_result(result: Mapping[str, Any], directory: Path = RESULTS) -> Path:
+    """Writes `<scenario>.json`; the path it has."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{result['scenario']}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    return path
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The medians, one contender a line, for a terminal."""
+    contenders: Mapping[str, Any] = result["contenders"]
+    metrics = list(dict.fromkeys(name for one in contenders.values() for name in one["metrics"]))
+    rows = [["", *metrics]]
+    for name, one in contenders.items():
+        rows.append([name, *(_cell(one["metrics"].get(metric)) for metric in metrics)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    verdict = "valid" if result["valid"] else "NOT VALID"
+    return "\n".join([*lines, *(f"note: {note}" for note in result["notes"]), f"{result['scenario']}: {verdict}"])
+
+
+def _cell(summary: Mapping[str, Any] | None) -> str:
+    return "-" if summary is None else f"{summary['median']:,.1f}"
