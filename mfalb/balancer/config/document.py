@@ -216,7 +216,10 @@ class _Builder:
             position = _position(event)
             if not isinstance(event, ScalarEvent):
                 raise BrokenYaml(position, "a key must be plain text")
-            node = self._node(next(self._events), depth)
+            value = next(self._events)
+            node = self._node(value, depth)
+            if isinstance(value, ScalarEvent) and node.value is None and not value.value:
+                node.position = position  # nothing was written: its mark is already that of the next line
             if event.value == _MERGE_KEY and event.implicit[0]:
                 merged.append(node)
             elif event.value in written:

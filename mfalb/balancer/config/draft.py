@@ -78,7 +78,7 @@ def draft(document: Document, folder: Path) -> Draft:
         pool_names=frozenset(raw_pools),
         admin=admin,
         pins=pins,
-        is_whole=None not in listeners.values() and None not in pools.values(),
+        is_whole=bool(listeners) and None not in listeners.values() and None not in pools.values(),
     )
 
 

@@ -36,11 +36,13 @@ def _all_tables(base: type[Table]) -> Iterator[type[Table]]:
 
 
 def _write_defaults(table: type[Table], definition: dict[str, Any]) -> None:
-    """Defaults as they would be written: "5s", not 5.0."""
+    """Defaults as they would be written: "5s", not 5.0. A table's default is told by its own keys."""
     # Without its required values a table is no table; only its defaults are asked for.
     defaults = table.model_construct().model_dump(mode="json", by_alias=True, warnings=False)
     for key, written in definition["properties"].items():
-        if "default" in written:
+        if "$ref" in written:
+            written.pop("default", None)
+        elif "default" in written:
             written["default"] = defaults[key]
 
 
