@@ -13,7 +13,9 @@ from statistics import median
 from typing import Any, Final
 
 RESULTS: Final = Path(__file__).resolve().parent / "results"
-SATURATED: Final = 0.95  # of a core: past this a process is what limits the round
+SATURATED: Final = 0.95  # of a core: past this generator or responder may be what limits the round,
+BUSY: Final = 0.90  # unless the contender had so little left that its rate is right within a tenth all the same
+DISTURBED: Final = 0.25  # of a core used by strangers: past this the machine was not ours to measure on
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -40,9 +42,78 @@ def session_cpu_s(session: int) -> float:
 
 
 def own_cpu_s() -> float:
-    """User and system seconds used so far by this process."""
+    """User and system seconds used so far by this process and by those it started and waited for."""
     times = os.times()
-    return times.user + times.system
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def machine_cpu_s() -> float:
+    """Seconds that all cores together were busy since boot, time stolen by a hypervisor included."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal = (
+        int(ticks) for ticks in Path("/proc/stat").read_text("ascii").split(maxsplit=9)[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) * _TICK_S
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """The contender's core, and the others, which generator and backends share.
+
+    On a machine with one core both are the same one, which spoils the figures.
+    """
+
+    contender: frozenset[int]
+    load: frozenset[int]
+
+    @classmethod
+    def pick(cls) -> Cores:
+        first, *others = sorted(os.sched_getaffinity(0))
+        return cls(frozenset({first}), frozenset(others or {first}))
+
+    @property
+    def is_shared(self) -> bool:
+        return self.contender == self.load
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Who used how much of a core during a turn (1.0 is all of one); generator and responder have one thread each."""
+
+    contender: float
+    generator: float
+    responder: float
+    strangers: float
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether something else on this machine took CPU time from the turn."""
+        return self.strangers > DISTURBED
+
+    def is_limited_by_load(self, load_cores: int) -> bool:
+        """Whether generator or responder, not the contender, set the pace: then a rate says nothing about it."""
+        is_saturated = (
+            max(self.generator, self.responder) >= SATURATED
+            or self.generator + self.responder >= SATURATED * load_cores
+        )
+        return is_saturated and self.contender < BUSY
+
+
+class Stopwatch:
+    """CPU time of the contender's and the responder's sessions, and of this process (the generator), over a turn."""
+
+    def __init__(self, contender: int, responder: int) -> None:
+        self._sessions = (contender, responder)
+        self._before = self._used()
+
+    def _used(self) -> tuple[float, float, float, float]:
+        contender, responder = self._sessions
+        return session_cpu_s(contender), own_cpu_s(), session_cpu_s(responder), machine_cpu_s()
+
+    def stop(self, elapsed_s: float) -> tuple[float, Effort]:
+        """The contender's CPU seconds since the start, and everyone's effort over `elapsed_s`."""
+        *ours_s, all_s = (after - before for before, after in zip(self._before, self._used(), strict=True))
+        strangers_s = max(0.0, all_s - sum(ours_s))
+        return ours_s[0], Effort(*(seconds / elapsed_s for seconds in (*ours_s, strangers_s)))
 
 
 # ------------------------------------------------------------------------------------------ results
@@ -79,6 +150,21 @@ class Scenario:
     series: dict[str, Series] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     is_valid: bool = True
+    efforts: dict[str, list[Effort]] = field(default_factory=dict)
+
+    def note_effort(self, who: str, effort: Effort) -> None:
+        """Keeps what a turn cost everyone (the medians go into the notes); a disturbed turn spoils the scenario."""
+        if effort.is_disturbed:
+            self.spoil("other programs were busy on this machine during at least one round")
+        self.efforts.setdefault(who, []).append(effort)
+
+    def _effort_note(self) -> str:
+        parts = [
+            f"{who} {median(one.contender for one in efforts):.0%}/{median(one.generator for one in efforts):.0%}"
+            f"/{median(one.responder for one in efforts):.0%}"
+            for who, efforts in self.efforts.items()
+        ]
+        return f"median share of a core, contender/generator/responder: {', '.join(parts)}"
 
     def spoil(self, reason: str) -> None:
         """The figures must not be used as they stand; the reason is noted once."""
@@ -111,7 +197,7 @@ class Scenario:
             "contenders": {name: self._contender(series) for name, series in self.series.items()},
             "ratios": ratios,
             "valid": self.is_valid,
-            "notes": self.notes,
+            "notes": [*self.notes, self._effort_note()],
         }
 
     def _contender(self, series: Series) -> dict[str, Any]:

@@ -29,7 +29,7 @@ import contenders.nginx
 import contenders.radsecproxy
 from contenders import RadiusContender, RadiusTask
 from generator import Generator, Requests, Tally, sign_requests
-from measure import SATURATED, Metric, Scenario, Series, own_cpu_s, session_cpu_s, table, write_result
+from measure import Cores, Effort, Metric, Scenario, Series, Stopwatch, table, write_result
 from programs.balancer import write_secret
 from programs.ports import free_udp_port
 from programs.process import Launch, Logged, Program, ProgramFailed
@@ -60,24 +60,12 @@ class Plan:
     contenders: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Cores:
-    """The contender's core and the load's; the same one on a machine with a single core, which spoils the figures."""
-
-    contender: int
-    load: int
-
-    @classmethod
-    def pick(cls) -> Cores:
-        allowed = sorted(os.sched_getaffinity(0))
-        return cls(allowed[0], allowed[-1])
-
-
 @dataclass(slots=True)
 class Bench:
     """A run in progress."""
 
     plan: Plan
+    cores: Cores
     responder: Program
     scenario: Scenario
     running: list[RadiusContender] = field(default_factory=list)
@@ -105,28 +93,20 @@ class Bench:
     def measure(self, contender: RadiusContender, outstanding: int) -> dict[str, float]:
         """One round's figures, named as in the results file."""
         generator = self.generator(contender, outstanding)
-        sessions = (contender.program.pid, self.responder.pid)
-        before = [session_cpu_s(session) for session in sessions]
-        own_before = own_cpu_s()
+        watch = Stopwatch(contender.program.pid, self.responder.pid)
         tally = generator.run(contender.port, self.plan.seconds)
-        load_cpu_s = own_cpu_s() - own_before
-        contender_cpu_s, responder_cpu_s = (
-            session_cpu_s(session) - used for session, used in zip(sessions, before, strict=True)
-        )
+        contender_cpu_s, effort = watch.stop(tally.elapsed_s)
         if not tally.answered:
             self.scenario.spoil(f"{contender.name} answered nothing in a round")
             return {}
-        self._judge(contender.name, tally, contender_cpu_s, load_cpu_s + responder_cpu_s)
+        self._judge(contender.name, tally, effort)
         suffix = "" if outstanding == HEADLINE_OUTSTANDING else f"@{outstanding}"
         return {f"{name}{suffix}": value for name, value in _figures(tally, contender_cpu_s).items()}
 
-    def _judge(self, name: str, tally: Tally, contender_cpu_s: float, load_cpu_s: float) -> None:
-        contender_share, load_share = contender_cpu_s / tally.elapsed_s, load_cpu_s / tally.elapsed_s
-        if load_share >= SATURATED > contender_share:
-            self.scenario.spoil(
-                f"{name}: generator and responder were the limit in at least one round "
-                f"({load_share:.0%} of their core, the contender {contender_share:.0%} of its own)"
-            )
+    def _judge(self, name: str, tally: Tally, effort: Effort) -> None:
+        self.scenario.note_effort(name, effort)
+        if effort.is_limited_by_load(len(self.cores.load)):
+            self.scenario.spoil(f"{name}: generator and responder were the limit in at least one round")
         if tally.bad:
             self.scenario.spoil(f"{name}: wrong answers")
         if tally.lost > LOST_LIMIT * tally.answered:
@@ -151,14 +131,14 @@ def _metrics(outstanding: Sequence[int]) -> list[Metric]:
 
 
 @contextmanager
-def _responder(run_dir: Path, ports: Sequence[int], core: int) -> Iterator[Program]:
+def _responder(run_dir: Path, ports: Sequence[int], cores: frozenset[int]) -> Iterator[Program]:
     secret = write_secret(run_dir, "responder.secret", BACKEND_SECRET)
     program = Program(
         "responder",
         [sys.executable, str(Path(__file__).with_name("responder.py")), secret, *map(str, ports)],
         run_dir,
         ready=Logged("ready"),
-        launch=Launch(pinned_to_cores=frozenset({core})),
+        launch=Launch(pinned_to_cores=cores),
     )
     with program:
         yield program
@@ -190,16 +170,16 @@ def _run_rounds(bench: Bench) -> None:
 def run(plan: Plan) -> Scenario:
     """Runs the plan; what came of it."""
     cores, scenario = Cores.pick(), Scenario("radius", _metrics(plan.outstanding))
-    if cores.contender == cores.load:
+    if cores.is_shared:
         scenario.spoil("one core only: contender and load took turns on it")
     scenario.notes.append("clients and backends have different secrets, except for nginx, which cannot sign anew")
     scenario.notes.append("radsecproxy forwards to one backend: it does not balance")
-    os.sched_setaffinity(0, {cores.load})
+    os.sched_setaffinity(0, cores.load)
     with tempfile.TemporaryDirectory(prefix="mfalb-bench-") as name, ExitStack() as running:
         run_dir, ports = Path(name), (free_udp_port(), free_udp_port())
         responder = running.enter_context(_responder(run_dir, ports, cores.load))
-        bench = Bench(plan, responder, scenario)
-        task = RadiusTask(run_dir, ports, CLIENT_SECRET, BACKEND_SECRET, frozenset({cores.contender}))
+        bench = Bench(plan, cores, responder, scenario)
+        task = RadiusTask(run_dir, ports, CLIENT_SECRET, BACKEND_SECRET, cores.contender)
         _start_contenders(bench, task, running)
         _run_rounds(bench)
         responder.stop()

@@ -21,11 +21,10 @@ _HEAD = """
 {user}
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile 65536;
 pid {run_dir}/nginx.pid;
 error_log stderr warn;
 events {{
-    worker_connections 16384;
+    worker_connections 8192;
 }}
 """
 _STREAM = """
