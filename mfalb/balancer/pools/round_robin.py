@@ -1,0 +1,64 @@
+"""Weighted round robin in constant time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd
+
+from mfalb.balancer.pools.backend import Backend
+
+
+def spread_by_weight(backends: Sequence[Backend]) -> list[Backend]:
+    """One full turn: each backend as often as its weight says, spread as evenly as possible.
+
+    Smooth weighted round robin: at each step every backend gains its weight, the richest takes the turn and pays the
+    sum. Weights 3, 1, 1 give A B A C A and not A A A B C, so no server sees its share in one burst.
+    """
+    divisor = gcd(*(backend.config.weight for backend in backends)) if backends else 1
+    weights = [backend.config.weight // divisor for backend in backends]
+    total = sum(weights)
+    credits_ = [0] * len(backends)
+    turn = []
+    for _ in range(total):
+        credits_ = [credit + weight for credit, weight in zip(credits_, weights, strict=True)]
+        richest = max(range(len(backends)), key=credits_.__getitem__)
+        credits_[richest] -= total
+        turn.append(backends[richest])
+    return turn
+
+
+class RoundRobin:
+    """Whose turn it is.
+
+    The turn holds usable backends only and is laid anew when one comes or goes. Skipping an unusable backend at each
+    pick instead would give its whole share to whoever happens to stand behind it.
+    """
+
+    __slots__ = ("_position", "_turn")
+
+    def __init__(self) -> None:
+        self._turn: list[Backend] = []
+        self._position = 0
+
+    def set_backends(self, backends: Sequence[Backend]) -> None:
+        self._turn = spread_by_weight(backends)
+        self._position = self._position % len(self._turn) if self._turn else 0
+
+    def next(self) -> Backend | None:
+        turn = self._turn
+        if not turn:
+            return None
+        position = self._position
+        backend = turn[position]
+        position += 1
+        self._position = position if position < len(turn) else 0
+        return backend
+
+    def next_except(self, tried: frozenset[str]) -> Backend | None:
+        """The backend whose turn would come next among those not tried. Takes nobody's turn: a retry is not a pick."""
+        turn = self._turn
+        for offset in range(len(turn)):
+            backend = turn[(self._position + offset) % len(turn)]
+            if backend.name not in tried:
+                return backend
+        return None
