@@ -1,0 +1,54 @@
+"""The pin of a Web Service SDK transaction: (user, request id), both read from the messages themselves.
+
+AD FS nodes keep no cookies and the two halves of one sign-in may come from different nodes, so nothing but the content
+ties them. Request ids are small numbers that collide across servers (MFA facts, section 1.5): never a key without the
+user.
+"""
+
+from __future__ import annotations
+
+from mfalb.balancer.affinity.store import pin_key
+from mfalb.balancer.config.models import TransactionAffinity
+from mfalb.errors import MalformedMessage
+from mfalb.wire.soap import read_envelope_untrusted
+
+
+def transaction_key(pool: str, user: str, request_id: str) -> bytes:
+    """The key under which a transaction's backend is kept. Windows user names have no case, so neither does the key."""
+    return pin_key(b"transaction", pool, user.casefold().encode(), request_id.encode())
+
+
+class TransactionReader:
+    """Reads what ties the halves of a transaction out of SOAP bodies."""
+
+    __slots__ = ("_id_element", "_pool", "_user_element", "_wanted")
+
+    def __init__(self, pool: str, config: TransactionAffinity) -> None:
+        self._pool = pool
+        self._user_element = config.user_element
+        self._id_element = config.id_element
+        self._wanted = frozenset((config.user_element, config.id_element))
+
+    def request_untrusted(self, body: bytes) -> tuple[str, bytes | None]:
+        """The user of a request, and the key of the transaction it continues (None when it begins one).
+
+        The user is "" when the body names none or is no SOAP: such a request is balanced like any other and left for
+        the backend to refuse.
+        """
+        try:
+            texts = read_envelope_untrusted(body, self._wanted).texts
+        except MalformedMessage:
+            return "", None
+        user, request_id = texts.get(self._user_element, ""), texts.get(self._id_element, "")
+        if not user or not request_id:
+            return user, None
+        return user, transaction_key(self._pool, user, request_id)
+
+    def response_untrusted(self, user: str, body: bytes) -> bytes | None:
+        """The key of the transaction that a response to `user`'s request begins; None when it begins none."""
+        try:
+            texts = read_envelope_untrusted(body, self._wanted).texts
+        except MalformedMessage:
+            return None
+        request_id = texts.get(self._id_element, "")
+        return transaction_key(self._pool, user, request_id) if user and request_id else None
