@@ -1,0 +1,325 @@
+"""UDP sockets read and written in batches: up to 64 datagrams a system call.
+
+asyncio's DatagramTransport reads one datagram per loop wake-up (33,500 packets/s measured); draining the socket reaches
+149,000, and recvmmsg/sendmmsg halve the CPU time of that again. They are called through cffi in ABI mode, which needs
+no compiler on the target; where that does not work, `PlainDatagramSocket` does the same one datagram at a time.
+
+A destination or source is the raw `sockaddr` (16 bytes for IPv4, 28 for IPv6): it is compared and handed back, seldom
+looked into, and making a Python address tuple of it would cost as much as the rest.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import struct
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol
+
+import cffi
+
+BATCH: Final = 64
+SLOT_BYTES: Final = 4160  # the largest RADIUS packet (4096) and a tail that shows that it was longer
+RECEIVE_BUFFER_BYTES: Final = 8 * 1024 * 1024  # a lost datagram is a user who waits for seconds
+_IP_RECVERR: Final = 11  # linux/in.h; Python names neither before 3.14
+_IPV6_RECVERR: Final = 25
+_SOCKADDR_BYTES: Final = {socket.AF_INET: 16, socket.AF_INET6: 28}
+
+# struct mmsghdr on 64-bit Linux, in 4-byte words: the only fields touched per datagram
+_MMSGHDR_WORDS: Final = 16
+_MSG_LEN_WORD: Final = 14
+_IOVEC_QUADS: Final = 2
+_IOV_LEN_QUAD: Final = 1
+
+_ffi = cffi.FFI()
+_ffi.cdef(
+    """
+    struct iovec { void *iov_base; size_t iov_len; };
+    struct msghdr {
+        void *msg_name; unsigned int msg_namelen; struct iovec *msg_iov; size_t msg_iovlen;
+        void *msg_control; size_t msg_controllen; int msg_flags;
+    };
+    struct mmsghdr { struct msghdr msg_hdr; unsigned int msg_len; };
+    int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags, void *timeout);
+    int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags);
+    """
+)
+
+
+class Datagram(NamedTuple):
+    """Bytes and where they came from or go to (`peer` is a raw sockaddr; b"" on a connected socket)."""
+
+    data: bytes
+    peer: bytes
+
+
+class DatagramSocket(Protocol):
+    """A non-blocking UDP socket that is read and written in batches."""
+
+    @property
+    def socket(self) -> socket.socket: ...
+
+    def receive(self) -> list[Datagram]:
+        """Up to 64 datagrams; empty when there are none. Raises ConnectionRefusedError and other OSErrors."""
+
+    def send(self, datagrams: list[Datagram]) -> int:
+        """How many were handed to the kernel; the rest was dropped because its buffer is full or the host refused."""
+
+
+class _Arena:
+    """The buffers of one batch. All sockets of a process share two: a batch is copied out before the next call."""
+
+    def __init__(self) -> None:
+        self.data = _ffi.new(f"char[{BATCH * SLOT_BYTES}]")
+        self.names = _ffi.new(f"char[{BATCH * 28}]")
+        self.bytes = memoryview(_ffi.buffer(self.data)).cast("B")
+        self.name_bytes = memoryview(_ffi.buffer(self.names)).cast("B")
+        self.iovecs = _ffi.new(f"struct iovec[{BATCH}]")
+        self.iovec_quads = memoryview(_ffi.buffer(self.iovecs)).cast("B").cast("Q")
+        for index in range(BATCH):
+            self.iovecs[index].iov_base = self.data + index * SLOT_BYTES
+            self.iovecs[index].iov_len = SLOT_BYTES
+
+    def headers(self, name_bytes: int) -> Any:
+        """Message headers over this arena for peers whose sockaddr has that many bytes (0: the socket is connected)."""
+        headers = _ffi.new(f"struct mmsghdr[{BATCH}]")
+        for index in range(BATCH):
+            header = headers[index].msg_hdr
+            header.msg_iov = self.iovecs + index
+            header.msg_iovlen = 1
+            if name_bytes:
+                header.msg_name = self.names + index * name_bytes
+                header.msg_namelen = name_bytes
+        return headers
+
+
+class BatchedDatagramSocket:
+    """recvmmsg and sendmmsg on one socket. Raises OSError when the C library lacks them."""
+
+    _libc: Any = None
+    _receiving: _Arena | None = None
+    _sending: _Arena | None = None
+
+    def __init__(self, sock: socket.socket, *, is_connected: bool) -> None:
+        cls = BatchedDatagramSocket
+        if cls._receiving is None or cls._sending is None:
+            libc: Any = _ffi.dlopen(None)
+            _ = (libc.recvmmsg, libc.sendmmsg)
+            cls._libc, cls._receiving, cls._sending = libc, _Arena(), _Arena()
+        self.socket = sock
+        self._fd = sock.fileno()
+        self._name_bytes = 0 if is_connected else _SOCKADDR_BYTES[sock.family]
+        self._in, self._out = cls._receiving, cls._sending
+        self._in_headers = self._in.headers(self._name_bytes)
+        self._out_headers = self._out.headers(self._name_bytes)
+        self._in_words = memoryview(_ffi.buffer(self._in_headers)).cast("B").cast("I")
+        self._recvmmsg = cls._libc.recvmmsg
+        self._sendmmsg = cls._libc.sendmmsg
+
+    def receive(self) -> list[Datagram]:
+        count = self._recvmmsg(self._fd, self._in_headers, BATCH, socket.MSG_DONTWAIT, _ffi.NULL)
+        if count < 0:
+            _raise_unless_empty(_ffi.errno)
+            return []
+        data, names, words, size = self._in.bytes, self._in.name_bytes, self._in_words, self._name_bytes
+        # Plain index arithmetic instead of cffi field access: 0.3 us a datagram instead of 0.9 us (measured).
+        return [
+            Datagram(
+                bytes(data[index * SLOT_BYTES : index * SLOT_BYTES + words[index * _MMSGHDR_WORDS + _MSG_LEN_WORD]]),
+                bytes(names[index * size : (index + 1) * size]),
+            )
+            for index in range(count)
+        ]
+
+    def send(self, datagrams: list[Datagram]) -> int:
+        sent = 0
+        for start in range(0, len(datagrams), BATCH):
+            sent += self._send_batch(datagrams[start : start + BATCH])
+        return sent
+
+    def _send_batch(self, batch: list[Datagram]) -> int:
+        data, names, quads, size = self._out.bytes, self._out.name_bytes, self._out.iovec_quads, self._name_bytes
+        for index, (payload, peer) in enumerate(batch):
+            length = len(payload)
+            data[index * SLOT_BYTES : index * SLOT_BYTES + length] = payload
+            quads[index * _IOVEC_QUADS + _IOV_LEN_QUAD] = length
+            if size:
+                names[index * size : (index + 1) * size] = peer
+        done, has_retried = 0, False
+        while done < len(batch):
+            count = self._sendmmsg(self._fd, self._out_headers + done, len(batch) - done, socket.MSG_DONTWAIT)
+            if count > 0:
+                done += count
+                has_retried = False
+            elif has_retried:
+                break
+            else:
+                # An error here may belong to an earlier datagram (ICMP): it is now reported and gone, so try once more.
+                has_retried = True
+        return done
+
+
+class PlainDatagramSocket:
+    """The same, one datagram a system call: for platforms without recvmmsg, and a reading aid for the other."""
+
+    def __init__(self, sock: socket.socket, *, is_connected: bool) -> None:
+        self.socket = sock
+        self._is_connected = is_connected
+
+    def receive(self) -> list[Datagram]:
+        received: list[Datagram] = []
+        while len(received) < BATCH:
+            try:
+                data, address = self.socket.recvfrom(SLOT_BYTES)
+            except OSError as error:
+                if received and error.errno not in _NOTHING_THERE:
+                    return received  # the error comes again with the next call
+                _raise_unless_empty(error.errno or 0)
+                return received
+            received.append(Datagram(data, b"" if self._is_connected else sockaddr_of(address)))
+        return received
+
+    def send(self, datagrams: list[Datagram]) -> int:
+        return sum(self._send_one(datagram) for datagram in datagrams)
+
+    def _send_one(self, datagram: Datagram) -> int:
+        for _attempt in range(2):  # an error may belong to an earlier datagram (ICMP)
+            try:
+                if self._is_connected:
+                    self.socket.send(datagram.data)
+                else:
+                    self.socket.sendto(datagram.data, address_of(datagram.peer))
+            except OSError:
+                continue
+            return 1
+        return 0
+
+
+_NOTHING_THERE: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
+
+
+def _raise_unless_empty(number: int) -> None:
+    if number not in _NOTHING_THERE:
+        raise OSError(number, errno.errorcode.get(number, "unknown"))
+
+
+def batched_or_plain(sock: socket.socket, *, is_connected: bool) -> DatagramSocket:
+    """The fastest form that works here."""
+    if struct.calcsize("P") == 8:  # noqa: PLR2004 - the struct layouts above are those of 64-bit Linux
+        try:
+            return BatchedDatagramSocket(sock, is_connected=is_connected)
+        except (OSError, AttributeError):
+            pass  # no recvmmsg in this C library: the plain form serves as well, slower
+    return PlainDatagramSocket(sock, is_connected=is_connected)
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A UDP socket bound to an IPv4 or IPv6 address, port 0 for any. Raises OSError."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, RECEIVE_BUFFER_BYTES)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def connected_socket(host: str, port: int) -> socket.socket:
+    """A UDP socket that talks to one peer only, so that the kernel discards what anyone else sends.
+
+    Refusals (ICMP) are queued with the datagram they belong to, for `refused_datagrams`. Raises OSError.
+    """
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, RECEIVE_BUFFER_BYTES)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        sock.connect(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def refused_datagrams(sock: socket.socket) -> list[bytes]:
+    """The datagrams that the peer's host refused since the last call, from the socket's error queue."""
+    refused: list[bytes] = []
+    while len(refused) < BATCH:
+        try:
+            data, _, _, _ = sock.recvmsg(SLOT_BYTES, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+        except OSError:
+            break
+        refused.append(data)
+    return refused
+
+
+def sockaddr_of(address: tuple[str, int] | tuple[str, int, int, int]) -> bytes:
+    """The raw sockaddr of a Python address tuple."""
+    if len(address) == 2:  # noqa: PLR2004 - (host, port) is IPv4
+        host, port = address
+        family = struct.pack("=H", socket.AF_INET)
+        return family + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
+    host6, port, flow, scope = address
+    head = struct.pack("=H", socket.AF_INET6) + struct.pack("!HI", port, flow)
+    return head + socket.inet_pton(socket.AF_INET6, host6.partition("%")[0]) + struct.pack("=I", scope)
+
+
+def address_of(sockaddr: bytes) -> tuple[str, int] | tuple[str, int, int, int]:
+    """The Python address tuple of a raw sockaddr."""
+    (port,) = struct.unpack_from("!H", sockaddr, 2)
+    if len(sockaddr) == _SOCKADDR_BYTES[socket.AF_INET]:
+        return socket.inet_ntoa(sockaddr[4:8]), port
+    (flow,) = struct.unpack_from("!I", sockaddr, 4)
+    (scope,) = struct.unpack_from("=I", sockaddr, 24)
+    return socket.inet_ntop(socket.AF_INET6, sockaddr[8:24]), port, flow, scope
+
+
+def host_of(sockaddr: bytes) -> bytes:
+    """The packed IP address in a raw sockaddr: 4 or 16 bytes."""
+    return sockaddr[4:8] if len(sockaddr) == 16 else sockaddr[8:24]  # noqa: PLR2004 - sockaddr_in
+
+
+class DatagramPoller:
+    """Watches many UDP sockets through one epoll descriptor, and says when a round of reading is over.
+
+    A descriptor of its own because libuv stops polling a socket that has a pending error, and a UDP socket whose peer
+    refused a datagram has one. `after_round` is called once after all ready sockets were read: the place to send what
+    they gave rise to, in batches.
+    """
+
+    def __init__(self, loop: AbstractEventLoop, after_round: Callable[[], None]) -> None:
+        self._epoll = select.epoll()
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._after_round = after_round
+        self._loop = loop
+        loop.add_reader(self._epoll.fileno(), self._round)
+
+    def watch(self, sock: socket.socket, reader: Callable[[], None]) -> None:
+        self._readers[sock.fileno()] = reader
+        self._epoll.register(sock.fileno(), select.EPOLLIN)
+
+    def forget(self, sock: socket.socket) -> None:
+        del self._readers[sock.fileno()]
+        self._epoll.unregister(sock.fileno())
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+    def _round(self) -> None:
+        for descriptor, _ in self._epoll.poll(0):
+            reader = self._readers.get(descriptor)
+            if reader is not None:
+                reader()
+        self._after_round()
