@@ -1,0 +1,63 @@
+"""The duplicate table of a RADIUS listener (RFC 5080 section 2.2.2): what is in flight, what was answered.
+
+A retransmit is the same datagram from the same socket again: same source address and port, code, identifier *and*
+Request Authenticator. It must never become a second request to a backend, or the phone rings twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
+
+Flight = TypeVar("Flight")
+
+
+class Answered(NamedTuple):
+    """What a client was told, kept for its retransmits until `expires_at` (monotonic seconds)."""
+
+    authenticator: bytes
+    datagram: bytes
+    expires_at: float
+
+
+@dataclass(slots=True)
+class DuplicateTable(Generic[Flight]):
+    """Keyed by source, code and identifier.
+
+    In flight: at most `in_flight_limit`; when full, new requests are dropped (the client sends again), never the
+    answers that are under way. Answered: at most `answered_limit`; when full, the oldest answer is forgotten early, and
+    a very late retransmit of it would count as new. Plain dicts, not cachetools: two operations a datagram, 0.1 us
+    each instead of 2 us (measured).
+    """
+
+    in_flight_limit: int
+    answered_limit: int
+    answer_life_s: float
+    in_flight: dict[bytes, Flight] = field(default_factory=dict)
+    answered: dict[bytes, Answered] = field(default_factory=dict)
+    _order: deque[tuple[float, bytes]] = field(default_factory=deque)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.in_flight) >= self.in_flight_limit
+
+    def answer(self, key: bytes, authenticator: bytes, datagram: bytes, now: float) -> None:
+        """The exchange under `key` is over; its retransmits get these bytes from now on."""
+        self.in_flight.pop(key, None)
+        expires_at = now + self.answer_life_s
+        self.answered[key] = Answered(authenticator, datagram, expires_at)
+        self._order.append((expires_at, key))
+        if len(self._order) > self.answered_limit:
+            self._forget_oldest()
+
+    def expire(self, now: float) -> None:
+        """Forget answers whose time is over."""
+        while self._order and self._order[0][0] <= now:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        expires_at, key = self._order.popleft()
+        kept = self.answered.get(key)
+        if kept is not None and kept.expires_at == expires_at:  # else a newer answer stands under this key
+            del self.answered[key]

@@ -1,0 +1,157 @@
+"""How a pool's affinity looks at an HTTP exchange: one strategy a kind, all with the same questions.
+
+needs_request_body   must the body be read before a backend can be chosen?
+pin_of               which backend began what this request continues?
+needs_response_body  must the answer be held until its pin is stored?
+pin_begun            which pin does the held answer begin?
+response_lines       which header lines does the answer get for it?
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from mfalb.balancer.affinity.cookie import CookieFinding, CookieLife, CookiePin, CookieSealer
+from mfalb.balancer.affinity.store import Pin, PinStore
+from mfalb.balancer.affinity.transaction import TransactionReader
+from mfalb.balancer.config.models import CookieAffinity, TransactionAffinity
+from mfalb.balancer.pools.backend import Backend
+from mfalb.wire.cookies import find_cookie, set_cookie, without_cookie
+from mfalb.wire.http import Framing, RequestHead, ResponseHead
+
+_XML_TYPES = (b"text/xml", b"application/soap+xml", b"application/xml")
+
+
+class Moment(NamedTuple):
+    """Now on both clocks (seconds): monotonic for tables, wall for what other nodes read; and 16 random bytes."""
+
+    monotonic: float
+    wall: float
+    entropy: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PinFound:
+    """What a request carried.
+
+    `backend` is the name a pin gives (None: no pin). `is_strict`: what it continues cannot be finished by another.
+    `letter` is for the access log: HAProxy's third letter (N none, V valid, E expired, O old, I invalid, D down).
+    `key` is set when the request continues something whose pin is not known here; `user` and `cookie` are what the
+    strategy remembers until the answer.
+    """
+
+    letter: str
+    backend: str | None = None
+    is_strict: bool = False
+    key: bytes | None = None
+    user: str = ""
+    cookie: CookiePin | None = None
+
+
+class HttpAffinity(Protocol):
+    """What each strategy answers; see the module's docstring."""
+
+    body_limit: int
+
+    def needs_request_body(self, head: RequestHead) -> bool: ...
+
+    def pin_of(self, head: RequestHead, body: bytes | None, moment: Moment) -> PinFound: ...
+
+    def needs_response_body(self, found: PinFound, head: ResponseHead) -> bool: ...
+
+    def pin_begun(self, found: PinFound, body: bytes, backend: Backend, moment: Moment) -> Pin | None: ...
+
+    def response_lines(self, found: PinFound, backend: Backend, moment: Moment) -> bytes: ...
+
+
+NOTHING_FOUND = PinFound("-")
+
+
+class WithoutAffinity:
+    """Every request is balanced by itself."""
+
+    body_limit = 0
+
+    def needs_request_body(self, _head: RequestHead) -> bool:
+        return False
+
+    def pin_of(self, _head: RequestHead, _body: bytes | None, _moment: Moment) -> PinFound:
+        return NOTHING_FOUND
+
+    def needs_response_body(self, _found: PinFound, _head: ResponseHead) -> bool:
+        return False
+
+    def pin_begun(self, _found: PinFound, _body: bytes, _backend: Backend, _moment: Moment) -> Pin | None:
+        return None
+
+    def response_lines(self, _found: PinFound, _backend: Backend, _moment: Moment) -> bytes:
+        return b""
+
+
+class CookieStrategy(WithoutAffinity):
+    """A browser session: the cookie carries the pin. The backend never sees it (it is taken out of the request)."""
+
+    def __init__(self, pool: str, config: CookieAffinity, sealer: CookieSealer, *, is_secure: bool) -> None:
+        self._pool = pool
+        self._config = config
+        self._name = config.name.encode()
+        self._life = CookieLife(config.idle_timeout_s, config.max_life_s)
+        self._sealer = sealer
+        self._is_secure = is_secure
+        # A cookie is renewed after a tenth of its idle time: sealing on every answer would buy nothing
+        self._renew_after_s = config.idle_timeout_s / 10
+
+    def pin_of(self, head: RequestHead, _body: bytes | None, moment: Moment) -> PinFound:
+        header = head.special.get(b"cookie")
+        value = None if header is None else find_cookie(header, self._name)
+        if header is None or value is None:
+            return PinFound(CookieFinding.NONE.value)
+        head.special[b"cookie"] = without_cookie(header, self._name)
+        finding, pin = self._sealer.open_untrusted(self._pool, value, self._life, moment.wall)
+        return PinFound(finding.value, pin.backend if pin is not None else None, cookie=pin)
+
+    def response_lines(self, found: PinFound, backend: Backend, moment: Moment) -> bytes:
+        """A Set-Cookie line when the session is new, moved (the cookie names who answered) or due for renewal."""
+        old = found.cookie
+        is_same = old is not None and old.backend == backend.name
+        if old is not None and is_same and moment.wall - old.used_at < self._renew_after_s:
+            return b""
+        issued_at = old.issued_at if old is not None and is_same else int(moment.wall)
+        value = self._sealer.seal(self._pool, CookiePin(backend.name, issued_at, int(moment.wall)), moment.entropy[:12])
+        line = set_cookie(self._config.name, value, self._config.path, is_secure=self._is_secure)
+        # RFC 9111 section 7.3: a shared cache that kept this answer would send everybody to one server
+        return b'Set-Cookie: %b\r\nCache-Control: no-cache="Set-Cookie"\r\n' % line
+
+
+class TransactionStrategy(WithoutAffinity):
+    """The halves of a SOAP transaction: half one's answer is held until its pin is stored."""
+
+    def __init__(self, pool: str, config: TransactionAffinity, pins: PinStore) -> None:
+        self.body_limit = config.body_limit
+        self._life_s = config.lifetime_s
+        self._reader = TransactionReader(pool, config)
+        self._pins = pins
+
+    def needs_request_body(self, head: RequestHead) -> bool:
+        if head.framing is Framing.NONE or not head.special.get(b"content-type", b"").lower().startswith(_XML_TYPES):
+            return False
+        # The answer must be readable too, so no encoding is asked for; a compressed one would pass unpinned.
+        head.special.pop(b"accept-encoding", None)
+        return True
+
+    def pin_of(self, _head: RequestHead, body: bytes | None, moment: Moment) -> PinFound:
+        if body is None:
+            return NOTHING_FOUND
+        user, key = self._reader.request_untrusted(body)
+        if key is None:
+            return PinFound("N", user=user)
+        backend = self._pins.find(key, moment.monotonic)
+        return PinFound("V" if backend is not None else "I", backend, is_strict=True, key=key, user=user)
+
+    def needs_response_body(self, found: PinFound, head: ResponseHead) -> bool:
+        return bool(found.user) and found.key is None and b"content-encoding" not in head.special
+
+    def pin_begun(self, found: PinFound, body: bytes, backend: Backend, moment: Moment) -> Pin | None:
+        key = self._reader.response_untrusted(found.user, body)
+        return None if key is None else Pin(key, backend.name, moment.monotonic + self._life_s)

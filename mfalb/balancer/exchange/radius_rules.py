@@ -1,0 +1,147 @@
+"""What happens to a RADIUS message's bytes between a client and a backend: checking, hiding anew, signing anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from mfalb.errors import MalformedMessage
+from mfalb.wire import radius
+from mfalb.wire.radius import Packet, SharedSecret
+from mfalb.wire.radius_hidden import hide_password, rehide_salted_untrusted, reveal_password_untrusted
+
+MICROSOFT: Final = 311
+MS_MPPE_SEND_KEY: Final = 16  # RFC 2548 section 2.4.2
+MS_MPPE_RECV_KEY: Final = 17
+_MPPE_KEYS: Final = frozenset((MS_MPPE_SEND_KEY, MS_MPPE_RECV_KEY))
+_REQUEST_CODES: Final = frozenset((radius.ACCESS_REQUEST, radius.STATUS_SERVER))
+_TAG_BYTES: Final = 1  # Tunnel-Password is one tag octet, then salted (RFC 2868 section 3.5)
+
+
+@dataclass(frozen=True, slots=True)
+class RadiusPeer:
+    """A RADIUS client or backend: its configured name, the shared secret, and whether unsigned packets are refused."""
+
+    name: str
+    secret: SharedSecret
+    requires_message_authenticator: bool
+
+
+class Keying(NamedTuple):
+    """What hidden attributes and authenticators depend on: the secret and the Request Authenticator."""
+
+    secret: SharedSecret
+    authenticator: bytes
+
+
+def sound_request_untrusted(datagram: bytes, client: RadiusPeer) -> Packet:
+    """The Access-Request or Status-Server in a client's datagram.
+
+    Raises MalformedMessage for all that must be discarded in silence: what cannot be read, other codes, a wrong
+    Message-Authenticator, and a missing one where it is required.
+    """
+    packet = radius.read_untrusted(datagram)
+    if packet.code not in _REQUEST_CODES:
+        raise MalformedMessage("unexpected_code")
+    if radius.MESSAGE_AUTHENTICATOR in packet.offsets:
+        if not radius.has_valid_message_authenticator(packet, client.secret):
+            raise MalformedMessage("bad_message_authenticator")
+    # RFC 3579 section 3.1 (EAP), RFC 5997 section 3 (Status-Server), CVE-2024-3596 (everything else)
+    elif (
+        client.requires_message_authenticator
+        or radius.EAP_MESSAGE in packet.offsets
+        or packet.code == radius.STATUS_SERVER
+    ):
+        raise MalformedMessage("missing_message_authenticator")
+    return packet
+
+
+def response_fault(packet: Packet, backend: RadiusPeer, request_authenticator: bytes) -> str | None:
+    """Why a backend's answer must be discarded in silence, as a metric label; None when it is sound."""
+    if not radius.has_valid_response_authenticator(packet, backend.secret, request_authenticator):
+        return "bad_response_authenticator"
+    if radius.MESSAGE_AUTHENTICATOR in packet.offsets:
+        is_valid = radius.has_valid_message_authenticator(packet, backend.secret, request_authenticator)
+        return None if is_valid else "bad_message_authenticator"
+    if backend.requires_message_authenticator or radius.EAP_MESSAGE in packet.offsets:
+        return "missing_message_authenticator"
+    return None
+
+
+def starts_with_message_authenticator(packet: Packet) -> bool:
+    """Whether nothing stands in front of the Message-Authenticator, as CVE-2024-3596 demands of what we send."""
+    return packet.offsets.get(radius.MESSAGE_AUTHENTICATOR) == radius.HEADER_BYTES
+
+
+def request_body_untrusted(packet: Packet, old: Keying, new: Keying) -> bytes:
+    """The attributes of an Access-Request as a backend with another secret must get them, unsigned.
+
+    User-Password is hidden anew; a CHAP-Password whose challenge was the authenticator gets it spelt out before that
+    changes (RFC 2865 sections 2.3 and 5.40). Everything else, known or not, passes in its place.
+    """
+    if old == new:
+        return radius.body_without_message_authenticator(packet)
+    body = _rewritten(packet, {radius.USER_PASSWORD: lambda value: _rehide_password_untrusted(value, old, new)})
+    if radius.CHAP_PASSWORD in packet.offsets and radius.CHAP_CHALLENGE not in packet.offsets:
+        body += radius.attribute(radius.CHAP_CHALLENGE, old.authenticator)
+    return body
+
+
+def response_body_untrusted(packet: Packet, old: Keying, new: Keying) -> bytes:
+    """The attributes of an answer as a client with another secret must get them, unsigned.
+
+    Tunnel-Password and the MS-MPPE keys are hidden anew. State, Class and the client's Proxy-States pass untouched and
+    in order (RFC 2865 section 2.3).
+    """
+    if old == new:
+        return radius.body_without_message_authenticator(packet)
+    return _rewritten(
+        packet,
+        {
+            radius.TUNNEL_PASSWORD: lambda value: (
+                value[:_TAG_BYTES] + rehide_salted_untrusted(value[_TAG_BYTES:], old, new)
+            ),
+            radius.VENDOR_SPECIFIC: lambda value: _rehide_vendor_untrusted(value, old, new),
+        },
+    )
+
+
+def has_foreign_proxy_state(response: Packet, request: Packet) -> bool:
+    """Whether an answer carries a Proxy-State that its request did not: the signature of CVE-2024-3596."""
+    if radius.PROXY_STATE not in response.offsets:
+        return False
+    ours = request.every(radius.PROXY_STATE)
+    return any(value not in ours for value in response.every(radius.PROXY_STATE))
+
+
+def _rewritten(packet: Packet, changes: dict[int, Callable[[bytes], bytes]]) -> bytes:
+    if packet.offsets.keys().isdisjoint(changes):
+        return radius.body_without_message_authenticator(packet)
+    parts = []
+    for kind, value in packet.attributes():
+        if kind != radius.MESSAGE_AUTHENTICATOR:
+            change = changes.get(kind)
+            parts.append(radius.attribute(kind, change(value) if change else value))
+    return b"".join(parts)
+
+
+def _rehide_password_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
+    return hide_password(reveal_password_untrusted(value, *old), *new)
+
+
+def _rehide_vendor_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
+    """A Vendor-Specific value (RFC 2865 section 5.26): vendor (4), then type, length, value, repeated."""
+    if int.from_bytes(value[:4], "big") != MICROSOFT:
+        return value
+    parts, position = [value[:4]], 4
+    while position < len(value):
+        length = value[position + 1] if position + 1 < len(value) else 0
+        if length < 2 or position + length > len(value):  # noqa: PLR2004 - type and length octets
+            raise MalformedMessage("bad_vendor_attribute")
+        kind, text = value[position], value[position + 2 : position + length]
+        if kind in _MPPE_KEYS:
+            text = rehide_salted_untrusted(text, old, new)
+        parts.append(bytes((kind, length)) + text)
+        position += length
+    return b"".join(parts)

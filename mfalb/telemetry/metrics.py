@@ -1,0 +1,23 @@
+"""Counters for the hot path: plain integers, summed and named only when somebody asks for metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class ListenerCounters:
+    """What one listener did since its start.
+
+    `answers` counts by what the client got (a status class, a RADIUS code or reason); `drops` by why it got nothing.
+    Keys are our own words, never a client's: a label that clients choose is a way to fill the memory.
+    """
+
+    name: str
+    protocol: str
+    requests: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+    drops: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    connections: int = 0
