@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import mfalb
-from mfalb.cli import check
+from mfalb.cli import check, serve
 
 app = typer.Typer(
     name="mfalb",
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its tracebacks print local variables, which may hold secrets
 )
 
+app.command("serve")(serve.serve)
 app.command("check")(check.check)
 app.command("schema")(check.schema)
 app.command("keygen")(check.keygen)

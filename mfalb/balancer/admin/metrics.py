@@ -1,0 +1,122 @@
+"""The metrics page: the counters of this process in Prometheus' text format.
+
+No label value is ever a client's choice, and none names a session or a user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+import mfalb
+from mfalb.balancer.affinity.store import PinTable
+from mfalb.balancer.pools.backend import AdminState
+from mfalb.balancer.pools.health_state import Health
+from mfalb.balancer.pools.pool import Pool
+from mfalb.telemetry.log import AccessLog
+from mfalb.telemetry.metrics import ListenerCounters
+
+
+class Source(Protocol):
+    """What the page is made from: the worker's tables."""
+
+    @property
+    def pins(self) -> PinTable: ...
+
+    @property
+    def counters(self) -> Mapping[str, ListenerCounters]: ...
+
+    @property
+    def access_log(self) -> AccessLog | None: ...
+
+    @property
+    def in_flight(self) -> Mapping[str, int]: ...
+
+
+class MetricsPage(Collector):
+    """Collects when asked; nothing on the data path knows of it."""
+
+    def __init__(self, source: Source, pools: Mapping[str, Pool]) -> None:
+        self._source = source
+        self._pools = pools
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def text(self) -> bytes:
+        """The page, in Prometheus' text exposition format 0.0.4."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        build = GaugeMetricFamily("mfalb_build_info", "The running version.", labels=["version"])
+        build.add_metric([mfalb.__version__], 1)
+        yield build
+        yield from self._listeners()
+        yield from self._pins()
+        yield from self._backends()
+
+    def _listeners(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "mfalb_listener_requests", "Requests and datagrams that arrived.", labels=["listener", "protocol"]
+        )
+        answers = CounterMetricFamily(
+            "mfalb_listener_answers", "What clients were answered.", labels=["listener", "answer"]
+        )
+        drops = CounterMetricFamily(
+            "mfalb_listener_drops", "What was discarded or refused, and why.", labels=["listener", "reason"]
+        )
+        seconds = CounterMetricFamily(
+            "mfalb_listener_exchange_seconds", "Time from request to the end of its answer.", labels=["listener"]
+        )
+        connections = GaugeMetricFamily(
+            "mfalb_listener_connections", "Clients' connections that are open.", labels=["listener"]
+        )
+        for counters in self._source.counters.values():
+            requests.add_metric([counters.name, counters.protocol], counters.requests)
+            seconds.add_metric([counters.name], counters.seconds)
+            connections.add_metric([counters.name], counters.connections)
+            for answer, count in counters.answers.items():
+                answers.add_metric([counters.name, answer], count)
+            for reason, count in counters.drops.items():
+                drops.add_metric([counters.name, reason], count)
+        in_flight = GaugeMetricFamily(
+            "mfalb_listener_in_flight", "RADIUS exchanges that wait for their backend.", labels=["listener"]
+        )
+        for name, count in self._source.in_flight.items():
+            in_flight.add_metric([name], count)
+        yield from (requests, answers, drops, seconds, connections, in_flight)
+        log = self._source.access_log
+        if log is not None:
+            yield CounterMetricFamily(
+                "mfalb_access_log_left_out", "Access log lines left out because of overload.", value=log.left_out
+            )
+
+    def _pins(self) -> Iterator[Metric]:
+        pins = self._source.pins
+        yield GaugeMetricFamily("mfalb_pins", "Pins in the table.", value=len(pins))
+        yield CounterMetricFamily("mfalb_pins_made", "Pins made.", value=pins.counters.made)
+        yield CounterMetricFamily("mfalb_pins_hit", "Pins found.", value=pins.counters.hits)
+        yield CounterMetricFamily("mfalb_pins_missed", "Pins looked for in vain.", value=pins.counters.misses)
+
+    def _backends(self) -> Iterator[Metric]:
+        labels = ["pool", "backend"]
+        up = GaugeMetricFamily("mfalb_backend_up", "1 when the backend is up.", labels=labels)
+        admin = GaugeMetricFamily(
+            "mfalb_backend_admin_state", "1 for the state an operator set.", labels=[*labels, "state"]
+        )
+        requests = CounterMetricFamily("mfalb_backend_requests", "Requests sent to the backend.", labels=labels)
+        failures = CounterMetricFamily("mfalb_backend_failures", "Refusals that traffic met.", labels=labels)
+        active = GaugeMetricFamily("mfalb_backend_active", "Exchanges under way.", labels=labels)
+        for pool in self._pools.values():
+            for backend in pool.backends.values():
+                names = [pool.name, backend.name]
+                up.add_metric(names, backend.health.health is Health.UP)
+                requests.add_metric(names, backend.requests)
+                failures.add_metric(names, backend.failures)
+                active.add_metric(names, backend.active)
+                for state in AdminState:
+                    admin.add_metric([*names, state.value], backend.admin_state is state)
+        yield from (up, admin, requests, failures, active)

@@ -1,0 +1,63 @@
+"""The admin port: /metrics for Prometheus, /status for people and scripts, /ready for whoever holds the address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+import mfalb
+from mfalb.balancer.admin.metrics import MetricsPage, Source
+from mfalb.balancer.config.values import Address
+from mfalb.balancer.pools.backend import Backend
+from mfalb.balancer.pools.pool import Pool
+
+
+class AdminServer:
+    """Read-only; bind it to loopback or a management network, it asks nobody who they are."""
+
+    def __init__(self, address: Address, source: Source, pools: Mapping[str, Pool]) -> None:
+        self._address = address
+        self._pools = pools
+        self._page = MetricsPage(source, pools)
+        application = web.Application()
+        application.router.add_get("/metrics", self._metrics)
+        application.router.add_get("/status", self._status)
+        application.router.add_get("/ready", self._ready)
+        self._runner = web.AppRunner(application, access_log=None)
+
+    async def start(self) -> None:
+        """Serve. Raises OSError when the address cannot be bound."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._address.host, self._address.port).start()
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._page.text(), content_type="text/plain", charset="utf-8")
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        """200 while every pool has a backend that takes work; 503 and the pools that have none otherwise."""
+        empty = [pool.name for pool in self._pools.values() if not any(b.takes_pinned for b in pool.backends.values())]
+        text = "ready\n" if not empty else f"no backend: {', '.join(empty)}\n"
+        return web.Response(text=text, status=503 if empty else 200)
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        pools = {
+            pool.name: [_backend_status(backend) for backend in pool.backends.values()] for pool in self._pools.values()
+        }
+        return web.json_response({"version": mfalb.__version__, "pools": pools})
+
+
+def _backend_status(backend: Backend) -> dict[str, object]:
+    return {
+        "name": backend.name,
+        "address": str(backend.address),
+        "health": backend.health.health.value,
+        "reason": backend.health.reason,
+        "admin_state": backend.admin_state.value,
+        "active": backend.active,
+        "requests": backend.requests,
+        "failures": backend.failures,
+    }

@@ -1,0 +1,365 @@
+"""An HTTP or HTTPS listener: clients' connections, their requests in order, one exchange at a time on each."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final, cast
+
+from mfalb.balancer.affinity.store import PinStore
+from mfalb.balancer.config.models import HttpLimits
+from mfalb.balancer.exchange import refusals
+from mfalb.balancer.exchange.forwarding import ClientFacts
+from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
+from mfalb.balancer.exchange.refusals import Refusal
+from mfalb.balancer.listeners.http_flow import HttpFlow, refusal_of
+from mfalb.balancer.upstreams.http import HttpUpstream
+from mfalb.errors import BackendFailure, MalformedMessage
+from mfalb.net.entropy import Entropy
+from mfalb.telemetry.log import AccessLog
+from mfalb.telemetry.metrics import ListenerCounters
+from mfalb.wire.http import RequestHead, RequestReader
+
+LINGER_S: Final = 2.0  # how long a refused client may go on sending before the connection is cut
+_HANDSHAKE_TIMEOUT_S: Final = 10.0
+_SHUTDOWN_TIMEOUT_S: Final = 5.0
+_BACKLOG: Final = 4096
+
+# Why the client is not read on at the moment
+_PIPELINED = 1
+_UPSTREAM_FULL = 2
+
+_ACCESS_FIELDS: Final = (
+    "listener", "client", "method", "path", "status", "pool", "backend", "pin", "reason", "bytes", "ms",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class HttpParts:
+    """What an HTTP listener is wired to."""
+
+    exchanges: HttpExchanges
+    upstreams: dict[str, HttpUpstream]
+    pins: PinStore
+    limits: HttpLimits
+    counters: ListenerCounters
+    access_log: AccessLog | None
+    on_refused: Callable[[HttpExchange, BackendFailure], None]
+    entropy: Entropy = field(default_factory=Entropy)
+
+    def backend_refused(self, exchange: HttpExchange, failure: BackendFailure) -> None:
+        """A backend could not be reached: evidence for its health."""
+        self.on_refused(exchange, failure)
+
+
+class _Waiting:
+    """A request that came while its predecessor was being answered. At most one read's worth is held."""
+
+    __slots__ = ("head", "is_ended", "pieces")
+
+    def __init__(self, head: RequestHead) -> None:
+        self.head = head
+        self.pieces: list[bytes] = []
+        self.is_ended = False
+
+    def request_body(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+    def request_end(self) -> None:
+        self.is_ended = True
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client's connection."""
+
+    __slots__ = (
+        "_deadline",
+        "_fault",
+        "_flow",
+        "_incoming",
+        "_is_lingering",
+        "_listener",
+        "_parts",
+        "_pauses",
+        "_reader",
+        "_transport",
+        "_waiting",
+        "client",
+    )
+
+    def __init__(self, listener: HttpListener) -> None:
+        self._listener = listener
+        self._parts = listener.parts
+        self._transport: asyncio.Transport | None = None
+        self._flow: HttpFlow | None = None
+        self._incoming: HttpFlow | _Waiting | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._fault: Refusal | None = None
+        self._pauses = 0
+        self._is_lingering = False
+        self._deadline = 0.0
+        self.client = ClientFacts("", is_tls=False)
+        limits = listener.parts.limits
+        self._reader = RequestReader(self, header_bytes=limits.header_bytes, header_count=limits.header_count)
+
+    # ------------------------------------------------------------------------------ the event loop's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
+        peer = transport.get_extra_info("peername")
+        self.client = ClientFacts(peer[0] if peer else "", self._listener.is_tls)
+        self._deadline = monotonic() + self._parts.limits.header_timeout_s
+        if not self._listener.admit(self):
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_lingering or self._fault is not None:
+            return
+        was_in_head = self._reader.is_in_head
+        try:
+            self._reader.feed_untrusted(data)
+        except MalformedMessage as error:
+            self._malformed(error)
+        if self._reader.is_in_head and not was_in_head:
+            self._deadline = monotonic() + self._parts.limits.header_timeout_s
+        flow = self._flow
+        if flow is not None:
+            flow.flush()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._transport = None
+        self._listener.forget(self)
+        self._waiting.clear()
+        if self._flow is not None:
+            self._flow.client_lost()
+
+    def pause_writing(self) -> None:
+        if self._flow is not None:
+            self._flow.pause_answer()
+
+    def resume_writing(self) -> None:
+        if self._flow is not None:
+            self._flow.resume_answer()
+
+    # ------------------------------------------------------------------------------ the reader's events
+
+    def request_head(self, head: RequestHead) -> None:
+        self._parts.counters.requests += 1
+        if self._flow is None and self._fault is None:
+            self._start(head)
+            self._incoming = self._flow
+        else:
+            waiting = _Waiting(head)
+            self._incoming = waiting
+            self._waiting.append(waiting)
+            self._pause(_PIPELINED)
+
+    def request_body(self, data: bytes) -> None:
+        if self._incoming is not None:
+            self._incoming.request_body(data)
+
+    def request_end(self) -> None:
+        if self._incoming is not None:
+            self._incoming.request_end()
+
+    def _start(self, head: RequestHead) -> None:
+        flow = self._flow = HttpFlow(self, self._parts, head)
+        try:
+            flow.start()
+        except MalformedMessage as error:
+            flow.refuse(refusal_of(error))
+
+    def _malformed(self, error: MalformedMessage) -> None:
+        """Nothing behind a fault can be trusted. What came before it is still answered, in order."""
+        self._parts.counters.drops[error.reason] += 1
+        self._fault = refusal_of(error)
+        if self._flow is None:
+            self._refuse_and_close(self._fault)
+
+    def _refuse_and_close(self, refusal: Refusal) -> None:
+        self._count(refusal.status.value)
+        self.write(refusal.head_and_body(is_keep_alive=False))
+        self._linger()
+
+    # ------------------------------------------------------------------------------ what a flow asks for
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def pause_for_upstream(self) -> None:
+        self._pause(_UPSTREAM_FULL)
+
+    def resume_for_upstream(self) -> None:
+        self._resume(_UPSTREAM_FULL)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def flow_ended(self, flow: HttpFlow, *, keep_alive: bool) -> None:
+        """An exchange is over: the next request's turn, or the connection's end."""
+        self._flow = None
+        self._record(flow)
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._resume(_UPSTREAM_FULL)
+        if not keep_alive or self._listener.is_closing:
+            if flow.is_request_done and self._fault is None:
+                self._transport.close()
+            else:
+                self._linger()
+        elif self._waiting:
+            self._next_waiting()
+        elif self._fault is not None:
+            self._refuse_and_close(self._fault)
+        elif not self._reader.is_in_head:
+            self._deadline = monotonic() + self._parts.limits.idle_timeout_s
+
+    def _next_waiting(self) -> None:
+        waiting = self._waiting.popleft()
+        if not self._waiting:
+            self._resume(_PIPELINED)
+        self._start(waiting.head)
+        flow = self._flow
+        if flow is None:
+            return
+        if self._incoming is waiting:
+            self._incoming = flow
+        for piece in waiting.pieces:
+            flow.request_body(piece)
+        if waiting.is_ended:
+            flow.request_end()
+        flow.flush()
+
+    # ------------------------------------------------------------------------------ pauses and ends
+
+    def _pause(self, why: int) -> None:
+        if not self._pauses and self._transport is not None:
+            self._transport.pause_reading()
+        self._pauses |= why
+
+    def _resume(self, why: int) -> None:
+        if self._pauses & why:
+            self._pauses &= ~why
+            if not self._pauses and self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def _linger(self) -> None:
+        """Close so that the client can read our last words: a close with unread input would reset the connection."""
+        if self._transport is None:
+            return
+        self._is_lingering = True
+        self._deadline = monotonic() + LINGER_S
+        self._pauses = 0
+        self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()  # TLS has no half-close here; it says goodbye (close_notify) after what was written
+
+    def check_deadline(self, now: float) -> None:
+        """Called about once a second."""
+        flow = self._flow
+        if flow is not None:
+            if now > flow.deadline:
+                flow.expire()
+        elif now > self._deadline and self._transport is not None:
+            if self._reader.is_in_head and not self._is_lingering:
+                self._parts.counters.drops["header_timeout"] += 1
+                self._refuse_and_close(refusals.HEADER_TIMEOUT)
+            else:
+                self._transport.abort()
+
+    def _count(self, status: int) -> None:
+        self._parts.counters.answers[f"{status // 100}xx"] += 1
+
+    def _record(self, flow: HttpFlow) -> None:
+        counters, now = self._parts.counters, monotonic()
+        counters.seconds += now - flow.begun_at
+        if flow.reason == "-":
+            counters.answers[_CLASSES[flow.status // 100]] += 1
+        else:
+            counters.answers[flow.reason] += 1
+        log, exchange = self._parts.access_log, flow.exchange
+        if log is not None:
+            backend = exchange.backend.name if exchange is not None and exchange.backend is not None else "-"
+            pool, letter = (exchange.pool.name, exchange.found.letter) if exchange is not None else ("-", "-")
+            path = flow.head.target.partition(b"?")[0].decode("latin-1")  # a query may hold what nobody should read
+            values = (
+                counters.name, self.client.address, flow.head.method.decode("latin-1"), path, flow.status, pool,
+                backend, letter, flow.reason, flow.bytes_out, round((now - flow.begun_at) * 1000, 1),
+            )  # fmt: skip
+            log.add("http", _ACCESS_FIELDS, values)
+
+
+_CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx")
+
+
+class HttpListener:
+    """Owns the bound sockets it is given and the connections that arrive on them."""
+
+    def __init__(self, parts: HttpParts, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
+        self.parts = parts
+        self.is_tls = tls is not None
+        self.is_closing = False
+        self._sockets = sockets
+        self._tls = tls
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[ClientConnection] = set()
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    @property
+    def upstreams(self) -> Mapping[str, HttpUpstream]:
+        return self.parts.upstreams
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        is_tls = self._tls is not None
+        for sock in self._sockets:
+            server = await loop.create_server(
+                lambda: ClientConnection(self),
+                sock=sock,
+                ssl=self._tls,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S if is_tls else None,
+                ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT_S if is_tls else None,
+            )
+            self._servers.append(server)
+
+    def admit(self, connection: ClientConnection) -> bool:
+        """Whether one more connection is served. Past the limit it is closed: memory does not grow with clients."""
+        if len(self._connections) >= self.parts.limits.connections:
+            self.parts.counters.drops["connection_limit"] += 1
+            return False
+        self._connections.add(connection)
+        self.parts.counters.connections = len(self._connections)
+        return True
+
+    def forget(self, connection: ClientConnection) -> None:
+        self._connections.discard(connection)
+        self.parts.counters.connections = len(self._connections)
+
+    def tick(self) -> None:
+        """Look at every connection's deadline: one coarse timer instead of one timer a connection."""
+        now = monotonic()
+        for connection in list(self._connections):
+            connection.check_deadline(now)
+
+    async def close(self) -> None:
+        """Accept nobody more and let go of everyone."""
+        self.is_closing = True
+        for server in self._servers:
+            server.close()
+        for connection in list(self._connections):
+            connection.abort()
+        for server in self._servers:
+            await server.wait_closed()

@@ -1,0 +1,40 @@
+"""Which configured RADIUS client does a datagram come from?"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Final
+
+from mfalb.balancer.config.models import RadiusClient
+from mfalb.balancer.exchange.radius_rules import RadiusPeer
+from mfalb.wire.radius import SharedSecret
+
+_CACHE_LIMIT: Final = 65_536  # hosts remembered; when full the cache is emptied and fills again
+
+
+class RadiusClients:
+    """Finds a client by source address: the longest matching network wins, so a host can stand out of its network."""
+
+    def __init__(self, clients: Sequence[RadiusClient]) -> None:
+        self._networks = sorted(
+            ((client.network, _peer(client)) for client in clients), key=lambda pair: -pair[0].prefixlen
+        )
+        self._cache: dict[bytes, RadiusPeer | None] = {}
+
+    def find(self, host: bytes) -> RadiusPeer | None:
+        """The client at a packed address (4 or 16 bytes); None when it is nobody's."""
+        try:
+            return self._cache[host]
+        except KeyError:
+            pass
+        address = ipaddress.ip_address(host)
+        found = next((peer for network, peer in self._networks if address in network), None)
+        if len(self._cache) >= _CACHE_LIMIT:
+            self._cache.clear()
+        self._cache[host] = found
+        return found
+
+
+def _peer(client: RadiusClient) -> RadiusPeer:
+    return RadiusPeer(client.name, SharedSecret(client.secret.reveal()), client.require_message_authenticator)

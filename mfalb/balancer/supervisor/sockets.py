@@ -1,0 +1,59 @@
+"""The listening sockets: all of them or none, before anything else starts."""
+
+from __future__ import annotations
+
+import socket
+
+from mfalb.balancer.config.models import Config, RadiusListener
+from mfalb.balancer.config.values import Address
+from mfalb.errors import MfalbError
+from mfalb.net.datagrams import bound_socket
+
+
+class CannotBind(MfalbError):  # noqa: N818 - says what, in the operator's words
+    """A listener's address cannot be had; nothing was started."""
+
+
+def bind_all(config: Config) -> dict[str, list[socket.socket]]:
+    """The bound sockets of each listener, by its name. Raises CannotBind, with no socket left open."""
+    bound: dict[str, list[socket.socket]] = {}
+    try:
+        for listener in config.listeners:
+            sockets = bound.setdefault(listener.name, [])
+            bind = _udp if isinstance(listener, RadiusListener) else _tcp
+            for address in listener.bind:
+                try:
+                    sockets.append(bind(address))
+                except OSError as error:
+                    reason = error.strerror or str(error)
+                    raise CannotBind(f"listener {listener.name}: cannot bind {address}: {reason}") from error
+    except CannotBind:
+        close_all(bound)
+        raise
+    return bound
+
+
+def close_all(bound: dict[str, list[socket.socket]]) -> None:
+    """Close what `bind_all` has bound."""
+    for sockets in bound.values():
+        for sock in sockets:
+            sock.close()
+
+
+def _udp(address: Address) -> socket.socket:
+    return bound_socket(address.host, address.port)
+
+
+def _tcp(address: Address) -> socket.socket:
+    flags = socket.AI_PASSIVE
+    family, _, _, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=flags)[0]
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(target)
+    except OSError:
+        sock.close()
+        raise
+    return sock

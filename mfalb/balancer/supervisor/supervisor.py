@@ -1,0 +1,84 @@
+"""Starts the balancer's parts in order, keeps them until it is told to stop, and stops them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import uvloop
+
+from mfalb.balancer.admin.server import AdminServer
+from mfalb.balancer.config.models import Config, RadiusListener
+from mfalb.balancer.config.values import Address
+from mfalb.balancer.health.prober import Prober
+from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.supervisor.sockets import CannotBind, bind_all
+from mfalb.balancer.worker import Worker
+
+_log = logging.getLogger("mfalb.supervisor")
+
+
+def run(config: Config, on_ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT. Raises CannotBind before anything was served."""
+    sockets = bind_all(config)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config, sockets, on_ready))
+
+
+async def _serve(config: Config, sockets: dict[str, list[socket.socket]], on_ready: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_quiet_on_peers_faults)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    pools = {name: Pool(name, pool) for name, pool in config.pools.items()}
+    await _resolve_radius_backends(config, pools)
+    async with AsyncExitStack() as stack:
+        worker = Worker(config, pools, sockets)
+        stack.push_async_callback(worker.close)
+        prober = Prober(pools.values())
+        stack.push_async_callback(prober.close)
+        admin = AdminServer(config.admin.bind, worker, pools)
+        stack.push_async_callback(admin.close)
+        try:
+            await admin.start()
+        except OSError as error:
+            raise CannotBind(f"admin: cannot bind {config.admin.bind}: {error.strerror or error}") from error
+        await prober.start()
+        await worker.start()
+        _log.info("ready", extra={"listeners": len(config.listeners), "pools": len(pools)})
+        on_ready()
+        await stop.wait()
+        _log.info("stopping")
+
+
+async def _resolve_radius_backends(config: Config, pools: dict[str, Pool]) -> None:
+    """Turn host names of RADIUS backends into addresses once: the data path may not wait for a name server."""
+    loop = asyncio.get_running_loop()
+    for listener in config.listeners:
+        if isinstance(listener, RadiusListener):
+            for backend in pools[listener.pool].backends.values():
+                host, port = backend.address.host, backend.address.port
+                try:
+                    found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+                except OSError as error:
+                    raise CannotBind(f"pool {listener.pool}: backend {backend.name}: cannot find {host}") from error
+                backend.address = Address(str(found[0][4][0]), port)
+
+
+def _quiet_on_peers_faults(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """What the event loop reports. A broken connection or handshake is a peer's doing: one line, no traceback."""
+    error = context.get("exception")
+    if isinstance(error, OSError | ssl.SSLError | EOFError):
+        _log.debug("connection failed", extra={"reason": type(error).__name__})
+    else:
+        _log.error(
+            "unexpected failure",
+            extra={"context": context.get("message", "")},
+            exc_info=error if isinstance(error, BaseException) else None,
+        )

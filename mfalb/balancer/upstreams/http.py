@@ -1,0 +1,246 @@
+"""TCP connections to the HTTP backends of a pool: kept open, used again, never shared by two exchanges at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from time import monotonic
+from typing import Final, Protocol, cast
+
+from mfalb.balancer.config.models import UpstreamTls
+from mfalb.balancer.pools.backend import Backend
+from mfalb.balancer.pools.pool import Pool
+from mfalb.errors import BackendFailure, MalformedMessage
+from mfalb.net.lifecycle import Tasks
+from mfalb.net.tls import client_context
+from mfalb.wire.http import ResponseHead, ResponseReader
+
+IDLE_LIMIT: Final = 256  # idle connections kept per backend; one more is closed
+IDLE_TIMEOUT_S: Final = 30.0  # shorter than any server's own, so that we seldom write into a closing connection
+
+_log = logging.getLogger("mfalb.upstreams.http")
+
+
+class UpstreamUser(Protocol):
+    """Who uses a connection for one exchange, and is told what comes back."""
+
+    def response_head(self, head: ResponseHead) -> None: ...
+
+    def response_body(self, data: bytes) -> None: ...
+
+    def response_end(self) -> None: ...
+
+    def upstream_connected(self, connection: UpstreamConnection) -> None: ...
+
+    def upstream_failed(self, failure: BackendFailure) -> None: ...
+
+    def upstream_pause(self) -> None: ...
+
+    def upstream_resume(self) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection. Idle, or used by one exchange from `begin` to `release` or `abort`."""
+
+    __slots__ = ("_backend", "_has_received", "_home", "_reader", "_transport", "_user", "idle_since", "is_reused")
+
+    def __init__(self, backend: Backend, home: Callable[[UpstreamConnection], None]) -> None:
+        self._backend = backend
+        self._home = home
+        self._reader = ResponseReader(self)
+        self._transport: asyncio.Transport | None = None
+        self._user: UpstreamUser | None = None
+        self._has_received = False
+        self.is_reused = False
+        self.idle_since = 0.0
+
+    # ------------------------------------------------------------------------------ used by an exchange
+
+    def begin(self, user: UpstreamUser, method: bytes) -> None:
+        """The connection is this user's now; its request's head comes next by `write`."""
+        self._user = user
+        self._has_received = False
+        self._reader.expect(method)
+        self._backend.active += 1
+        self._backend.requests += 1
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def pause(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def release(self, *, is_reusable: bool) -> None:
+        """The exchange is complete. Only a connection on which both messages ended may be used again."""
+        self._leave()
+        if is_reusable and self._transport is not None and not self._transport.is_closing():
+            self.is_reused = True
+            self.idle_since = monotonic()
+            self._home(self)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once, whatever is under way."""
+        self._leave()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _leave(self) -> None:
+        if self._user is not None:
+            self._user = None
+            self._backend.active -= 1
+
+    @property
+    def is_usable(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    # ------------------------------------------------------------------------------ the event loop's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
+
+    def data_received(self, data: bytes) -> None:
+        user = self._user
+        if user is None:  # nothing was asked: what comes now could be taken for the next answer
+            self.abort()
+            return
+        self._has_received = True
+        try:
+            self._reader.feed_untrusted(data)
+        except MalformedMessage as error:
+            self._fail(error.reason)
+        user.flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        user = self._user
+        if user is None:
+            return
+        if error is None and self._reader.is_ended_by_close():
+            user.response_end()
+        else:
+            self._fail("reset" if error is not None else "closed_early")
+        user.flush()
+
+    def pause_writing(self) -> None:
+        if self._user is not None:
+            self._user.upstream_pause()
+
+    def resume_writing(self) -> None:
+        if self._user is not None:
+            self._user.upstream_resume()
+
+    def _fail(self, reason: str) -> None:
+        user = self._user
+        # A connection from the pool that dies before its first byte of answer was most likely closing already
+        reason = "stale" if self.is_reused and not self._has_received and reason != "http_syntax" else reason
+        self.abort()
+        if user is not None:
+            user.upstream_failed(BackendFailure(self._backend.name, reason, sent=True))
+
+    # ------------------------------------------------------------------------------ the reader's events
+
+    def response_head(self, head: ResponseHead) -> None:
+        if self._user is not None:
+            self._user.response_head(head)
+
+    def response_body(self, data: bytes) -> None:
+        if self._user is not None:
+            self._user.response_body(data)
+
+    def response_end(self) -> None:
+        if self._user is not None:
+            self._user.response_end()
+
+
+class HttpUpstream:
+    """The connections to all backends of one pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._tasks = Tasks(f"upstream {pool.name}")
+        self._idle: dict[str, list[UpstreamConnection]] = {name: [] for name in pool.backends}
+        self._tls = _context(pool.config.upstream_tls)
+
+    def idle_connection(self, backend: Backend) -> UpstreamConnection | None:
+        """The connection that was used last, so that the others may time out; None when there is none."""
+        idle = self._idle[backend.name]
+        while idle:
+            connection = idle.pop()
+            if connection.is_usable:
+                return connection
+        return None
+
+    def connect(self, backend: Backend, user: UpstreamUser) -> None:
+        """Open a connection; the user is told `upstream_connected`, or `upstream_failed` with nothing sent."""
+        self._tasks.start(f"connect {backend.name}", self._connect(backend, user))
+
+    async def _connect(self, backend: Backend, user: UpstreamUser) -> None:
+        try:
+            connection = await self._open(backend)
+        except BackendFailure as failure:
+            user.upstream_failed(failure)
+        else:
+            user.upstream_connected(connection)
+        user.flush()
+
+    async def _open(self, backend: Backend) -> UpstreamConnection:
+        idle = self._idle[backend.name]
+
+        def home(connection: UpstreamConnection) -> None:
+            if len(idle) < IDLE_LIMIT:
+                idle.append(connection)
+            else:
+                connection.abort()
+
+        tls = self._pool.config.upstream_tls
+        server_name = None if self._tls is None else (tls.server_name if tls else None) or backend.address.host
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._pool.config.connect_timeout_s):
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(backend, home),
+                    backend.address.host,
+                    backend.address.port,
+                    ssl=self._tls,
+                    server_hostname=server_name,
+                )
+        except TimeoutError as error:
+            raise BackendFailure(backend.name, "connect_timeout", sent=False) from error
+        except ssl.SSLError as error:
+            _log.warning("backend TLS failed", extra={"backend": backend.name, "reason": error.reason or "handshake"})
+            raise BackendFailure(backend.name, "tls_failed", sent=False) from error
+        except OSError as error:
+            raise BackendFailure(backend.name, "connect_refused", sent=False) from error
+        return connection
+
+    def tick(self, now: float) -> None:
+        """Close what has been idle for too long. Called about once a second."""
+        for name, idle in self._idle.items():
+            fresh = [c for c in idle if c.is_usable and now - c.idle_since < IDLE_TIMEOUT_S]
+            for connection in idle:
+                if connection not in fresh:
+                    connection.abort()
+            self._idle[name][:] = fresh
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.abort()
+            idle.clear()
+
+
+def _context(tls: UpstreamTls | None) -> ssl.SSLContext | None:
+    return None if tls is None else client_context(tls.ca, is_verified=tls.verify)

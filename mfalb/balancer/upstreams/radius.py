@@ -1,0 +1,181 @@
+"""UDP sockets towards the RADIUS backends of one pool, and the identifiers on each.
+
+A socket is connected to its backend, so the kernel discards what comes from anyone else. One socket carries 256
+exchanges; more are opened as they are needed, up to a stated limit, and kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+from mfalb.balancer.exchange.identifiers import IdentifierTable
+from mfalb.balancer.exchange.radius import RadiusExchange, RadiusExchanges
+from mfalb.balancer.pools.backend import Backend
+from mfalb.errors import BackendFailure
+from mfalb.net.datagrams import (
+    Datagram,
+    DatagramPoller,
+    DatagramSocket,
+    batched_or_plain,
+    connected_socket,
+    refused_datagrams,
+)
+from mfalb.wire.radius import HEADER_BYTES
+
+SOCKET_LIMIT: Final = 64  # per backend: 16,384 exchanges in flight; past that, new requests are dropped and counted
+
+_log = logging.getLogger("mfalb.upstreams.radius")
+
+
+class Events(Protocol):
+    """Who is told what became of an exchange."""
+
+    def answered(self, exchange: RadiusExchange, datagram: bytes) -> None: ...
+
+    def stray_answer(self) -> None: ...
+
+    def refused(self, exchange: RadiusExchange) -> None: ...
+
+
+class Place(NamedTuple):
+    """Where an exchange is held upstream."""
+
+    socket: UpstreamSocket
+    identifier: int
+
+
+class UpstreamSocket:
+    """One connected socket and who holds its identifiers."""
+
+    __slots__ = ("backend", "identifiers", "io", "outbox")
+
+    def __init__(self, backend: Backend, io: DatagramSocket) -> None:
+        self.backend = backend
+        self.io = io
+        self.identifiers: IdentifierTable[RadiusExchange] = IdentifierTable()
+        self.outbox: list[Datagram] = []
+
+
+class RadiusUpstream:
+    """Carries exchanges to the backends of a pool. `flush` sends what has gathered since the last one."""
+
+    def __init__(self, poller: DatagramPoller, events: Events) -> None:
+        self._poller = poller
+        self._events = events
+        self._sockets: dict[str, list[UpstreamSocket]] = {}
+        self._waiting: list[UpstreamSocket] = []
+
+    def send(self, exchange: RadiusExchange, now: float) -> None:
+        """Give the exchange an identifier at its backend and send it.
+
+        Raises BackendFailure (nothing sent) when no identifier or socket can be had, and MalformedMessage when the
+        request does not fit a packet once it is signed.
+        """
+        self.release(exchange)
+        place = self._place(exchange)
+        exchange.place = place
+        try:
+            exchange.datagram = RadiusExchanges.upstream_datagram(exchange, place.identifier)
+        except BaseException:
+            self.release(exchange)
+            raise
+        exchange.backend.requests += 1
+        self._queue(exchange, place.socket, now)
+
+    def resend(self, exchange: RadiusExchange, now: float) -> None:
+        """Send the same bytes once more, from the same socket: a backend must be able to see a retransmit as one."""
+        place: Place | None = exchange.place
+        if place is not None:
+            self._queue(exchange, place.socket, now)
+
+    def _queue(self, exchange: RadiusExchange, upstream: UpstreamSocket, now: float) -> None:
+        exchange.sent_at = now
+        exchange.transmissions += 1
+        if not upstream.outbox:
+            self._waiting.append(upstream)
+        upstream.outbox.append(Datagram(exchange.datagram, b""))
+
+    def flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for upstream in waiting:
+            outbox, upstream.outbox = upstream.outbox, []
+            upstream.io.send(outbox)  # what the kernel does not take is a lost datagram: the client sends it again
+
+    def release(self, exchange: RadiusExchange) -> None:
+        """The exchange is over, or goes elsewhere: its identifier may be used again."""
+        place: Place | None = exchange.place
+        if place is not None:
+            place.socket.identifiers.release(place.identifier)
+            place.socket.backend.active -= 1
+            exchange.place = None
+
+    def close(self) -> None:
+        for sockets in self._sockets.values():
+            for upstream in sockets:
+                self._poller.forget(upstream.io.socket)
+                upstream.io.socket.close()
+        self._sockets.clear()
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _place(self, exchange: RadiusExchange) -> Place:
+        backend = exchange.backend
+        sockets = self._sockets.setdefault(backend.name, [])
+        preferred = exchange.request.identifier
+        chosen = None
+        for upstream in sockets:
+            if upstream.identifiers.is_free(preferred):  # the datagram may then pass untouched
+                chosen = upstream
+                break
+            if chosen is None and upstream.identifiers.held < 256:  # noqa: PLR2004 - one octet
+                chosen = upstream
+        if chosen is None:
+            chosen = self._open(backend, sockets)
+        identifier = chosen.identifiers.take(preferred, exchange)
+        if identifier is None:
+            raise BackendFailure(backend.name, "identifiers_exhausted", sent=False)
+        backend.active += 1
+        return Place(chosen, identifier)
+
+    def _open(self, backend: Backend, sockets: list[UpstreamSocket]) -> UpstreamSocket:
+        if len(sockets) >= SOCKET_LIMIT:
+            raise BackendFailure(backend.name, "identifiers_exhausted", sent=False)
+        try:
+            sock = connected_socket(backend.address.host, backend.address.port)
+        except OSError as error:
+            raise BackendFailure(backend.name, f"cannot open a socket: {error}", sent=False) from error
+        upstream = UpstreamSocket(backend, batched_or_plain(sock, is_connected=True))
+        sockets.append(upstream)
+        self._poller.watch(sock, self._reader(upstream))
+        return upstream
+
+    def _reader(self, upstream: UpstreamSocket) -> Callable[[], None]:
+        events, holder_of, receive = self._events, upstream.identifiers.holder, upstream.io.receive
+
+        def read() -> None:
+            try:
+                datagrams = receive()
+            except ConnectionRefusedError:
+                datagrams = []
+            except OSError as error:
+                _log.warning("backend unreachable", extra={"backend": upstream.backend.name, "reason": error.strerror})
+                datagrams = []
+            if not datagrams:
+                self._refusals(upstream)
+            for data, _ in datagrams:
+                exchange = holder_of(data[1]) if len(data) >= HEADER_BYTES else None
+                if exchange is None:
+                    events.stray_answer()
+                else:
+                    events.answered(exchange, data)
+
+        return read
+
+    def _refusals(self, upstream: UpstreamSocket) -> None:
+        """Woken with nothing to read: the host refused datagrams. Tell the exchanges that they belong to."""
+        for data in refused_datagrams(upstream.io.socket):
+            exchange = upstream.identifiers.holder(data[1]) if len(data) >= HEADER_BYTES else None
+            if exchange is not None and exchange.datagram[:HEADER_BYTES] == data[:HEADER_BYTES]:
+                self._events.refused(exchange)

@@ -1,0 +1,180 @@
+"""One event loop's work: wires listeners to exchanges, affinity, pools and upstreams. The only place that does.
+
+A worker is given what it needs (configuration, pools, bound sockets) and owns the rest: connections, tables, timers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Mapping, Sequence
+from time import monotonic, time
+from typing import Final
+
+from mfalb.balancer.affinity.cookie import CookieSealer
+from mfalb.balancer.affinity.store import PinTable
+from mfalb.balancer.config.models import Config, HttpListener, LogFormat, RadiusListener
+from mfalb.balancer.exchange.duplicates import DuplicateTable
+from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
+from mfalb.balancer.exchange.radius import RadiusExchange, RadiusExchanges
+from mfalb.balancer.exchange.radius_rules import RadiusPeer
+from mfalb.balancer.listeners.http import HttpListener as HttpListenerShell
+from mfalb.balancer.listeners.http import HttpParts
+from mfalb.balancer.listeners.radius import RadiusListener as RadiusListenerShell
+from mfalb.balancer.listeners.radius import RadiusParts
+from mfalb.balancer.listeners.radius_clients import RadiusClients
+from mfalb.balancer.pools.backend import Backend
+from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.http import HttpUpstream
+from mfalb.errors import BackendFailure
+from mfalb.net.datagrams import DatagramPoller
+from mfalb.net.tls import server_context
+from mfalb.telemetry.log import AccessLog
+from mfalb.telemetry.metrics import ListenerCounters
+from mfalb.wire.radius import SharedSecret
+
+TICK_S: Final = 0.25  # how late a deadline may be noticed; one coarse timer for everything
+_SLOW_TICKS: Final = 4  # connections and tables are looked at once a second
+_ANSWERED_LIMIT: Final = 100_000  # answers kept for retransmits: about 400 bytes each
+
+_log = logging.getLogger("mfalb.worker")
+
+
+class Worker:
+    """Everything between the listening sockets and the backends."""
+
+    def __init__(
+        self, config: Config, pools: Mapping[str, Pool], sockets: Mapping[str, Sequence[socket.socket]]
+    ) -> None:
+        self.pins = PinTable(config.pins.limit)
+        self.counters = {listener.name: _counters(listener) for listener in config.listeners}
+        self.access_log = AccessLog(is_json=config.log.format is LogFormat.JSON) if config.log.access else None
+        self._config = config
+        self._pools = pools
+        self._sockets = sockets
+        self._radius: list[RadiusListenerShell] = []
+        self._http: list[HttpListenerShell] = []
+        self._upstreams: dict[str, HttpUpstream] = {}
+        self._poller: DatagramPoller | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticks = 0
+
+    @property
+    def in_flight(self) -> dict[str, int]:
+        """RADIUS exchanges under way, by listener."""
+        names = [listener.name for listener in self._config.listeners if isinstance(listener, RadiusListener)]
+        return dict(zip(names, (listener.in_flight for listener in self._radius), strict=True))
+
+    async def start(self) -> None:
+        """Serve. Raises OSError and ssl.SSLError when a listener cannot."""
+        loop = asyncio.get_running_loop()
+        self._poller = DatagramPoller(loop, self._flush_datagrams)
+        keys = [key.reveal() for key in self._config.pins.cookie_keys]
+        sealer = CookieSealer(keys) if keys else None
+        for listener in self._config.listeners:
+            if isinstance(listener, RadiusListener):
+                self._radius.append(self._radius_listener(listener, self._poller))
+            else:
+                shell = self._http_listener(listener, sealer)
+                self._http.append(shell)
+                await shell.start()
+        self._timer = loop.call_later(TICK_S, self._tick)
+
+    async def close(self) -> None:
+        """Let go of everything; what is under way is cut off."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for http in self._http:
+            await http.close()
+        for radius in self._radius:
+            radius.close()
+        for upstream in self._upstreams.values():
+            await upstream.close()
+        if self._poller is not None:
+            self._poller.close()
+        if self.access_log is not None:
+            self.access_log.flush(time())
+
+    # ------------------------------------------------------------------------------ wiring
+
+    def _radius_listener(self, config: RadiusListener, poller: DatagramPoller) -> RadiusListenerShell:
+        pool = self._pools[config.pool]
+        duplicates: DuplicateTable[RadiusExchange] = DuplicateTable(
+            config.in_flight_limit, _ANSWERED_LIMIT, config.answer_cache_s
+        )
+        parts = RadiusParts(
+            RadiusExchanges(pool, self.pins, radius_peers(pool), duplicates),
+            RadiusClients(config.clients),
+            self.pins,
+            self.counters[config.name],
+            self.access_log,
+            self._radius_refused,
+        )
+        return RadiusListenerShell(parts, poller, self._sockets[config.name])
+
+    def _http_listener(self, config: HttpListener, sealer: CookieSealer | None) -> HttpListenerShell:
+        for route in config.routes:
+            if route.pool not in self._upstreams:
+                self._upstreams[route.pool] = HttpUpstream(self._pools[route.pool])
+        parts = HttpParts(
+            HttpExchanges(config, self._pools, self.pins, sealer),
+            self._upstreams,
+            self.pins,
+            config.limits,
+            self.counters[config.name],
+            self.access_log,
+            self._http_refused,
+        )
+        pairs = [(pair.cert, pair.key) for pair in config.tls.certificates] if config.tls is not None else []
+        return HttpListenerShell(parts, self._sockets[config.name], server_context(pairs) if pairs else None)
+
+    # ------------------------------------------------------------------------------ evidence and timers
+
+    def _radius_refused(self, exchange: RadiusExchange) -> None:
+        self._observe_refusal(exchange.backend, "port_unreachable")
+
+    def _http_refused(self, exchange: HttpExchange, failure: BackendFailure) -> None:
+        if exchange.backend is not None:
+            self._observe_refusal(exchange.backend, failure.reason)
+
+    def _observe_refusal(self, backend: Backend, reason: str) -> None:
+        if self._pools[backend.pool].observe_refusal(backend, reason, monotonic()):
+            _log.warning("backend down", extra={"pool": backend.pool, "backend": backend.name, "reason": reason})
+
+    def _flush_datagrams(self) -> None:
+        for listener in self._radius:
+            listener.flush()
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self._ticks += 1
+        for radius in self._radius:
+            radius.tick()
+        if self.access_log is not None:
+            self.access_log.flush(time())
+        if self._ticks % _SLOW_TICKS:
+            return
+        now = monotonic()
+        self.pins.expire(now)
+        for http in self._http:
+            http.tick()
+        for upstream in self._upstreams.values():
+            upstream.tick(now)
+
+
+def radius_peers(pool: Pool) -> dict[str, RadiusPeer]:
+    """What is shared with each backend of a RADIUS pool. Every such backend has a secret: `check` sees to it."""
+    return {
+        backend.name: RadiusPeer(
+            backend.name,
+            SharedSecret(backend.config.secret.reveal()),
+            backend.config.require_message_authenticator,
+        )
+        for backend in pool.backends.values()
+        if backend.config.secret is not None
+    }
+
+
+def _counters(listener: HttpListener | RadiusListener) -> ListenerCounters:
+    return ListenerCounters(listener.name, listener.protocol)
