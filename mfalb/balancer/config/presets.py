@@ -43,8 +43,9 @@ def expand(place: Place, document: Document, findings: Findings) -> None:
     name = place.data.pop("preset")
     preset = PRESETS.get(name) if isinstance(name, str) else None
     if preset is None:
-        hint = did_you_mean(str(name), PRESETS)
-        findings.error(document.at_value(loc), f"preset: {quoted(name)} is not one of {', '.join(PRESETS)}{hint}")
+        wrong = f"{quoted(name)} is not" if isinstance(name, str) else "must be"
+        message = f"preset: {wrong} one of {', '.join(PRESETS)}{did_you_mean(str(name), PRESETS)}"
+        findings.error(document.at_value(loc), message)
         place.data.clear()
         place.data["type"] = "none"
         return

@@ -129,8 +129,8 @@ def _shared_pools(draft: Draft, findings: Findings) -> None:
 
 
 def _unused_pools(draft: Draft, findings: Findings) -> None:
-    if not draft.is_whole:
-        return  # a broken listener may be the one that uses it
+    if not draft.is_whole or any(name not in draft.pool_names for _, name in _pool_references(draft)):
+        return  # a broken listener or a misspelt reference may be the one that uses it
     for name in draft.pools.keys() - draft.http_pools() - draft.radius_pools():
         findings.warning(draft.document.at_key(("pools", name)), f"pool {quoted(name)} is not used by any listener")
 

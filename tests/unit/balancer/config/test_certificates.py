@@ -1,0 +1,126 @@
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from programs.certificates import make_certificate
+from unit.balancer.config.config_folder import Folder
+
+TEXT = """\
+listeners:
+  - name: web
+    protocol: https
+    bind: ["127.0.0.1:8443"]
+    tls: {certificates: [{cert: CERT, key: KEY}]}
+    routes: [{pool: web}]
+pools:
+  web:
+    backends: [{name: a, address: "10.0.0.1:443"}]
+    health_check: {type: http}
+    upstream_tls: {ca: CA}
+"""
+NO_CERTIFICATE = "holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"
+NO_KEY = "holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pem:
+    cert: bytes
+    key: bytes
+    ca: bytes
+    protected: bytes
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> _Pem:
+    files = make_certificate(tmp_path_factory.mktemp("tls"), "mfa.contoso.com")
+    protected = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")
+    )
+    return _Pem(files.cert.read_bytes(), files.key.read_bytes(), files.ca.read_bytes(), protected)
+
+
+@pytest.fixture
+def tls_folder(folder: Folder, pem: _Pem) -> Folder:
+    folder.write("web.crt", pem.cert, mode=0o644)
+    folder.write("web.key", pem.key)
+    folder.write("open.key", pem.key, mode=0o644)
+    folder.write("ca.pem", pem.ca, mode=0o644)
+    folder.write("protected.key", pem.protected)
+    folder.write("garbage", "hello")
+    folder.write("twice.crt", pem.cert + pem.ca, mode=0o644)
+    folder.write("turned.crt", pem.ca + pem.cert, mode=0o644)
+    return folder
+
+
+def text(cert: str = "web.crt", key: str = "web.key", ca: str = "ca.pem") -> str:
+    return TEXT.replace("CERT,", f"{cert},").replace("KEY}", f"{key}}}").replace("CA}", f"{ca}}}")
+
+
+@pytest.mark.parametrize("cert", ["web.crt", "twice.crt"])
+def test_a_matching_pair_is_fine_with_and_without_a_chain(tls_folder: Folder, cert: str) -> None:
+    config, findings = tls_folder.read(text(cert))
+    assert findings == []
+    assert config is not None
+    upstream_tls = config.pools["web"].upstream_tls
+    assert upstream_tls is not None
+    assert upstream_tls.ca == Path(tls_folder.path / "ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("marked", "message"),
+    [
+        (text(cert="»nope.crt"), "error: cert: cannot read '{folder}/nope.crt': no such file or directory"),
+        (text(key="»nope.key"), "error: key: cannot read '{folder}/nope.key': no such file or directory"),
+        (text(ca="»nope.pem"), "error: ca: cannot read '{folder}/nope.pem': no such file or directory"),
+        (text(ca="».."), "error: ca: cannot read '{folder}/..': it is no regular file"),
+        (text(cert="»garbage"), f"error: cert: '{{folder}}/garbage' {NO_CERTIFICATE}"),
+        (text(cert="»web.key"), f"error: cert: '{{folder}}/web.key' {NO_CERTIFICATE}"),
+        (text(ca="»garbage"), f"error: ca: '{{folder}}/garbage' {NO_CERTIFICATE}"),
+        (text(key="»garbage"), f"error: key: '{{folder}}/garbage' {NO_KEY}"),
+        (
+            text(key="»protected.key"),
+            "error: key: '{folder}/protected.key' is protected by a passphrase; store the key without one",
+        ),
+        (
+            text(cert="turned.crt", key="»web.key"),
+            (
+                "error: key: '{folder}/web.key' is not the key of '{folder}/turned.crt'; the server's certificate must "
+                "come first in its file"
+            ),
+        ),
+        (
+            text(key="»open.key"),
+            "warning: key: '{folder}/open.key' is open to every user; run: chmod o-rwx open.key",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_pointed_at(tls_folder: Folder, marked: str, message: str) -> None:
+    tls_folder.expect(marked, message.replace("{folder}", str(tls_folder.path)))
+
+
+def test_a_certificate_that_the_tls_library_refuses_is_pointed_at(tls_folder: Folder) -> None:
+    tls_folder.write("weak.crt", _weak_certificate(tls_folder.path))
+    tls_folder.expect(
+        text(cert="»weak.crt", key="weak.key"),
+        f"error: cert: the TLS library refuses '{tls_folder.path}/weak.crt': ee key too small",
+    )
+
+
+def _weak_certificate(folder: Path) -> bytes:
+    """A certificate of a 1024-bit RSA key (written to weak.key), which OpenSSL's default security level refuses."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - weak on purpose
+    file = folder / "weak.key"
+    file.touch(mode=0o600)
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "weak")])
+    begin = datetime(2024, 1, 1, tzinfo=UTC)
+    return (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), begin, begin + timedelta(9))
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )

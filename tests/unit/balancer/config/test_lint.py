@@ -1,0 +1,128 @@
+"""Settings that work, but not as their author wants: always a warning, never an error."""
+
+import pytest
+from unit.balancer.config.config_folder import LISTENERS, POOLS, Folder
+
+RADIUS = """\
+listeners:
+  - name: r
+    protocol: radius
+    bind: ["127.0.0.1:1812"]
+    clients: [{name: c, network: 10.0.0.0/8, secret_env: SECRET}]
+    pool: r
+pools:
+  r:
+    backends: [{name: a, address: "10.0.0.1:1812", secret_env: SECRET, require_message_authenticator: true}]
+    health_check: {type: radius}
+    affinity: {preset: radius_challenge}
+"""
+BACKEND = 'name: a, address: "10.0.0.1:1812", secret_env: SECRET'
+WEB = LISTENERS + POOLS
+SLOW = "is less than people need to answer a call or type a code; write at least 1m"
+FORGED = "answers can be forged without it (CVE-2024-3596)"
+NO_CHECK = "has no health check: a dead server is noticed by failing sign-ins only; write health_check: {type:"
+
+
+@pytest.fixture(autouse=True)
+def secrets(folder: Folder) -> None:
+    folder.environment["SECRET"] = "s" * 16
+    folder.write("keys", "A" * 43 + "=")
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    assert text.count(old) == 1, f"{old!r} is not in the text exactly once"
+    return text.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("marked", "message"),
+    [
+        (
+            WEB + "    affinity: {preset: azure_mfa_sdk}\n    response_timeout: »59s\n",
+            f"response_timeout: 59s {SLOW}",
+        ),
+        (RADIUS + "    response_timeout: »500ms\n", f"response_timeout: 500ms {SLOW}"),
+        (
+            replaced(replaced(RADIUS, "    affinity: {preset: radius_challenge}\n", ""), "  r:\n", "  »r:\n"),
+            (
+                "pool 'r' takes RADIUS without radius_state affinity: a one-time password may reach a server that did "
+                "not ask for it; write affinity: {preset: radius_challenge}"
+            ),
+        ),
+        (
+            replaced(WEB, "{pool: web}", "{path: /MultiFactorAuthWebServiceSdk, pool: »web}"),
+            (
+                "pool: callers of the Web Service SDK send a code in two requests, so none affinity loses one-way SMS "
+                "sign-ins; give pool 'web' affinity: {preset: azure_mfa_sdk}"
+            ),
+        ),
+        (
+            replaced(WEB, "{pool: web}", "{path: /phonefactorwebservicesdk/PfWsSdk.asmx, pool: »web}")
+            + "    affinity: {type: cookie}\npins: {cookie_keys_file: keys}\n",
+            (
+                "pool: callers of the Web Service SDK keep no cookies, so cookie affinity loses one-way SMS sign-ins; "
+                "give pool 'web' affinity: {preset: azure_mfa_sdk}"
+            ),
+        ),
+        (
+            replaced(replaced(WEB, "    health_check: {type: http}\n", ""), "  web:\n", "  »web:\n"),
+            f"pool 'web' {NO_CHECK} http}}",
+        ),
+        (
+            replaced(replaced(RADIUS, "    health_check: {type: radius}\n", ""), "  r:\n", "  »r:\n"),
+            f"pool 'r' {NO_CHECK} radius}}",
+        ),
+        (
+            replaced(RADIUS, "    health_check: {type: radius}", "    »health_check: {type: tcp}"),
+            "pool 'r' takes RADIUS over UDP, of which a tcp check says nothing; write radius",
+        ),
+        (
+            WEB + "    upstream_tls: {verify: »false}\n",
+            "verify: anyone on the way can pose as the server and read passwords; write true and name its 'ca'",
+        ),
+        (
+            WEB + "admin: {bind: »'0.0.0.0:9300'}\n",
+            "bind: status and metrics have no authentication; bind them to 127.0.0.1 or keep others out by firewall",
+        ),
+        (
+            WEB + "admin: {bind: »'lb.contoso.com:9300'}\n",
+            "bind: status and metrics have no authentication; bind them to 127.0.0.1 or keep others out by firewall",
+        ),
+        (
+            replaced(
+                RADIUS,
+                "10.0.0.0/8, secret_env: SECRET",
+                "10.0.0.0/8, secret_env: SECRET, require_message_authenticator: »false",
+            ),
+            f"require_message_authenticator: {FORGED}",
+        ),
+        (
+            replaced(
+                RADIUS,
+                f"backends: [{{{BACKEND}, require_message_authenticator: true}}]",
+                f"»backends: [{{{BACKEND}}}]",
+            ),
+            f"backends a need not sign: {FORGED}; write require_message_authenticator: true where the server can",
+        ),
+    ],
+)
+def test_an_unwise_setting_is_a_warning(folder: Folder, marked: str, message: str) -> None:
+    folder.expect(marked, f"warning: {message}")
+    config, _ = folder.read(marked.replace("»", ""))
+    assert config is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        WEB + "    response_timeout: 5s\n",
+        WEB + "    affinity: {preset: azure_mfa_sdk}\n    response_timeout: 60s\n",
+        WEB + "    upstream_tls: {verify: true}\n",
+        WEB + "admin: {bind: '[::1]:9300'}\n",
+        WEB + "admin: {bind: 'localhost:9300'}\n",
+        replaced(WEB, "{pool: web}", "{path: /MultiFactorAuthWebServiceSdk, pool: web}")
+        + "    affinity: {preset: azure_mfa_sdk}\n",
+    ],
+)
+def test_a_wise_setting_is_not_commented_on(folder: Folder, text: str) -> None:
+    assert folder.findings(text) == []
