@@ -68,7 +68,10 @@ class ListenerTls(Table):
 
 
 class Route(Table):
-    """Sends requests for `host` under `path` to `pool`. Hosts and paths match without regard to case."""
+    """Sends requests for `host` under `path` to `pool`; both match without regard to letter case.
+
+    Routes with a host come before those without, longer paths before shorter ones; a path matches whole segments.
+    """
 
     host: Host | None = None
     path: UrlPath = "/"
@@ -76,7 +79,7 @@ class Route(Table):
 
 
 class HttpLimits(Table):
-    """What one client connection may take; each is refused or closed past its limit."""
+    """What clients may take: `connections` at once on the listener (in each worker), the rest on each connection."""
 
     header_bytes: SizeBytes = 32 * 1024
     header_count: Count = Field(default=100, ge=8, le=1000)

@@ -74,7 +74,7 @@ def _binds(draft: Draft, findings: Findings) -> None:
 def _routes(draft: Draft, findings: Findings) -> None:
     for loc, listener in draft.http_listeners():
         keys = (
-            ((*loc, "routes", index), f"{route.host or 'any host'} {route.path}".lower())
+            ((*loc, "routes", index), f"{route.host or 'any host'} {route.path.rstrip('/') or '/'}".lower())
             for index, route in enumerate(listener.routes)
         )
         _no_repeats(keys, "route: {value} has a route on line {line} already; remove one", draft, findings)

@@ -41,7 +41,7 @@ HTTP_CASES = [
     ("[{pool: web}]", "[{pool: web}, {path: /x, pool: »sdk}]", "pool: there is no pool 'sdk'; defined: web"),
     (
         "[{pool: web}]",
-        "[{pool: web, path: /A}, »{pool: web, path: /a}]",
+        "[{pool: web, path: /A}, »{pool: web, path: /a/}]",
         "route: 'any host /a' has a route on line 2 already; remove one",
     ),
     (
