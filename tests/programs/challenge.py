@@ -10,7 +10,7 @@ from typing import Final
 from programs.freeradius import OTP_FIRST_PASSWORD
 from programs.radclient import Answer, Target, send
 
-_OTP_DIGITS: Final = 6
+OTP_DIGITS: Final = 6
 _BEGINNINGS_LIMIT: Final = 10
 
 
@@ -58,8 +58,8 @@ def sign_in_all(target: Target, users: list[str], seed: int) -> Outcome:
     for attempt in range(_BEGINNINGS_LIMIT):
         outcome.begun_again += len(waiting) if attempt else 0
         new = _begin(target, waiting)
-        begun += [one for one in new if len(one.otp) == _OTP_DIGITS]
-        waiting = [one.user for one in new if len(one.otp) < _OTP_DIGITS]
+        begun += [one for one in new if len(one.otp) == OTP_DIGITS]
+        waiting = [one.user for one in new if len(one.otp) < OTP_DIGITS]
         if not waiting:
             break
     assert not waiting, f"{waiting} got no usable OTP in {_BEGINNINGS_LIMIT} attempts"
