@@ -30,12 +30,14 @@ def _hide(text: bytes, secret: SharedSecret, start: bytes) -> bytes:
 
 
 def _reveal(hidden: bytes, secret: SharedSecret, start: bytes) -> bytes:
-    text, previous = [], start
-    for position in range(0, len(hidden), _BLOCK):
-        block = hidden[position : position + _BLOCK]
-        text.append(_xor(block, md5(secret.value + previous).digest()))
-        previous = block
-    return b"".join(text)
+    # Each block's key is made of the block before it, and all of those are known here: one xor for the whole
+    value = secret.value
+    keys = [md5(value + start).digest()]
+    keys += [
+        md5(value + hidden[position : position + _BLOCK]).digest()
+        for position in range(0, len(hidden) - _BLOCK, _BLOCK)
+    ]
+    return _xor(hidden, b"".join(keys))
 
 
 def hide_password(password: bytes, secret: SharedSecret, authenticator: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -80,9 +80,9 @@ def request_body_untrusted(packet: Packet, old: Keying, new: Keying) -> bytes:
     User-Password is hidden anew; a CHAP-Password whose challenge was the authenticator gets it spelt out before that
     changes (RFC 2865 sections 2.3 and 5.40). Everything else, known or not, passes in its place.
     """
-    if old == new:
+    if old is new:
         return radius.body_without_message_authenticator(packet)
-    body = _rewritten(packet, {radius.USER_PASSWORD: lambda value: _rehide_password_untrusted(value, old, new)})
+    body = _rewritten(packet, _REQUEST_HIDDEN, old, new)
     if radius.CHAP_PASSWORD in packet.offsets and radius.CHAP_CHALLENGE not in packet.offsets:
         body += radius.attribute(radius.CHAP_CHALLENGE, old.authenticator)
     return body
@@ -94,17 +94,9 @@ def response_body_untrusted(packet: Packet, old: Keying, new: Keying) -> bytes:
     Tunnel-Password and the MS-MPPE keys are hidden anew. State, Class and the client's Proxy-States pass untouched and
     in order (RFC 2865 section 2.3).
     """
-    if old == new:
+    if old is new:
         return radius.body_without_message_authenticator(packet)
-    return _rewritten(
-        packet,
-        {
-            radius.TUNNEL_PASSWORD: lambda value: (
-                value[:_TAG_BYTES] + rehide_salted_untrusted(value[_TAG_BYTES:], old, new)
-            ),
-            radius.VENDOR_SPECIFIC: lambda value: _rehide_vendor_untrusted(value, old, new),
-        },
-    )
+    return _rewritten(packet, _RESPONSE_HIDDEN, old, new)
 
 
 def has_foreign_proxy_state(response: Packet, request: Packet) -> bool:
@@ -115,19 +107,33 @@ def has_foreign_proxy_state(response: Packet, request: Packet) -> bool:
     return any(value not in ours for value in response.every(radius.PROXY_STATE))
 
 
-def _rewritten(packet: Packet, changes: dict[int, Callable[[bytes], bytes]]) -> bytes:
-    if packet.offsets.keys().isdisjoint(changes):
+Rehide = Callable[[bytes, Keying, Keying], bytes]
+
+
+def _rewritten(packet: Packet, hidden: Mapping[int, Rehide], old: Keying, new: Keying) -> bytes:
+    """The attributes with the hidden ones hidden anew. No length changes by that, so each is patched in its place."""
+    found = packet.offsets.keys() & hidden.keys()
+    if not found:
         return radius.body_without_message_authenticator(packet)
-    parts = []
-    for kind, value in packet.attributes():
-        if kind != radius.MESSAGE_AUTHENTICATOR:
-            change = changes.get(kind)
-            parts.append(radius.attribute(kind, change(value) if change else value))
-    return b"".join(parts)
+    patched, position = bytearray(packet.data), min(packet.offsets[kind] for kind in found)
+    while position < len(patched):
+        end = position + patched[position + 1]
+        rehide = hidden.get(patched[position])
+        if rehide is not None:
+            patched[position + 2 : end] = rehide(packet.data[position + 2 : end], old, new)
+        position = end
+    offset = packet.offsets.get(radius.MESSAGE_AUTHENTICATOR)
+    if offset is not None:
+        del patched[offset : offset + radius.MESSAGE_AUTHENTICATOR_BYTES]
+    return bytes(patched[radius.HEADER_BYTES :])
 
 
 def _rehide_password_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
     return hide_password(reveal_password_untrusted(value, *old), *new)
+
+
+def _rehide_tunnel_password_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
+    return value[:_TAG_BYTES] + rehide_salted_untrusted(value[_TAG_BYTES:], old, new)
 
 
 def _rehide_vendor_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
@@ -145,3 +151,10 @@ def _rehide_vendor_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
         parts.append(bytes((kind, length)) + text)
         position += length
     return b"".join(parts)
+
+
+_REQUEST_HIDDEN: Final[Mapping[int, Rehide]] = {radius.USER_PASSWORD: _rehide_password_untrusted}
+_RESPONSE_HIDDEN: Final[Mapping[int, Rehide]] = {
+    radius.TUNNEL_PASSWORD: _rehide_tunnel_password_untrusted,
+    radius.VENDOR_SPECIFIC: _rehide_vendor_untrusted,
+}

@@ -21,7 +21,7 @@ from mfalb.balancer.listeners.http_flow import HttpFlow, refusal_of
 from mfalb.balancer.upstreams.http import HttpUpstream
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.entropy import Entropy
-from mfalb.telemetry.log import AccessLog
+from mfalb.telemetry.log import AccessLog, LineForm
 from mfalb.telemetry.metrics import ListenerCounters
 from mfalb.wire.http import RequestHead, RequestReader
 
@@ -34,9 +34,9 @@ _BACKLOG: Final = 4096
 _PIPELINED = 1
 _UPSTREAM_FULL = 2
 
-_ACCESS_FIELDS: Final = (
-    "listener", "client", "method", "path", "status", "pool", "backend", "pin", "reason", "bytes", "ms",
-)  # fmt: skip
+_LINE: Final = LineForm(
+    "http", ("listener", "client", "method", "path", "status", "pool", "backend", "pin", "reason", "bytes", "ms")
+)
 
 
 @dataclass(slots=True)
@@ -290,12 +290,13 @@ class ClientConnection(asyncio.Protocol):
         if log is not None:
             backend = exchange.backend.name if exchange is not None and exchange.backend is not None else "-"
             pool, letter = (exchange.pool.name, exchange.found.letter) if exchange is not None else ("-", "-")
-            path = flow.head.target.partition(b"?")[0].decode("latin-1")  # a query may hold what nobody should read
+            # without the query, which may hold what nobody should read
+            path = log.word(flow.head.target.partition(b"?")[0].decode("latin-1"))
             values = (
                 counters.name, self.client.address, flow.head.method.decode("latin-1"), path, flow.status, pool,
                 backend, letter, flow.reason, flow.bytes_out, round((now - flow.begun_at) * 1000, 1),
             )  # fmt: skip
-            log.add("http", _ACCESS_FIELDS, values)
+            log.add(_LINE, values)
 
 
 _CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx")

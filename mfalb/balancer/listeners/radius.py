@@ -24,7 +24,7 @@ from mfalb.balancer.upstreams.radius import RadiusUpstream
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.datagrams import Datagram, DatagramPoller, DatagramSocket, batched_or_plain, host_of
 from mfalb.net.entropy import Entropy
-from mfalb.telemetry.log import AccessLog
+from mfalb.telemetry.log import AccessLog, LineForm
 from mfalb.telemetry.metrics import ListenerCounters
 from mfalb.wire import radius
 
@@ -33,7 +33,7 @@ _ANSWERS: Final = {
     radius.ACCESS_REJECT: "reject",
     radius.ACCESS_CHALLENGE: "challenge",
 }
-_ACCESS_FIELDS: Final = ("listener", "client", "backend", "answer", "reason", "pinned", "ms")
+_LINE: Final = LineForm("radius", ("listener", "client", "backend", "answer", "reason", "pin", "ms"))
 
 _log = logging.getLogger("mfalb.listeners.radius")
 
@@ -198,9 +198,9 @@ class RadiusListener:
         log = self._parts.access_log
         if log is not None:
             milliseconds = round((now - exchange.begun_at) * 1000, 1)
-            pinned = "no" if exchange.state is None else "state"
+            pinned = "-" if exchange.state is None else "state"
             values = (
                 self._parts.counters.name, exchange.client.name, exchange.backend.name,
                 answer, reason, pinned, milliseconds,
             )  # fmt: skip
-            log.add("radius", _ACCESS_FIELDS, values)
+            log.add(_LINE, values)
