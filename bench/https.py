@@ -110,7 +110,6 @@ class Bench:
     """A run in progress; `cookies` are those that each contender gave."""
 
     plan: Plan
-    cores: Cores
     backends: Program
     scenario: Scenario
     running: list[HttpsContender] = field(default_factory=list)
@@ -146,10 +145,6 @@ class Bench:
         if figures.errors:
             self.scenario.spoil(f"{contender.name}: errors, time-outs or other answers than 200 ({work.value})")
         self.scenario.note_effort(f"{contender.name} {work.value}", effort)
-        if effort.is_limited_by_load(len(self.cores.load)):
-            self.scenario.spoil(
-                f"{contender.name}: wrk and the backends were the limit in at least one round of {work.value}"
-            )
         return _named(work, figures, contender_cpu_s)
 
 
@@ -220,10 +215,11 @@ def run(plan: Plan) -> Scenario:
     with tempfile.TemporaryDirectory(prefix="mfalb-bench-") as name, ExitStack() as running:
         run_dir, ports = Path(name), (free_tcp_port(), free_tcp_port())
         files = make_certificate(run_dir / "tls", "bench.example", LOOPBACK)
-        bench = Bench(plan, cores, running.enter_context(_backends(run_dir, ports, cores.load)), scenario)
+        bench = Bench(plan, running.enter_context(_backends(run_dir, ports, cores.load)), scenario)
         task = HttpsTask(run_dir, ports, files.cert, files.key, cores.contender)
         _start_contenders(bench, task, running)
         _run_rounds(bench)
+    scenario.judge_efforts(len(cores.load))
     return scenario
 
 

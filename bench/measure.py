@@ -153,18 +153,27 @@ class Scenario:
     efforts: dict[str, list[Effort]] = field(default_factory=dict)
 
     def note_effort(self, who: str, effort: Effort) -> None:
-        """Keeps what a turn cost everyone (the medians go into the notes); a disturbed turn spoils the scenario."""
-        if effort.is_disturbed:
-            self.spoil("other programs were busy on this machine during at least one round")
+        """Keeps what a turn cost everyone; `judge_efforts` says what that means."""
         self.efforts.setdefault(who, []).append(effort)
 
-    def _effort_note(self) -> str:
-        parts = [
-            f"{who} {median(one.contender for one in efforts):.0%}/{median(one.generator for one in efforts):.0%}"
-            f"/{median(one.responder for one in efforts):.0%}"
-            for who, efforts in self.efforts.items()
-        ]
-        return f"median share of a core, contender/generator/responder: {', '.join(parts)}"
+    def judge_efforts(self, load_cores: int) -> None:
+        """Spoils the figures when half of someone's turns were limited by load or disturbed: a median then is, too.
+
+        The median shares go into the notes in any case.
+        """
+        shares = []
+        for who, efforts in self.efforts.items():
+            enough = len(efforts) / 2
+            if sum(one.is_limited_by_load(load_cores) for one in efforts) >= enough:
+                self.spoil(f"{who}: generator or responder were the limit, not the contender")
+            if sum(one.is_disturbed for one in efforts) >= enough:
+                self.spoil(f"{who}: other programs were busy on this machine")
+            parts = ("contender", "generator", "responder")
+            shares.append(
+                who + " " + "/".join(f"{median(getattr(one, part) for one in efforts):.0%}" for part in parts)
+            )
+        if shares:
+            self.notes.append(f"median share of a core, contender/generator/responder: {', '.join(shares)}")
 
     def spoil(self, reason: str) -> None:
         """The figures must not be used as they stand; the reason is noted once."""
@@ -197,7 +206,7 @@ class Scenario:
             "contenders": {name: self._contender(series) for name, series in self.series.items()},
             "ratios": ratios,
             "valid": self.is_valid,
-            "notes": [*self.notes, self._effort_note()],
+            "notes": self.notes,
         }
 
     def _contender(self, series: Series) -> dict[str, Any]:

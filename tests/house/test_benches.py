@@ -66,12 +66,23 @@ def test_generator_and_responder_may_fill_a_core_each_where_they_have_two() -> N
     assert not Effort(0.5, 0.9, 0.9, 0.0).is_limited_by_load(2)
 
 
-def test_a_turn_disturbed_by_other_programs_makes_the_result_invalid() -> None:
+@pytest.mark.parametrize(
+    ("efforts", "is_valid"),
+    [
+        ([Effort(1.0, 0.2, 0.2, 0.1)] * 2, True),
+        ([Effort(1.0, 0.2, 0.2, 0.9), *[Effort(1.0, 0.2, 0.2, 0.1)] * 2], True),  # one odd turn: the median stands
+        ([Effort(0.6, 0.2, 0.2, 0.9), Effort(1.0, 0.2, 0.2, 0.1)], False),
+        ([Effort(0.6, 0.97, 0.0, 0.0), Effort(1.0, 0.2, 0.2, 0.1)], False),
+    ],
+)
+def test_half_of_the_turns_disturbed_or_limited_by_load_make_the_result_invalid(
+    efforts: list[Effort], is_valid: bool
+) -> None:
     scenario = scenario_of(mfalb=[1.0])
-    scenario.note_effort("mfalb", Effort(0.6, 0.2, 0.2, 0.1))
-    assert scenario.is_valid
-    scenario.note_effort("mfalb", Effort(0.6, 0.2, 0.2, 0.9))
-    assert not scenario.is_valid
+    for effort in efforts:
+        scenario.note_effort("mfalb", effort)
+    scenario.judge_efforts(load_cores=1)
+    assert scenario.is_valid is is_valid
 
 
 def test_the_cpu_time_of_a_session_grows_with_the_work_of_its_processes() -> None:
@@ -85,6 +96,7 @@ def test_the_cpu_time_of_a_session_grows_with_the_work_of_its_processes() -> Non
 def test_a_written_result_has_the_published_shape_and_prints_as_a_table(tmp_path: Path) -> None:
     scenario = scenario_of(mfalb=[1000.0], nginx=[2000.0])
     scenario.note_effort("mfalb", Effort(1.0, 0.2, 0.2, 0.0))
+    scenario.judge_efforts(load_cores=1)
     path = write_result(scenario.result(), tmp_path)
     result = json.loads(path.read_text("utf-8"))
     assert_published_shape(result)
