@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_WORD: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII but blank, quote, equals sign and backslash
 
 
 def escaped(value: object) -> str:
     """A value as one word of a log line: control characters, blanks and quotes cannot reach it unescaped."""
     text = str(value)
-    if text.isascii() and text.isprintable() and not set(text) & {" ", '"', "\\", "="} and text:
-        return text
-    return json.dumps(text)
+    return text if _WORD(text) else json.dumps(text)
 
 
 class _Formatter(logging.Formatter):

@@ -55,6 +55,16 @@ class CookieLife:
     idle_s: float
     max_s: float
 
+    def judge(self, pin: CookiePin, now: float) -> CookieFinding:
+        """VALID, EXPIRED (idle for too long), OLD (its session is), INVALID (a wrong clock's). `now`: unix seconds."""
+        if pin.used_at > now + _FUTURE_LIMIT_S:
+            return CookieFinding.INVALID
+        if now - pin.used_at > self.idle_s:
+            return CookieFinding.EXPIRED
+        if now - pin.issued_at > self.max_s:
+            return CookieFinding.OLD
+        return CookieFinding.VALID
+
 
 class CookieSealer:
     """Makes and opens cookies. The first key of the ring seals, every key opens, so keys can be rotated."""
@@ -71,20 +81,12 @@ class CookieSealer:
         sealed = self._ring[self._current].encrypt(nonce, text, pool.encode())
         return base64.urlsafe_b64encode(self._current + nonce + sealed).rstrip(b"=").decode("ascii")
 
-    def open_untrusted(
-        self, pool: str, value: bytes, life: CookieLife, now: float
-    ) -> tuple[CookieFinding, CookiePin | None]:
-        """What a cookie says. A forged or foreign one is no error: it is INVALID, and the user is balanced anew."""
-        pin = self._decrypt_untrusted(pool, value)
-        if pin is None or pin.used_at > now + _FUTURE_LIMIT_S:
-            return CookieFinding.INVALID, None
-        if now - pin.used_at > life.idle_s:
-            return CookieFinding.EXPIRED, None
-        if now - pin.issued_at > life.max_s:
-            return CookieFinding.OLD, None
-        return CookieFinding.VALID, pin
+    def open_untrusted(self, pool: str, value: bytes) -> CookiePin | None:
+        """What a cookie says; None for one that this ring did not seal for this pool.
 
-    def _decrypt_untrusted(self, pool: str, value: bytes) -> CookiePin | None:
+        A forged or foreign cookie is no error: its user is balanced anew. Whether an honest one still counts is
+        `CookieLife.judge`'s question.
+        """
         if len(value) > _VALUE_LIMIT:
             return None
         try:

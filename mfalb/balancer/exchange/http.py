@@ -154,11 +154,11 @@ class HttpExchanges:
         return affinity.body_limit if affinity.needs_response_body(exchange.found, head) else 0
 
     @staticmethod
-    def answer_held(exchange: HttpExchange, body: bytes, moment: Moment) -> Pin | None:
-        """The pin that a held answer begins. It must be stored before the answer is released."""
+    def answer_held(exchange: HttpExchange, body: bytes, now: float) -> Pin | None:
+        """The pin that a held answer begins, at monotonic `now`. It must be stored before the answer is released."""
         if exchange.backend is None:
             return None
-        return exchange.affinity.pin_begun(exchange.found, body, exchange.backend, moment)
+        return exchange.affinity.pin_begun(exchange.found, body, exchange.backend, now)
 
     @staticmethod
     def answer_lines(exchange: HttpExchange, moment: Moment) -> bytes:

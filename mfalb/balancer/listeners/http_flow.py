@@ -65,6 +65,7 @@ class HttpFlow:
         "_host",
         "_is_ended",
         "_is_request_done",
+        "_moment",
         "_parts",
         "_pieces",
         "_size",
@@ -115,10 +116,8 @@ class HttpFlow:
 
     def start(self) -> None:
         """Ask where the request goes. Raises MalformedMessage for a target that must be refused."""
-        self._decide(self._parts.exchanges.begin(self._head, self._host.client, self._moment()))
-
-    def _moment(self) -> Moment:
-        return Moment(monotonic(), time(), self._parts.entropy.take())
+        self._moment = Moment(self.begun_at, time(), self._parts.entropy.take())
+        self._decide(self._parts.exchanges.begin(self._head, self._host.client, self._moment))
 
     def _decide(self, decision: RequestDecision) -> None:
         match decision:
@@ -178,7 +177,7 @@ class HttpFlow:
 
     def _choose_with(self, body: bytes | None) -> None:
         self._collect_limit = 0
-        self._decide(self._parts.exchanges.with_body(self._known_exchange(), body, self._moment()))
+        self._decide(self._parts.exchanges.with_body(self._known_exchange(), body, self._moment))
 
     def _send_body(self, data: bytes) -> None:
         self._to_upstream.append(chunk(data) if self._head.framing is Framing.CHUNKED else data)
@@ -251,7 +250,7 @@ class HttpFlow:
         self._framing = client_framing(head, minor)
         keep = self._keeps_alive()
         connection = (b"" if minor else b"keep-alive") if keep else b"close"
-        added = self._parts.exchanges.answer_lines(exchange, self._moment())
+        added = self._parts.exchanges.answer_lines(exchange, self._moment)
         self._to_client.append(response_bytes(head, self._framing, added, connection))
 
     def _keeps_alive(self) -> bool:
@@ -283,9 +282,10 @@ class HttpFlow:
         if head is None or connection is None:
             return
         if self._held is not None:
-            pin = self._parts.exchanges.answer_held(self._known_exchange(), b"".join(self._held), self._moment())
+            now = monotonic()  # a phone may have rung for minutes since the exchange began
+            pin = self._parts.exchanges.answer_held(self._known_exchange(), b"".join(self._held), now)
             if pin is not None:
-                self._parts.pins.put(pin, monotonic())  # before the answer: half two may come at once
+                self._parts.pins.put(pin, now)  # before the answer: half two may come at once
             self._release_held(head)
         if self._framing is Framing.CHUNKED:
             self._to_client.append(LAST_CHUNK)
