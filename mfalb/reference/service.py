@@ -1,0 +1,68 @@
+"""What every reference service does: serve until told to stop, as a process of its own.
+
+A service prints one line, `ready {"name": port, ...}`, when it listens, and ends on SIGTERM, on Ctrl-C, and when its
+standard input closes: a service whose starter has died must not stay behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import ssl
+import sys
+from argparse import ArgumentParser
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from aiohttp import web
+
+from mfalb.reference.config import Endpoint, SettingsFile
+from mfalb.telemetry.log import configure
+
+Start = Callable[[SettingsFile, AsyncExitStack], Awaitable[Mapping[str, int]]]
+
+_log = logging.getLogger("mfalb.reference.service")
+
+
+def main(description: str, start: Start) -> None:
+    """The command line of a service: `--settings FILE`. `start` returns the ports that it listens on, by name."""
+    parser = ArgumentParser(description=description)
+    parser.add_argument("--settings", type=Path, required=True, help="the service's settings (JSON)")
+    options = parser.parse_args()
+    configure("info", is_json=False)
+    asyncio.run(_run(SettingsFile.read(options.settings), start))
+
+
+async def _run(settings: SettingsFile, start: Start) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_reader(sys.stdin.fileno(), lambda: sys.stdin.buffer.read1(1) or stop.set())
+    async with AsyncExitStack() as stack:
+        stack.callback(loop.remove_reader, sys.stdin.fileno())
+        ports = await start(settings, stack)
+        print("ready", json.dumps(dict(ports)), flush=True)  # noqa: T201 - the starter waits for this line
+        await stop.wait()
+        _log.info("stopping")
+
+
+async def serve_http(application: web.Application, endpoint: Endpoint, stack: AsyncExitStack) -> int:
+    """Serve an aiohttp application until the stack closes; returns the port."""
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=_tls(endpoint)).start()
+    port: int = runner.addresses[0][1]
+    return port
+
+
+def _tls(endpoint: Endpoint) -> ssl.SSLContext | None:
+    if endpoint.cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(endpoint.cert, endpoint.key)
+    return context
