@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import ssl
 import sys
@@ -41,13 +42,20 @@ async def _run(settings: SettingsFile, start: Start) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_reader(sys.stdin.fileno(), lambda: sys.stdin.buffer.read1(1) or stop.set())
+    loop.add_reader(sys.stdin.fileno(), _stop_at_end, stop)
     async with AsyncExitStack() as stack:
         stack.callback(loop.remove_reader, sys.stdin.fileno())
         ports = await start(settings, stack)
         print("ready", json.dumps(dict(ports)), flush=True)  # noqa: T201 - the starter waits for this line
         await stop.wait()
         _log.info("stopping")
+
+
+def _stop_at_end(stop: asyncio.Event) -> None:
+    """Standard input has something: its end, when the starter is gone; anything else is thrown away."""
+    if not os.read(sys.stdin.fileno(), 4096):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        stop.set()
 
 
 async def serve_http(application: web.Application, endpoint: Endpoint, stack: AsyncExitStack) -> int:

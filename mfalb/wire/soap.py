@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Final
-from xml.parsers import expat
 
 from mfalb.errors import MalformedMessage
-
-DEPTH_LIMIT: Final = 32
-TEXT_LIMIT_BYTES: Final = 4096
+from mfalb.wire.xml import Element, walk_untrusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,43 +24,23 @@ class Envelope:
     texts: dict[str, str] = field(default_factory=dict, repr=False)  # may hold an OTP: never shown
 
 
-class _Reader:
-    """Collects while expat reads; one document, one reader."""
+class _EnvelopeVisitor:
+    """Collects what was asked for while the document is read."""
 
     def __init__(self, wanted: Collection[str] | None) -> None:
         self.method = ""
         self.texts: dict[str, str] = {}
         self._wanted = wanted
-        self._path: list[str] = []
-        self._text: list[str] = []
-        self._text_bytes = 0
 
-    def start(self, name: str, _attributes: dict[str, str]) -> None:
-        local = name.rpartition(":")[2]
-        self._path.append(local)
-        if len(self._path) > DEPTH_LIMIT:
-            raise MalformedMessage("xml_too_deep")
-        if len(self._path) == 3 and self._path[:2] == ["Envelope", "Body"] and not self.method:  # noqa: PLR2004
-            self.method = local
-        self._text.clear()
-        self._text_bytes = 0
+    def begun(self, name: str, path: tuple[str, ...]) -> None:
+        if path == ("Envelope", "Body") and not self.method:
+            self.method = name
 
-    def text(self, data: str) -> None:
-        self._text_bytes += len(data)
-        if self._text_bytes <= TEXT_LIMIT_BYTES:
-            self._text.append(data)
-
-    def end(self, _name: str) -> None:
-        local = self._path.pop()
-        is_wanted = self._wanted is None or local in self._wanted
-        if self.method and is_wanted and local not in self.texts and self._text_bytes <= TEXT_LIMIT_BYTES:
-            self.texts[local] = "".join(self._text).strip()
-        self._text.clear()
-        self._text_bytes = 0
-
-
-def _refuse_doctype(*_: object) -> None:
-    raise MalformedMessage("xml_doctype")
+    def ended(self, element: Element) -> None:
+        name = element.name
+        is_wanted = self._wanted is None or name in self._wanted
+        if self.method and is_wanted and name not in self.texts and element.text is not None:
+            self.texts[name] = element.text
 
 
 def read_envelope_untrusted(document: bytes, wanted: Collection[str] | None = None) -> Envelope:
@@ -73,18 +49,8 @@ def read_envelope_untrusted(document: bytes, wanted: Collection[str] | None = No
     Raises MalformedMessage when the document is not well-formed XML, has a DTD, is nested deeper than 32, or is no
     Envelope with a Body that holds an element. A text over 4096 characters is left out.
     """
-    reader = _Reader(wanted)
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = _refuse_doctype
-    parser.StartElementHandler = reader.start
-    parser.CharacterDataHandler = reader.text
-    parser.EndElementHandler = reader.end
-    try:
-        parser.Parse(document, True)
-    except expat.ExpatError:
-        raise MalformedMessage("xml_not_well_formed") from None
-    except (LookupError, ValueError):  # an encoding Python does not know
-        raise MalformedMessage("xml_encoding") from None
-    if not reader.method:
+    visitor = _EnvelopeVisitor(wanted)
+    walk_untrusted(document, visitor)
+    if not visitor.method:
         raise MalformedMessage("soap_no_body")
-    return Envelope(reader.method, reader.texts)
+    return Envelope(visitor.method, visitor.texts)
