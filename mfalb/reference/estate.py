@@ -1,0 +1,197 @@
+"""The estate on one machine: each service a process of its own, on loopback, in a run directory.
+
+Processes, because an MFA Server's codes are in its memory only and a killed server must really be dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+
+from mfalb.errors import MfalbError
+from mfalb.reference.config import (
+    Account,
+    CloudSettings,
+    Endpoint,
+    MfaServerSettings,
+    PortalSettings,
+    RadiusSettings,
+    Settings,
+    StateKind,
+    User,
+    write_settings,
+)
+
+_READY_TIMEOUT_S: Final = 30.0
+_STOP_TIMEOUT_S: Final = 5.0
+_LOG_TAIL_BYTES: Final = 2000
+_LOOPBACK: Final = "127.0.0.1"
+
+
+class ServiceFailed(MfalbError):  # noqa: N818 - says what happened
+    """A service did not come up; the text holds the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class EstatePlan:
+    """What to start.
+
+    `sdk_url` is the balanced one, which portals call. With a `certificate` (chain, key) SDK and portals speak TLS.
+    """
+
+    users: tuple[User, ...]
+    account: Account
+    radius_secret: str = field(repr=False)
+    sdk_url: str
+    sdk_ca: Path | None = None
+    certificate: tuple[Path, Path] | None = None
+    mfa_servers: int = 2
+    portals: int = 2
+    state: StateKind = StateKind.UNIQUE
+    answer_delay_s: float = 1.0
+
+
+class Service:
+    """One running service."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, ports: dict[str, int], log: Path) -> None:
+        self.name = name
+        self.ports = ports
+        self.log = log
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.returncode is None
+
+    def log_text(self) -> str:
+        """What it has logged so far."""
+        return self.log.read_text("utf-8", errors="replace")
+
+    async def kill(self) -> None:
+        """SIGKILL: the server is gone, and every code in its memory with it."""
+        if self.is_running:
+            self._process.kill()
+        await self._process.wait()
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL for one that does not listen."""
+        if self.is_running:
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), _STOP_TIMEOUT_S)
+        except TimeoutError:
+            await self.kill()
+
+
+class Cloud:
+    """The cloud MFA Service, as seen by whoever holds the phones."""
+
+    def __init__(self, service: Service, session: aiohttp.ClientSession) -> None:
+        self.service = service
+        self.url = f"http://{_LOOPBACK}:{service.ports['http']}"
+        self._session = session
+
+    async def codes(self, user: str) -> list[str]:
+        """The codes that were texted to a user, newest first."""
+        async with self._session.get(f"{self.url}/outbox.json") as response:
+            return [text["otp"] for text in await response.json() if text["user"] == user]
+
+    async def texts_sent(self) -> dict[str, int]:
+        """How many texts each user got: the oracle "the phone rang exactly once"."""
+        async with self._session.get(f"{self.url}/counters.json") as response:
+            counters: dict[str, dict[str, int]] = await response.json()
+            return counters["texts"]
+
+
+class Estate:
+    """All services of a plan, from entering the context to leaving it."""
+
+    def __init__(self, plan: EstatePlan, run_directory: Path) -> None:
+        self._plan = plan
+        self._directory = run_directory
+        self._stack = AsyncExitStack()
+        self.cloud: Cloud
+        self.mfa_servers: list[Service] = []
+        self.portals: list[Service] = []
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            delay = self._plan.answer_delay_s
+            cloud = await self._start("cloud", "cloud_service", CloudSettings(answer_delay_s=delay), stack)
+            self.cloud = Cloud(cloud, session)
+            for number in range(1, self._plan.mfa_servers + 1):
+                settings = self._mfa_server(f"mfa{number}")
+                self.mfa_servers.append(await self._start(settings.name, "mfa_server", settings, stack))
+            for number in range(1, self._plan.portals + 1):
+                portal = self._portal(f"portal{number}")
+                self.portals.append(await self._start(portal.name, "user_portal", portal, stack))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    def _endpoint(self) -> Endpoint:
+        if self._plan.certificate is None:
+            return Endpoint(_LOOPBACK)
+        chain, key = self._plan.certificate
+        return Endpoint(_LOOPBACK, 0, str(chain), str(key))
+
+    def _mfa_server(self, name: str) -> MfaServerSettings:
+        plan = self._plan
+        radius = RadiusSettings(Endpoint(_LOOPBACK), "127.0.0.0/8", plan.radius_secret, plan.state)
+        return MfaServerSettings(name, self.cloud.url, self._endpoint(), radius, plan.account, plan.users)
+
+    def _portal(self, name: str) -> PortalSettings:
+        plan = self._plan
+        ca = None if plan.sdk_ca is None else str(plan.sdk_ca)
+        return PortalSettings(name, self._endpoint(), plan.sdk_url, ca, plan.account, plan.users)
+
+    async def _start(self, name: str, module: str, settings: Settings, stack: AsyncExitStack) -> Service:
+        settings_file, log = self._directory / f"{name}.json", self._directory / f"{name}.log"
+        write_settings(settings_file, settings)
+        with log.open("wb") as log_file:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                f"mfalb.reference.{module}",
+                "--settings",
+                str(settings_file),
+                stdin=asyncio.subprocess.PIPE,  # closes with us, and the service ends
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log_file,
+            )
+        service = Service(name, process, {}, log)
+        stack.push_async_callback(service.stop)
+        service.ports.update(await _ready(service, process))
+        return service
+
+
+async def _ready(service: Service, process: asyncio.subprocess.Process) -> dict[str, int]:
+    """The ports that a service says it listens on. Raises ServiceFailed."""
+    assert process.stdout is not None  # noqa: S101 - it was started with a pipe
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), _READY_TIMEOUT_S)
+    except TimeoutError:
+        line = b""
+    word, _, ports = line.partition(b" ")
+    if word != b"ready":
+        raise ServiceFailed(f"{service.name} did not start:\n{service.log_text()[-_LOG_TAIL_BYTES:]}")
+    found: dict[str, int] = json.loads(ports)
+    return found

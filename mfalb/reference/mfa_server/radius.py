@@ -1,0 +1,143 @@
+"""The RADIUS front of an MFA Server: PAP, with an Access-Challenge for one-way SMS.
+
+A plain asyncio datagram protocol: this is a server to try a balancer with, not the balancer's data path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
+
+from cachetools import TTLCache
+
+from mfalb.errors import MalformedMessage
+from mfalb.net.lifecycle import Tasks
+from mfalb.reference.config import RadiusSettings, StateKind
+from mfalb.reference.directory import Directory
+from mfalb.reference.mfa_server.second_factor import Begun, SecondFactor
+from mfalb.reference.mfa_server.verification import Outcome
+from mfalb.wire import radius
+from mfalb.wire.radius import Packet, SharedSecret
+from mfalb.wire.radius_hidden import reveal_password_untrusted
+
+_CONSTANT_STATE: Final = b"SMS"  # as some real servers send, always the same
+_DUPLICATE_LIFE_S: Final = 180.0
+_DUPLICATE_LIMIT: Final = 10_000  # when full, the oldest goes; a very late retransmit of it would count as new
+
+_log = logging.getLogger("mfalb.reference.mfa_server.radius")
+
+Address = tuple[Any, ...]
+
+
+class RadiusFront(asyncio.DatagramProtocol):
+    """Answers Access-Requests and Status-Server; a retransmit is absorbed while the phone rings, then answered again."""
+
+    def __init__(self, settings: RadiusSettings, directory: Directory, second_factor: SecondFactor) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._second_factor = second_factor
+        self._secret = SharedSecret(settings.secret.encode())
+        self._network = ip_network(settings.client_network)
+        # What was answered, by (source, code, identifier, authenticator); None while it is in flight
+        self._known: TTLCache[tuple[Any, ...], bytes | None] = TTLCache(_DUPLICATE_LIMIT, _DUPLICATE_LIFE_S)
+        self._tasks = Tasks("radius")
+        self._transport: asyncio.DatagramTransport | None = None
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # asyncio's own types are wider than what it passes
+
+    def datagram_received(self, data: bytes, address: Address) -> None:
+        try:
+            packet = self._read_untrusted(data, address)
+        except MalformedMessage as error:
+            _log.warning("datagram discarded", extra={"reason": error.reason})
+            return
+        if packet.code == radius.STATUS_SERVER:
+            self._send(self._answer(packet, radius.ACCESS_ACCEPT, b""), address)
+            return
+        key = (address, packet.code, packet.identifier, packet.authenticator)
+        if key not in self._known:
+            self._known[key] = None
+            self._tasks.start("request", self._serve(key, packet, address))
+        else:
+            answer = self._known[key]
+            if answer is not None:
+                self._send(answer, address)
+
+    def _read_untrusted(self, data: bytes, address: Address) -> Packet:
+        """The packet, sound and from a known client. Raises MalformedMessage for what is discarded in silence."""
+        if ip_address(address[0]) not in self._network:
+            raise MalformedMessage("unknown_client")
+        packet = radius.read_untrusted(data)
+        if packet.code not in (radius.ACCESS_REQUEST, radius.STATUS_SERVER):
+            raise MalformedMessage("unexpected_code")
+        is_signed = radius.MESSAGE_AUTHENTICATOR in packet.offsets
+        if is_signed and not radius.has_valid_message_authenticator(packet, self._secret):
+            raise MalformedMessage("bad_message_authenticator")
+        if not is_signed and (self._settings.requires_message_authenticator or packet.code == radius.STATUS_SERVER):
+            raise MalformedMessage("missing_message_authenticator")
+        return packet
+
+    async def _serve(self, key: tuple[Any, ...], packet: Packet, address: Address) -> None:
+        try:
+            answer = await self._decide(packet)
+        except MalformedMessage as error:
+            _log.warning("request refused", extra={"reason": error.reason})
+            answer = self._answer(packet, radius.ACCESS_REJECT, b"")
+        self._known[key] = answer
+        self._send(answer, address)
+
+    async def _decide(self, packet: Packet) -> bytes:
+        user_name = (packet.first(radius.USER_NAME) or b"").decode(errors="replace")
+        hidden = packet.first(radius.USER_PASSWORD)
+        if not user_name or hidden is None:
+            return self._reject(packet, b"This server takes PAP.")
+        typed = reveal_password_untrusted(hidden, self._secret, packet.authenticator).rstrip(b"\0")
+        password, state = typed.decode(errors="replace"), packet.first(radius.STATE)
+        if state is None:
+            return await self._first_half(packet, user_name, password)
+        if self._second_factor.verify(user_name, _request_id(state), password) is Outcome.ACCEPTED:
+            return self._answer(packet, radius.ACCESS_ACCEPT, _message(b"Welcome."))
+        return self._reject(packet, b"The code was not accepted.")
+
+    async def _first_half(self, packet: Packet, user_name: str, password: str) -> bytes:
+        user = await asyncio.to_thread(self._directory.check, user_name, password)
+        if user is None:
+            return self._reject(packet, b"The user name or password is not right.")
+        state = _CONSTANT_STATE if self._settings.state is StateKind.CONSTANT else os.urandom(16)
+        half = await self._second_factor.begin(user, _request_id(state))
+        if half.begun is Begun.AUTHENTICATED:
+            return self._answer(packet, radius.ACCESS_ACCEPT, _message(b"Welcome."))
+        if half.begun is Begun.TEXT_SENT:
+            challenge = _message(b"Enter the code from the text message.") + radius.attribute(radius.STATE, state)
+            return self._answer(packet, radius.ACCESS_CHALLENGE, challenge)
+        return self._reject(packet, b"The second factor could not be asked for.")
+
+    def _reject(self, packet: Packet, text: bytes) -> bytes:
+        return self._answer(packet, radius.ACCESS_REJECT, _message(text))
+
+    def _answer(self, packet: Packet, code: int, body: bytes) -> bytes:
+        """A signed answer, Message-Authenticator first, the client's Proxy-States last and in their order."""
+        proxy_states = b"".join(radius.attribute(radius.PROXY_STATE, v) for v in packet.every(radius.PROXY_STATE))
+        return radius.signed_response(code, packet.identifier, packet.authenticator, body + proxy_states, self._secret)
+
+    def _send(self, datagram: bytes, address: Address) -> None:
+        if self._transport is not None:
+            self._transport.sendto(datagram, address)
+
+
+def _message(text: bytes) -> bytes:
+    return radius.attribute(radius.REPLY_MESSAGE, text)
+
+
+def _request_id(state: bytes) -> str:
+    """The id of a challenge among the pending codes: its State."""
+    return "state:" + state.hex()
