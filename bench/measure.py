@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,14 +31,21 @@ def _stat_fields(pid: int) -> list[str] | None:
     return text.rpartition(")")[2].split()  # the second field, the name, may hold spaces and brackets
 
 
-def session_cpu_s(session: int) -> float:
-    """User and system seconds used so far by all processes of a session (a Program begins one with its pid)."""
-    ticks = 0
+def _session_stats(session: int) -> Iterator[list[str]]:
     for entry in Path("/proc").iterdir():
         fields = _stat_fields(int(entry.name)) if entry.name.isdigit() else None
         if fields is not None and int(fields[3]) == session:
-            ticks += int(fields[11]) + int(fields[12])  # utime, stime
-    return ticks * _TICK_S
+            yield fields
+
+
+def session_cpu_s(session: int) -> float:
+    """User and system seconds used so far by all processes of a session (a Program begins one with its pid)."""
+    return sum(int(fields[11]) + int(fields[12]) for fields in _session_stats(session)) * _TICK_S
+
+
+def session_rss_kb(session: int) -> float:
+    """Resident memory of all processes of a session, in KB; pages that they share count once for each."""
+    return sum(int(fields[21]) for fields in _session_stats(session)) * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
 def own_cpu_s() -> float:

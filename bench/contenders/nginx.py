@@ -51,6 +51,7 @@ http {{
     fastcgi_temp_path {run_dir}/fastcgi;
     uwsgi_temp_path {run_dir}/uwsgi;
     scgi_temp_path {run_dir}/scgi;
+    client_max_body_size 0;
     keepalive_requests 1000000000;
     upstream backends {{
 {servers}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -41,7 +41,7 @@ class EapResult:
     is_success: bool
     mppe_keys_ok: int
     mppe_keys_mismatched: int
-    log_tail: str = ""
+    log_tail: str = field(default="", repr=False)
 
     @property
     def is_perfect(self) -> bool:
