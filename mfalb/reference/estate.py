@@ -111,9 +111,16 @@ class Cloud:
 
     async def texts_sent(self) -> dict[str, int]:
         """How many texts each user got: the oracle "the phone rang exactly once"."""
+        return (await self._counters())["texts"]
+
+    async def calls_made(self) -> dict[str, int]:
+        """How often each user's phone rang."""
+        return (await self._counters())["calls"]
+
+    async def _counters(self) -> dict[str, dict[str, int]]:
         async with self._session.get(f"{self.url}/counters.json") as response:
             counters: dict[str, dict[str, int]] = await response.json()
-            return counters["texts"]
+            return counters
 
 
 class Estate:

@@ -33,7 +33,7 @@ Address = tuple[Any, ...]
 
 
 class RadiusFront(asyncio.DatagramProtocol):
-    """Answers Access-Requests and Status-Server; a retransmit is absorbed while the phone rings, then answered again."""
+    """Answers Access-Requests and Status-Server; a retransmit waits for the phone, then gets the same answer."""
 
     def __init__(self, settings: RadiusSettings, directory: Directory, second_factor: SecondFactor) -> None:
         self._settings = settings
