@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Final
 
 from mfalb.wire.http import Framing, RequestHead, ResponseHead
 
@@ -70,6 +72,9 @@ def client_framing(response: ResponseHead, minor_version: int) -> Framing:
     return response.framing
 
 
+_WITHOUT_LENGTH: Final = frozenset((*range(100, 200), HTTPStatus.NO_CONTENT))  # RFC 9110 section 8.6
+
+
 def response_bytes(response: ResponseHead, framing: Framing, added: bytes, connection: bytes) -> bytes:
     """The head of an answer for a client. `added` are finished header lines; `connection` is b"" or a token."""
     special = response.special
@@ -79,7 +84,7 @@ def response_bytes(response: ResponseHead, framing: Framing, added: bytes, conne
         parts.append(b"Content-Encoding: %b\r\n" % encoding)
     if framing is Framing.CHUNKED:
         parts.append(b"Transfer-Encoding: chunked\r\n")
-    elif b"content-length" in special and framing is not Framing.CLOSE:
+    elif b"content-length" in special and framing is not Framing.CLOSE and response.status not in _WITHOUT_LENGTH:
         parts.append(b"Content-Length: %b\r\n" % special[b"content-length"])
     if added:
         parts.append(added)

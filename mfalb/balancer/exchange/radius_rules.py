@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
 from mfalb.wire.radius import Packet, SharedSecret
-from mfalb.wire.radius_hidden import hide_password, rehide_salted_untrusted, reveal_password_untrusted
+from mfalb.wire.radius_hidden import rehide_password_untrusted, rehide_salted_untrusted
 
 MICROSOFT: Final = 311
 MS_MPPE_SEND_KEY: Final = 16  # RFC 2548 section 2.4.2
@@ -82,7 +82,7 @@ def request_body_untrusted(packet: Packet, old: Keying, new: Keying) -> bytes:
     """
     if old is new:
         return radius.body_without_message_authenticator(packet)
-    body = _rewritten(packet, _REQUEST_HIDDEN, old, new)
+    body = _with_password_hidden_anew_untrusted(packet, old, new)
     if radius.CHAP_PASSWORD in packet.offsets and radius.CHAP_CHALLENGE not in packet.offsets:
         body += radius.attribute(radius.CHAP_CHALLENGE, old.authenticator)
     return body
@@ -96,7 +96,7 @@ def response_body_untrusted(packet: Packet, old: Keying, new: Keying) -> bytes:
     """
     if old is new:
         return radius.body_without_message_authenticator(packet)
-    return _rewritten(packet, _RESPONSE_HIDDEN, old, new)
+    return _rewritten(packet, _HIDDEN_IN_ANSWERS, old, new)
 
 
 def has_foreign_proxy_state(response: Packet, request: Packet) -> bool:
@@ -128,8 +128,21 @@ def _rewritten(packet: Packet, hidden: Mapping[int, Rehide], old: Keying, new: K
     return bytes(patched[radius.HEADER_BYTES :])
 
 
-def _rehide_password_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
-    return hide_password(reveal_password_untrusted(value, *old), *new)
+def _with_password_hidden_anew_untrusted(packet: Packet, old: Keying, new: Keying) -> bytes:
+    """The attributes less the Message-Authenticator, the User-Password patched in its place (its length stays)."""
+    password = packet.offsets.get(radius.USER_PASSWORD)
+    if password is None:
+        return radius.body_without_message_authenticator(packet)
+    data, start = packet.data, password + 2
+    end = password + data[password + 1]
+    hidden = rehide_password_untrusted(data[start:end], old, new)
+    mac = packet.offsets.get(radius.MESSAGE_AUTHENTICATOR)
+    if mac is None:
+        return data[radius.HEADER_BYTES : start] + hidden + data[end:]
+    after_mac = mac + radius.MESSAGE_AUTHENTICATOR_BYTES
+    if mac < password:
+        return data[radius.HEADER_BYTES : mac] + data[after_mac:start] + hidden + data[end:]
+    return data[radius.HEADER_BYTES : start] + hidden + data[end:mac] + data[after_mac:]
 
 
 def _rehide_tunnel_password_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
@@ -153,8 +166,7 @@ def _rehide_vendor_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
     return b"".join(parts)
 
 
-_REQUEST_HIDDEN: Final[Mapping[int, Rehide]] = {radius.USER_PASSWORD: _rehide_password_untrusted}
-_RESPONSE_HIDDEN: Final[Mapping[int, Rehide]] = {
+_HIDDEN_IN_ANSWERS: Final[Mapping[int, Rehide]] = {
     radius.TUNNEL_PASSWORD: _rehide_tunnel_password_untrusted,
     radius.VENDOR_SPECIFIC: _rehide_vendor_untrusted,
 }

@@ -15,8 +15,8 @@ class Refusal:
     text: str
     retry_after_s: int | None = None
 
-    def head_and_body(self, *, is_keep_alive: bool) -> bytes:
-        """The whole response."""
+    def answer(self, *, is_keep_alive: bool, is_for_head: bool = False) -> bytes:
+        """The whole response; to a HEAD request its head only, or its body would be taken for the next answer."""
         body = self.text.encode() + b"\n"
         retry = f"Retry-After: {self.retry_after_s}\r\n" if self.retry_after_s is not None else ""
         connection = "" if is_keep_alive else "Connection: close\r\n"
@@ -25,7 +25,7 @@ class Refusal:
             "Content-Type: text/plain; charset=utf-8\r\n"
             f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\n{retry}{connection}\r\n"
         )
-        return head.encode("latin-1") + body
+        return head.encode("latin-1") if is_for_head else head.encode("latin-1") + body
 
 
 NO_ROUTE = Refusal(HTTPStatus.NOT_FOUND, "no_route", "No service is published at this address.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ LINGER_S: Final = 2.0  # how long a refused client may go on sending before the 
 _HANDSHAKE_TIMEOUT_S: Final = 10.0
 _SHUTDOWN_TIMEOUT_S: Final = 5.0
 _BACKLOG: Final = 4096
+_RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, no seconds
 
 # Why the client is not read on at the moment
 _PIPELINED = 1
@@ -49,12 +51,8 @@ class HttpParts:
     limits: HttpLimits
     counters: ListenerCounters
     access_log: AccessLog | None
-    on_refused: Callable[[HttpExchange, BackendFailure], None]
+    backend_refused: Callable[[HttpExchange, BackendFailure], None]
     entropy: Entropy = field(default_factory=Entropy)
-
-    def backend_refused(self, exchange: HttpExchange, failure: BackendFailure) -> None:
-        """A backend could not be reached: evidence for its health."""
-        self.on_refused(exchange, failure)
 
 
 class _Waiting:
@@ -82,7 +80,8 @@ class ClientConnection(asyncio.Protocol):
         "_fault",
         "_flow",
         "_incoming",
-        "_is_lingering",
+        "_is_in_turns",
+        "_is_over",
         "_listener",
         "_parts",
         "_pauses",
@@ -90,6 +89,7 @@ class ClientConnection(asyncio.Protocol):
         "_transport",
         "_waiting",
         "client",
+        "is_full",
     )
 
     def __init__(self, listener: HttpListener) -> None:
@@ -101,8 +101,10 @@ class ClientConnection(asyncio.Protocol):
         self._waiting: deque[_Waiting] = deque()
         self._fault: Refusal | None = None
         self._pauses = 0
-        self._is_lingering = False
+        self._is_in_turns = False
+        self._is_over = False  # the last answer was given: what still comes is read and forgotten
         self._deadline = 0.0
+        self.is_full = False
         self.client = ClientFacts("", is_tls=False)
         limits = listener.parts.limits
         self._reader = RequestReader(self, header_bytes=limits.header_bytes, header_count=limits.header_count)
@@ -118,7 +120,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._is_lingering or self._fault is not None:
+        if self._is_over or self._fault is not None:
             return
         was_in_head = self._reader.is_in_head
         try:
@@ -139,18 +141,23 @@ class ClientConnection(asyncio.Protocol):
             self._flow.client_lost()
 
     def pause_writing(self) -> None:
+        self.is_full = True
         if self._flow is not None:
             self._flow.pause_answer()
 
     def resume_writing(self) -> None:
+        self.is_full = False
         if self._flow is not None:
             self._flow.resume_answer()
 
     # ------------------------------------------------------------------------------ the reader's events
 
     def request_head(self, head: RequestHead) -> None:
+        if self._is_over:  # behind a refusal, in the same read
+            self._incoming = None
+            return
         self._parts.counters.requests += 1
-        if self._flow is None and self._fault is None:
+        if self._flow is None:
             self._start(head)
             self._incoming = self._flow
         else:
@@ -175,15 +182,23 @@ class ClientConnection(asyncio.Protocol):
             flow.refuse(refusal_of(error))
 
     def _malformed(self, error: MalformedMessage) -> None:
-        """Nothing behind a fault can be trusted. What came before it is still answered, in order."""
+        """Nothing behind a fault can be trusted. What came whole before it is still answered, in order."""
+        if self._is_over:
+            return
         self._parts.counters.drops[error.reason] += 1
-        self._fault = refusal_of(error)
-        if self._flow is None:
-            self._refuse_and_close(self._fault)
+        fault = self._fault = refusal_of(error)
+        flow = self._flow
+        if flow is None:
+            self._refuse_and_close(fault)
+        elif self._waiting:
+            if not self._waiting[-1].is_ended:
+                self._waiting.pop()
+        elif not flow.is_request_done:
+            flow.request_broke(fault)
 
     def _refuse_and_close(self, refusal: Refusal) -> None:
-        self._count(refusal.status.value)
-        self.write(refusal.head_and_body(is_keep_alive=False))
+        self._parts.counters.answers[_CLASSES[refusal.status.value // 100]] += 1
+        self.write(refusal.answer(is_keep_alive=False))
         self._linger()
 
     # ------------------------------------------------------------------------------ what a flow asks for
@@ -199,7 +214,17 @@ class ClientConnection(asyncio.Protocol):
         self._resume(_UPSTREAM_FULL)
 
     def abort(self) -> None:
+        """Break the connection: a reset (RST), since a mere end would look like the end of a 1.0 answer."""
         if self._transport is not None:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+            self._transport.abort()
+
+    def leave(self) -> None:
+        """Close at once, because the listener closes: an answer that is under way may not look whole."""
+        if self._flow is not None:
+            self.abort()
+        elif self._transport is not None:
             self._transport.abort()
 
     def flow_ended(self, flow: HttpFlow, *, keep_alive: bool) -> None:
@@ -211,12 +236,21 @@ class ClientConnection(asyncio.Protocol):
         self._resume(_UPSTREAM_FULL)
         if not keep_alive or self._listener.is_closing:
             if flow.is_request_done and self._fault is None:
+                self._is_over = True
                 self._transport.close()
             else:
                 self._linger()
-        elif self._waiting:
+        elif not self._is_in_turns:  # else the loop below goes on: a refused request must not lean on the one before
+            self._take_turns()
+
+    def _take_turns(self) -> None:
+        self._is_in_turns = True
+        while self._waiting and self._flow is None and not self._is_over:
             self._next_waiting()
-        elif self._fault is not None:
+        self._is_in_turns = False
+        if self._flow is not None or self._is_over:
+            return
+        if self._fault is not None:
             self._refuse_and_close(self._fault)
         elif not self._reader.is_in_head:
             self._deadline = monotonic() + self._parts.limits.idle_timeout_s
@@ -254,7 +288,8 @@ class ClientConnection(asyncio.Protocol):
         """Close so that the client can read our last words: a close with unread input would reset the connection."""
         if self._transport is None:
             return
-        self._is_lingering = True
+        self._is_over = True
+        self._waiting.clear()
         self._deadline = monotonic() + LINGER_S
         self._pauses = 0
         self._transport.resume_reading()
@@ -270,14 +305,11 @@ class ClientConnection(asyncio.Protocol):
             if now > flow.deadline:
                 flow.expire()
         elif now > self._deadline and self._transport is not None:
-            if self._reader.is_in_head and not self._is_lingering:
+            if self._reader.is_in_head and not self._is_over:
                 self._parts.counters.drops["header_timeout"] += 1
                 self._refuse_and_close(refusals.HEADER_TIMEOUT)
             else:
                 self._transport.abort()
-
-    def _count(self, status: int) -> None:
-        self._parts.counters.answers[f"{status // 100}xx"] += 1
 
     def _record(self, flow: HttpFlow) -> None:
         counters, now = self._parts.counters, monotonic()
@@ -361,6 +393,6 @@ class HttpListener:
         for server in self._servers:
             server.close()
         for connection in list(self._connections):
-            connection.abort()
+            connection.leave()
         for server in self._servers:
             await server.wait_closed()

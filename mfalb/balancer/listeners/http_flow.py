@@ -6,6 +6,8 @@ end (`flush`): one system call, and one TLS record, for a head and its body.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from http import HTTPStatus
 from time import monotonic, time
 from typing import Final, Protocol, assert_never
 
@@ -28,6 +30,7 @@ class FlowHost(Protocol):
     """The client's connection, as a flow sees it."""
 
     client: ClientFacts
+    is_full: bool  # the client reads more slowly than it is written to
 
     def write(self, data: bytes) -> None: ...
 
@@ -37,7 +40,8 @@ class FlowHost(Protocol):
 
     def flow_ended(self, flow: HttpFlow, *, keep_alive: bool) -> None: ...
 
-    def abort(self) -> None: ...
+    def abort(self) -> None:
+        """Break the connection, so that the client cannot take what it got for a whole answer."""
 
 
 class FlowParts(Protocol):
@@ -48,7 +52,9 @@ class FlowParts(Protocol):
     pins: PinStore
     entropy: Entropy
 
-    def backend_refused(self, exchange: HttpExchange, failure: BackendFailure) -> None: ...
+    @property
+    def backend_refused(self) -> Callable[[HttpExchange, BackendFailure], None]:
+        """Evidence for a backend's health: it could not be reached."""
 
 
 class HttpFlow:
@@ -64,6 +70,7 @@ class HttpFlow:
         "_held",
         "_host",
         "_is_ended",
+        "_is_kept_alive",
         "_is_request_done",
         "_moment",
         "_parts",
@@ -94,6 +101,7 @@ class HttpFlow:
         self._to_upstream: list[bytes] = []
         self._is_request_done = head.framing is Framing.NONE
         self._is_ended = False
+        self._is_kept_alive = False
         self.begun_at = monotonic()
         self.deadline = self.begun_at + 120.0  # until a pool says otherwise
         self.status = 0
@@ -191,6 +199,8 @@ class HttpFlow:
             return
         self._connection = connection
         connection.begin(self, self._head.method)
+        if self._host.is_full:  # still busy with the answer before this one
+            connection.pause()
         self._to_upstream.append(self._parts.exchanges.upstream_head(self._known_exchange()))
         for piece in self._pieces:
             self._send_body(piece)
@@ -215,14 +225,9 @@ class HttpFlow:
         elif failure.reason == "stale" and exchange.may_be_sent_twice and self._head.framing is Framing.NONE:
             self._to_upstream.clear()
             self._parts.upstreams[exchange.pool.name].connect(backend, self)
-        elif self._answer is not None and self._held is None:
-            self.reason = failure.reason
-            self._end(keep_alive=False)
-            self._host.abort()  # part of the answer is out: only a broken connection can say that it is not whole
         else:
             garbage = failure.reason not in ("stale", "reset", "closed_early")
-            self._held = None
-            self.refuse(refusals.BACKEND_GARBAGE if garbage else refusals.BACKEND_BROKE)
+            self._break_off(failure.reason, refusals.BACKEND_GARBAGE if garbage else refusals.BACKEND_BROKE)
 
     def upstream_pause(self) -> None:
         self._host.pause_for_upstream()
@@ -233,7 +238,8 @@ class HttpFlow:
     def response_head(self, head: ResponseHead) -> None:
         """The backend's event: an interim or the real head."""
         if head.is_interim:
-            if self._head.minor_version:
+            # Upgrade is not offered, so nobody may be told that protocols were switched
+            if self._head.minor_version and head.status != HTTPStatus.SWITCHING_PROTOCOLS:
                 self._to_client.append(response_bytes(head, Framing.NONE, b"", b""))
             return
         self._answer = head
@@ -248,13 +254,14 @@ class HttpFlow:
         exchange = self._known_exchange()
         minor = self._head.minor_version
         self._framing = client_framing(head, minor)
-        keep = self._keeps_alive()
+        keep = self._is_kept_alive = (
+            self._head.is_keep_alive and self._is_request_done and self._framing is not Framing.CLOSE
+        )
         connection = (b"" if minor else b"keep-alive") if keep else b"close"
         added = self._parts.exchanges.answer_lines(exchange, self._moment)
         self._to_client.append(response_bytes(head, self._framing, added, connection))
-
-    def _keeps_alive(self) -> bool:
-        return self._head.is_keep_alive and self._is_request_done and self._framing is not Framing.CLOSE
+        if self._head.method == b"HEAD":
+            self._framing = Framing.NONE  # told, but no body follows and so no last chunk
 
     def response_body(self, data: bytes) -> None:
         """The backend's event: some of the answer's body, without its framing."""
@@ -289,11 +296,10 @@ class HttpFlow:
             self._release_held(head)
         if self._framing is Framing.CHUNKED:
             self._to_client.append(LAST_CHUNK)
-        keep = self._keeps_alive()
         self._connection = None
         self.flush()
         connection.release(is_reusable=head.is_keep_alive and self._is_request_done)
-        self._end(keep_alive=keep)
+        self._end(keep_alive=self._is_kept_alive)
 
     # ------------------------------------------------------------------------------ ends
 
@@ -302,18 +308,28 @@ class HttpFlow:
         keep = self._head.is_keep_alive and self._is_request_done
         self.status = refusal.status.value
         self.reason = refusal.reason
-        self._to_client.append(refusal.head_and_body(is_keep_alive=keep))
+        self._to_client.append(refusal.answer(is_keep_alive=keep, is_for_head=self._head.method == b"HEAD"))
         self._end(keep_alive=keep)
+
+    def _break_off(self, reason: str, refusal: Refusal) -> None:
+        """The exchange cannot be completed: a refusal while that can still be said, a broken connection afterwards."""
+        if self._answer is not None and self._held is None:
+            self.reason = reason
+            self.flush()
+            self._host.abort()  # before anything could close it politely
+            self._end(keep_alive=False)
+        else:
+            self._held = None
+            self.refuse(refusal)
 
     def expire(self) -> None:
         """The deadline has passed."""
-        if self._answer is not None and self._held is None:
-            self.reason = "stalled"
-            self._end(keep_alive=False)
-            self._host.abort()
-        else:
-            self._held = None
-            self.refuse(refusals.BACKEND_SILENT)
+        self._break_off("stalled", refusals.BACKEND_SILENT)
+
+    def request_broke(self, refusal: Refusal) -> None:
+        """The client's event: the rest of the body cannot be read. The backend is let go of, it never sees the end."""
+        if not self._is_ended:
+            self._break_off(refusal.reason, refusal)
 
     def client_lost(self) -> None:
         """The client went away: nobody needs the answer any more."""

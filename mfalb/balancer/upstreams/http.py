@@ -19,6 +19,7 @@ from mfalb.wire.http import ResponseHead, ResponseReader
 
 IDLE_LIMIT: Final = 256  # idle connections kept per backend; one more is closed
 IDLE_TIMEOUT_S: Final = 30.0  # shorter than any server's own, so that we seldom write into a closing connection
+HEAD_LIMIT_BYTES: Final = 262_144  # of an answer, interim ones included; past that it is no answer
 
 _log = logging.getLogger("mfalb.upstreams.http")
 
@@ -46,15 +47,34 @@ class UpstreamUser(Protocol):
 class UpstreamConnection(asyncio.Protocol):
     """One connection. Idle, or used by one exchange from `begin` to `release` or `abort`."""
 
-    __slots__ = ("_backend", "_has_received", "_home", "_reader", "_transport", "_user", "idle_since", "is_reused")
+    __slots__ = (
+        "_backend",
+        "_has_ended",
+        "_has_head",
+        "_has_received",
+        "_head_bytes",
+        "_home",
+        "_is_paused",
+        "_is_spoilt",
+        "_reader",
+        "_transport",
+        "_user",
+        "idle_since",
+        "is_reused",
+    )
 
     def __init__(self, backend: Backend, home: Callable[[UpstreamConnection], None]) -> None:
         self._backend = backend
         self._home = home
-        self._reader = ResponseReader(self)
+        self._reader = _AnswerReader(self)
         self._transport: asyncio.Transport | None = None
         self._user: UpstreamUser | None = None
         self._has_received = False
+        self._has_head = False
+        self._has_ended = False
+        self._is_spoilt = False
+        self._is_paused = False
+        self._head_bytes = 0
         self.is_reused = False
         self.idle_since = 0.0
 
@@ -63,7 +83,8 @@ class UpstreamConnection(asyncio.Protocol):
     def begin(self, user: UpstreamUser, method: bytes) -> None:
         """The connection is this user's now; its request's head comes next by `write`."""
         self._user = user
-        self._has_received = False
+        self._has_received = self._has_head = self._has_ended = False
+        self._head_bytes = 0
         self._reader.expect(method)
         self._backend.active += 1
         self._backend.requests += 1
@@ -73,17 +94,20 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.write(data)
 
     def pause(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._is_paused:
+            self._is_paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None and self._is_paused:
+            self._is_paused = False
             self._transport.resume_reading()
 
     def release(self, *, is_reusable: bool) -> None:
         """The exchange is complete. Only a connection on which both messages ended may be used again."""
         self._leave()
-        if is_reusable and self._transport is not None and not self._transport.is_closing():
+        if is_reusable and not self._is_spoilt and self.is_usable:
+            self.resume()  # an idle connection must be able to say that it ended
             self.is_reused = True
             self.idle_since = monotonic()
             self._home(self)
@@ -119,7 +143,17 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._reader.feed_untrusted(data)
         except MalformedMessage as error:
-            self._fail(error.reason)
+            self._is_spoilt = True
+            if not self._has_ended:
+                self._fail(error.reason)
+        if self._has_ended:
+            # Only now, when all of this read was looked at: bytes behind the answer would be taken for the next one
+            self._is_spoilt = self._is_spoilt or self._reader.is_in_message
+            user.response_end()
+        elif not self._has_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_LIMIT_BYTES:
+                self._fail("header_bytes")
         user.flush()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -152,16 +186,34 @@ class UpstreamConnection(asyncio.Protocol):
     # ------------------------------------------------------------------------------ the reader's events
 
     def response_head(self, head: ResponseHead) -> None:
-        if self._user is not None:
+        if self._has_ended:
+            self._is_spoilt = True
+        elif self._user is not None:
+            self._has_head = not head.is_interim
             self._user.response_head(head)
 
     def response_body(self, data: bytes) -> None:
-        if self._user is not None:
+        if self._has_ended:
+            self._is_spoilt = True
+        elif self._user is not None:
             self._user.response_body(data)
 
     def response_end(self) -> None:
-        if self._user is not None:
-            self._user.response_end()
+        self._has_ended = True
+        self._reader.is_in_message = False
+
+
+class _AnswerReader(ResponseReader):
+    """Also knows whether another message has begun behind the one that ended, be it by a single byte.
+
+    Two answers to one request are how a backend's caches and queues are poisoned (response splitting).
+    """
+
+    is_in_message = False
+
+    def on_message_begin(self) -> None:
+        self.is_in_message = True
+        super().on_message_begin()
 
 
 class HttpUpstream:
