@@ -6,6 +6,7 @@ A worker is given what it needs (configuration, pools, bound sockets) and owns t
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 from collections.abc import Mapping, Sequence
@@ -80,6 +81,7 @@ class Worker:
                 self._http.append(shell)
                 await shell.start()
         self._timer = loop.call_later(TICK_S, self._tick)
+        _calm_the_garbage_collector()
 
     async def close(self) -> None:
         """Let go of everything; what is under way is cut off."""
@@ -161,6 +163,17 @@ class Worker:
             http.tick()
         for upstream in self._upstreams.values():
             upstream.tick(now)
+
+
+def _calm_the_garbage_collector() -> None:
+    """Tables of 100,000 live entries and no cycles on the hot path: looking for cycles often finds nothing.
+
+    What exists at the start is never looked at again, and a young collection comes after 50,000 allocations instead of
+    700: 10 to 15 % of the CPU time of a RADIUS transaction (measured).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def radius_peers(pool: Pool) -> dict[str, RadiusPeer]:
