@@ -89,7 +89,7 @@ class _Service:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._protocols: WeakSet[object] = WeakSet()
+        self._transports: WeakSet[object] = WeakSet()
         self._connections = 0
         self._requests = 0
 
@@ -105,8 +105,8 @@ class _Service:
 
     def _count(self, request: web.Request) -> None:
         self._requests += 1
-        if request.protocol not in self._protocols:
-            self._protocols.add(request.protocol)
+        if request.transport not in self._transports:
+            self._transports.add(request.transport)
             self._connections += 1
 
     async def _stats(self, _request: web.Request) -> web.Response:

@@ -1,0 +1,426 @@
+"""Requests and answers pass whole, in order and however they are framed, and memory does not grow by them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from programs.balancer import Balancer
+from programs.certificates import CertificateFiles
+from programs.http_backend import HttpBackend, RawBackend, RawPeer, answering, pattern, rss_bytes
+from programs.http_pool import Front, Responses, http_pool, new_front, read_all
+from programs.process import wait_until
+
+MEGABYTE = 1_000_000
+SIZES = (0, 1, 65_535, 65_536, 300_000, 20 * MEGABYTE)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A balancer before a backend that behaves (`/`) and a raw one (`/raw`)."""
+
+    balancer: Balancer
+    front: Front
+    backend: HttpBackend
+    raw: RawBackend
+
+
+def sites(
+    tmp_path_factory: pytest.TempPathFactory, certificate: CertificateFiles, *, is_tls: bool, trusted: bool = False
+) -> Iterator[Site]:
+    """`is_tls` on both sides; the upstream certificate is verified."""
+    run_dir = tmp_path_factory.mktemp("proxying")
+    front = new_front(certificate if is_tls else None)
+    more: dict[str, Any] = {"upstream_tls": {"ca": str(certificate.ca)}} if is_tls else {}
+    with ExitStack() as stack:
+        backend = stack.enter_context(HttpBackend("b1", run_dir / "b1", certificate if is_tls else None))
+        raw = stack.enter_context(RawBackend(answering(b"")))
+        routes = [{"pool": "web"}, {"path": "/raw", "pool": "raw"}]
+        options = {"trusted_proxies": ["127.0.0.0/8"]} if trusted else {}
+        config = {
+            "listeners": [front.listener("web", routes, **options)],
+            "pools": {"web": http_pool(backend.address, **more), "raw": http_pool(raw.address)},
+        }
+        yield Site(stack.enter_context(Balancer(config, run_dir / "mfalb")), front, backend, raw)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "tls"])
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificate: CertificateFiles
+) -> Iterator[Site]:
+    yield from sites(tmp_path_factory, certificate, is_tls=request.param)
+
+
+@pytest.fixture
+def site(running: Site) -> Iterator[Site]:
+    yield running
+    running.raw.forget()
+
+
+def echoed(site: Site, method: str, body: Any = None, **headers: str) -> dict[str, Any]:
+    """What the backend says that it was sent."""
+    connection = site.front.connect()
+    try:
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        is_chunked = body is not None and not isinstance(body, bytes)
+        connection.request(method, "/echo?a=b%20c", body=body, headers=fields, encode_chunked=is_chunked)
+        response = connection.getresponse()
+        assert response.status == 200
+        seen: dict[str, Any] = json.loads(response.read())
+    finally:
+        connection.close()
+    return seen
+
+
+def field(seen: dict[str, Any], name: str) -> list[str]:
+    """The values of a header that the backend saw."""
+    return [value for found, value in seen["headers"] if found.lower() == name]
+
+
+# --------------------------------------------------------------------------------------- bodies
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_request_body_reaches_the_backend_whole(site: Site, size: int, framing: str) -> None:
+    whole = b"".join(pattern(size))
+    if framing == "length":
+        seen = echoed(site, "POST", whole)
+        assert field(seen, "content-length") == [str(size)]
+    else:
+        seen = echoed(site, "POST", pattern(size), Transfer_Encoding="chunked")
+        assert field(seen, "transfer-encoding") == ["chunked"]
+    assert (seen["method"], seen["target"], seen["length"]) == ("POST", "/echo?a=b%20c", size)
+    assert seen["sha256"] == hashlib.sha256(whole).hexdigest()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_an_answer_reaches_the_client_whole(site: Site, size: int, framing: str) -> None:
+    connection = site.front.connect()
+    try:
+        connection.request("GET", f"/bytes/{size}?framing={framing}")
+        response = connection.getresponse()
+        expected = (str(size), None) if framing == "length" else (None, "chunked")
+        assert (response.getheader("content-length"), response.getheader("transfer-encoding")) == expected
+        assert hashlib.sha256(response.read()).digest() == hashlib.sha256(b"".join(pattern(size))).digest()
+    finally:
+        connection.close()
+
+
+def test_a_slow_reader_of_200_megabytes_costs_the_balancer_only_a_few(site: Site) -> None:
+    size = 200 * MEGABYTE
+    with site.front.open(receive_buffer_bytes=65_536) as client:
+        before = rss_bytes(site.balancer.pid)
+        client.sendall(b"GET /bytes/%d HTTP/1.1\r\nHost: x\r\n\r\n" % size)
+        taken = len(client.recv(65_536))
+        # Only when nothing more passes has the balancer gathered all that it ever would.
+        wait_until(lambda: not is_growing(site.balancer.pid), "the balancer to stop reading", deadline_s=15)
+        grown = rss_bytes(site.balancer.pid) - before
+        while taken < 10 * MEGABYTE:
+            taken += len(client.recv(65_536))
+        grown = max(grown, rss_bytes(site.balancer.pid) - before)
+    assert grown < 8 * MEGABYTE, f"grew by {grown / MEGABYTE:.1f} MB"
+
+
+def is_growing(pid: int) -> bool:
+    """Whether a process takes more memory, or any processor time, over a tenth of a second."""
+    before = (rss_bytes(pid), cpu_ticks(pid))
+    threading.Event().wait(0.1)
+    return (rss_bytes(pid), cpu_ticks(pid)) != before
+
+
+def cpu_ticks(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:  # noqa: PTH123 - procfs
+        fields = stat.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_a_slow_backend_holds_up_a_large_upload_instead_of_filling_the_memory(site: Site) -> None:
+    may_go_on = threading.Event()
+
+    def script(peer: RawPeer) -> None:
+        peer.read_head()
+        may_go_on.wait(20)
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+    site.raw.script = script
+    before = rss_bytes(site.balancer.pid)
+    with site.front.open() as client:
+        client.sendall(b"POST /raw HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
+        client.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            client.sendall(bytes(99 * MEGABYTE))
+        grown = rss_bytes(site.balancer.pid) - before
+        client.settimeout(10)
+        may_go_on.set()
+        assert Responses(client).next().status == 200
+    assert grown < 8 * MEGABYTE, f"grew by {grown / MEGABYTE:.1f} MB"
+
+
+def test_answers_to_a_client_that_pipelines_and_does_not_read_are_not_gathered(site: Site) -> None:
+    before = rss_bytes(site.balancer.pid)
+    with site.front.open(receive_buffer_bytes=65_536) as client:
+        client.sendall(b"GET /bytes/8000000 HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+        responses = Responses(client)
+        largest = 0
+        for _ in range(20):
+            wait_until(lambda: not is_growing(site.balancer.pid), "the balancer to stop reading", deadline_s=15)
+            largest = max(largest, rss_bytes(site.balancer.pid) - before)
+            assert len(responses.next().body) == 8 * MEGABYTE
+    assert largest < 8 * MEGABYTE, f"grew by {largest / MEGABYTE:.1f} MB"
+
+
+# ------------------------------------------------------------------------------- connections and order
+
+
+def test_connections_are_kept_on_both_sides(site: Site) -> None:
+    before = site.backend.stats()
+    connection = site.front.connect()
+    try:
+        for _ in range(20):
+            connection.request("GET", "/echo")
+            response = connection.getresponse()
+            assert response.status == 200
+            response.read()
+            assert response.getheader("connection") is None
+    finally:
+        connection.close()
+    for _ in range(20):
+        assert site.front.get("/echo")[0] == 200
+    after = site.backend.stats()
+    assert after.requests - before.requests == 40
+    assert after.connections - before.connections <= 1, "upstream connections were not used again"
+
+
+def test_pipelined_requests_are_answered_in_order(site: Site) -> None:
+    targets = ["/wait/0.2", *(f"/echo/{number}" for number in range(30)), "/bytes/100000", "/echo/last"]
+    with site.front.open() as client:
+        client.sendall(b"".join(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for target in targets))
+        responses = Responses(client)
+        bodies = [responses.next().body for _ in targets]
+    assert bodies[0] == b"waited\n"
+    assert [json.loads(body)["target"] for body in bodies[1:31]] == targets[1:31]
+    assert len(bodies[31]) == 100_000
+    assert json.loads(bodies[32])["target"] == "/echo/last"
+
+
+def test_pipelined_bodies_stay_with_their_own_requests(site: Site) -> None:
+    def post(number: int) -> bytes:
+        body = b"%d" % number * 1000
+        return b"POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (number, len(body), body)
+
+    with site.front.open() as client:
+        client.sendall(b"".join(post(number) for number in range(10, 30)))
+        responses = Responses(client)
+        seen = [json.loads(responses.next().body) for _ in range(20)]
+    assert [one["target"] for one in seen] == [f"/{number}" for number in range(10, 30)]
+    assert all(one["sha256"] == hashlib.sha256(one["target"][1:].encode() * 1000).hexdigest() for one in seen)
+
+
+def test_close_is_said_and_done_when_the_client_asks_for_it(site: Site) -> None:
+    with site.front.open() as client:
+        client.sendall(b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        responses = Responses(client)
+        assert responses.next().headers["connection"] == "close"
+        assert responses.rest() == b""
+
+
+# ---------------------------------------------------------------------------- answers without a body
+
+
+@pytest.mark.parametrize("target", ["/bytes/5000", "/bytes/5000?framing=chunked"])
+def test_head_is_answered_without_a_body_and_the_connection_goes_on(site: Site, target: str) -> None:
+    with site.front.open() as client:
+        responses = Responses(client)
+        for _ in range(3):
+            client.sendall(f"HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert responses.next("HEAD").status == 200
+            client.sendall(b"GET /bytes/3 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert responses.next().body == b"".join(pattern(3))
+
+
+HEAD_ANSWERS = {
+    "with a length": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "without any framing": b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", HEAD_ANSWERS)
+def test_no_byte_follows_an_answer_to_head_however_it_is_framed(site: Site, name: str) -> None:
+    site.raw.script = answering(HEAD_ANSWERS[name])
+    with site.front.open() as client:
+        client.sendall(b"HEAD /raw HTTP/1.1\r\nHost: x\r\n\r\nGET /nowhere/../ HTTP/1.1\r\nHost: x\r\n\r\n")
+        responses = Responses(client)
+        assert responses.next("HEAD").status == 200
+        assert responses.next().status == 400
+
+
+def test_a_refusal_of_head_has_no_body_either(site: Site) -> None:
+    with site.front.open() as client:
+        client.sendall(b"HEAD /../ HTTP/1.1\r\nHost: x\r\n\r\nGET /bytes/2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        responses = Responses(client)
+        assert responses.next("HEAD").status == 400
+        assert responses.next().status == 200
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_statuses_without_a_body_end_at_once_and_the_connection_goes_on(site: Site, status: int) -> None:
+    with site.front.open() as client:
+        responses = Responses(client)
+        for _ in range(3):
+            client.sendall(b"GET /status/%d HTTP/1.1\r\nHost: x\r\n\r\n" % status)
+            answer = responses.next()
+            assert (answer.status, answer.headers["etag"]) == (status, '"tag"')
+            assert "transfer-encoding" not in answer.headers
+
+
+def test_a_204_with_a_length_loses_it_on_the_way(site: Site) -> None:
+    site.raw.script = answering(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n")
+    with site.front.open() as client:
+        client.sendall(b"GET /raw HTTP/1.1\r\nHost: x\r\n\r\nGET /bytes/1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        responses = Responses(client)
+        assert "content-length" not in responses.next().headers
+        assert responses.next().status == 200
+
+
+# ------------------------------------------------------------------------------------ versions, interim
+
+
+def test_100_continue_comes_from_the_backend_before_the_body_is_sent(site: Site) -> None:
+    with site.front.open() as client:
+        client.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        responses = Responses(client)
+        assert responses.next().status == 100
+        client.sendall(b"hello")
+        assert json.loads(responses.next().body)["length"] == 5
+
+
+def test_a_backend_that_ends_its_answer_by_closing_reaches_a_1_1_client_in_chunks(site: Site) -> None:
+    def script(peer: RawPeer) -> None:
+        peer.read_head()
+        peer.send(b"HTTP/1.1 200 OK\r\nX-A: b\r\n\r\n" + b"a" * 100_000)
+
+    site.raw.script = script
+    with site.front.open() as client:
+        client.sendall(b"GET /raw HTTP/1.1\r\nHost: x\r\n\r\n")
+        responses = Responses(client)
+        answer = responses.next()
+        assert (answer.headers["transfer-encoding"], answer.body) == ("chunked", b"a" * 100_000)
+        client.sendall(b"GET /bytes/1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert responses.next().status == 200
+
+
+def test_a_1_0_client_gets_a_chunked_answer_ended_by_a_close(site: Site) -> None:
+    answer = site.front.say(b"GET /bytes/100000?framing=chunked HTTP/1.0\r\nHost: x\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"chunked" not in head.lower()
+    assert b"connection: close" in head.lower()
+    assert body == b"".join(pattern(100_000))
+
+
+def test_a_1_0_client_may_keep_its_connection_when_it_asks(site: Site) -> None:
+    with site.front.open() as client:
+        responses = Responses(client)
+        for _ in range(3):
+            client.sendall(b"GET /bytes/10 HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n\r\n")
+            answer = responses.next()
+            assert (answer.headers["connection"], len(answer.body)) == ("keep-alive", 10)
+
+
+# ------------------------------------------------------------------------------------- ends before the end
+
+
+def test_a_client_that_leaves_midway_frees_the_backend(site: Site) -> None:
+    done = threading.Event()
+
+    def script(peer: RawPeer) -> None:
+        peer.read_head()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome")
+        peer.read_body(1)  # until the balancer lets go
+        done.set()
+
+    site.raw.script = script
+    client = site.front.open()
+    client.sendall(b"GET /raw HTTP/1.1\r\nHost: x\r\n\r\n")
+    client.recv(10)
+    client.close()
+    assert done.wait(5), "the backend still answers a client that left"
+    wait_until(
+        lambda: site.balancer.metrics().total("mfalb_backend_active", pool="raw") == 0, "the exchange to be over"
+    )
+
+
+def test_an_answer_that_comes_before_the_body_is_passed_on_and_nothing_is_mixed_up(site: Site) -> None:
+    for _ in range(3):
+        with site.front.open() as client:
+            client.sendall(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\n\r\n" + bytes(100_000))
+            responses = Responses(client)
+            answer = responses.next()
+            assert (answer.status, answer.headers["connection"]) == (413, "close")
+    assert echoed(site, "POST", b"hello")["length"] == 5
+
+
+def test_the_rest_of_a_body_that_was_answered_early_never_becomes_a_request(site: Site) -> None:
+    site.raw.script = answering(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+    rest = b"GET /raw/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    with site.front.open() as client:
+        client.sendall(b"POST /raw HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\nhello" % (5 + len(rest)))
+        assert Responses(client).next().status == 413
+        client.sendall(rest)
+        assert read_all(client) == b""
+    for _ in range(2):  # neither in this client's name nor, on a used connection, in another's
+        assert site.front.get("/raw")[0] == 413
+    assert b"smuggled" not in site.raw.received
+
+
+# ------------------------------------------------------------------------------------- forwarding fields
+
+
+def test_the_backend_is_told_who_asked_and_what_a_stranger_claims_is_dropped(site: Site) -> None:
+    is_tls = site.front.certificate is not None
+    seen = echoed(
+        site,
+        "GET",
+        Host="Portal.Example.Test:8443",
+        X_Forwarded_For="10.9.9.9",
+        X_Forwarded_Proto="gopher",
+        X_Forwarded_Host="evil.example.test",
+        Forwarded="for=10.9.9.9",
+        Connection="X-Secret-Hop, keep-alive",
+        X_Secret_Hop="1",
+        Keep_Alive="timeout=5",
+        Proxy_Authorization="Basic eDp5",
+        TE="trailers",
+        X_Other="kept",
+    )
+    assert field(seen, "x-forwarded-for") == ["127.0.0.1"]
+    assert field(seen, "x-forwarded-proto") == ["https" if is_tls else "http"]
+    assert field(seen, "x-forwarded-host") == ["Portal.Example.Test:8443"]
+    assert field(seen, "host") == ["Portal.Example.Test:8443"]
+    gone = ("forwarded", "connection", "x-secret-hop", "keep-alive", "proxy-authorization", "te", "upgrade")
+    assert [name for name in gone if field(seen, name)] == []
+    assert field(seen, "x-other") == ["kept"]
+
+
+def test_a_trusted_proxy_is_believed_and_the_peer_is_added(
+    tmp_path_factory: pytest.TempPathFactory, certificate: CertificateFiles
+) -> None:
+    for site in sites(tmp_path_factory, certificate, is_tls=False, trusted=True):
+        seen = echoed(site, "GET", X_Forwarded_For="10.9.9.9", X_Forwarded_Proto="https", X_Forwarded_Host="a.test")
+        assert field(seen, "x-forwarded-for") == ["10.9.9.9, 127.0.0.1"]
+        assert field(seen, "x-forwarded-proto") == ["https"]
+        assert field(seen, "x-forwarded-host") == ["a.test"]
+
+
+def test_nothing_is_left_open_when_everybody_has_gone(site: Site) -> None:
+    metrics = site.balancer.metrics
+    wait_until(lambda: metrics().total("mfalb_listener_connections") == 0, "connections to be forgotten")
+    assert metrics().total("mfalb_backend_active") == 0
