@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from mfalb.balancer.exchange.identifiers import IDENTIFIERS, IdentifierTable
+
+
+class Identifiers(RuleBasedStateMachine):
+    """Takes and releases in any order, against a plain dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table: IdentifierTable[str] = IdentifierTable()
+        self.held: dict[int, str] = {}
+        self.count = 0
+
+    @rule(preferred=st.integers(0, 255), times=st.sampled_from([1, 1, 1, 40, 300]))
+    def take(self, preferred: int, times: int) -> None:
+        for _ in range(times):
+            self.count += 1
+            name = f"exchange {self.count}"
+            was_free = self.table.is_free(preferred)
+            identifier = self.table.take(preferred, name)
+            if identifier is None:
+                assert len(self.held) == IDENTIFIERS
+                return
+            assert identifier not in self.held, "given twice while held"
+            assert not was_free or identifier == preferred
+            self.held[identifier] = name
+
+    @rule(identifier=st.integers(0, 255))
+    def release(self, identifier: int) -> None:
+        self.table.release(identifier)
+        self.held.pop(identifier, None)
+
+    @invariant()
+    def agrees(self) -> None:
+        assert self.table.held == len(self.held)
+        assert {n: self.table.holder(n) for n in range(256) if self.table.holder(n) is not None} == self.held
+        assert sorted(self.table.holders()) == sorted(self.held.values())
+        assert [self.table.is_free(n) for n in range(256)] == [n not in self.held for n in range(256)]
+
+
+TestIdentifiers = Identifiers.TestCase
+TestIdentifiers.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def test_an_identifier_that_was_freed_last_is_used_again_last() -> None:
+    table: IdentifierTable[int] = IdentifierTable()
+    first = [table.take(0, number) for number in range(10)]
+    for identifier in first:
+        assert identifier is not None
+        if identifier:  # 0, the preferred one, stays held
+            table.release(identifier)
+    later = [table.take(0, number) for number in range(200)]
+    assert not set(first) & set(later)
