@@ -9,33 +9,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from itertools import product
 from typing import Final, Protocol
-from urllib.parse import unquote_to_bytes
 
 import httptools
 
 from mfalb.errors import MalformedMessage
+from mfalb.wire.http_target import host_without_port, origin_form_untrusted, refuse_bad_host
 
 HEADER_COUNT_LIMIT: Final = 100
+RESPONSE_HEAD_LIMIT_BYTES: Final = 262_144
 _COUNT_DIGITS_LIMIT: Final = 18  # of a Content-Length: more cannot be meant
+_CONTROLS: Final = bytes((*range(32), 127)).replace(b"\t", b"")
 
 _HOP_BY_HOP: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
-_REQUEST_SPECIAL: Final = _HOP_BY_HOP | frozenset(
-    (
-        b"host",
-        b"content-length",
-        b"cookie",
-        b"content-type",
-        b"accept-encoding",
-        b"expect",
-        b"proxy-authorization",
-        b"x-forwarded-for",
-        b"x-forwarded-proto",
-        b"x-forwarded-host",
-        b"forwarded",
+_FORWARDING: Final = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"))
+_REQUEST_SPECIAL: Final = (_HOP_BY_HOP | _FORWARDING).union(
+    (b"host", b"content-length", b"content-type", b"accept-encoding", b"cookie", b"expect", b"proxy-authorization")
+)
+# CGI and its heirs show X_Forwarded_For and X-Forwarded-For as one: a client's field would pass for ours
+_DISGUISED: Final = (
+    frozenset(
+        bytes(octets)
+        for name in _REQUEST_SPECIAL
+        for octets in product(*(b"-_" if octet == ord("-") else (octet,) for octet in name))
     )
+    - _REQUEST_SPECIAL
 )
 _RESPONSE_SPECIAL: Final = _HOP_BY_HOP | frozenset((b"content-length", b"content-encoding", b"proxy-authenticate"))
 _ONLY_ONCE: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
@@ -66,7 +67,7 @@ class RequestHead:
     @property
     def host(self) -> bytes:
         """The host without its port, in lower case; b"" when a 1.0 client named none."""
-        return _without_port(self.special.get(b"host", b"")).lower()
+        return host_without_port(self.special.get(b"host", b"")).lower()
 
 
 @dataclass(slots=True, eq=False)
@@ -106,12 +107,6 @@ class ResponseEvents(Protocol):
     def response_end(self) -> None: ...
 
 
-def _without_port(authority: bytes) -> bytes:
-    if authority.startswith(b"["):
-        return authority[: authority.find(b"]") + 1]
-    return authority.partition(b":")[0]
-
-
 class _Fields:
     """The header lines of one head, sorted into special ones and others."""
 
@@ -124,8 +119,12 @@ class _Fields:
         for name, value in headers:
             lower = name.lower()
             if lower not in special_names:
+                if lower in _DISGUISED and special_names is _REQUEST_SPECIAL:
+                    raise MalformedMessage("underscore_in_field_name")
                 lines.append(b"%b: %b\r\n" % (name, value))
-            elif lower not in special:
+                continue
+            value = value.rstrip()  # noqa: PLW2901 - blanks behind a value are not of it (RFC 9110 section 5.5)
+            if lower not in special:
                 special[lower] = value
             elif lower in _ONLY_ONCE:
                 raise MalformedMessage("repeated_" + lower.decode("ascii").replace("-", "_"))
@@ -173,35 +172,45 @@ class RequestReader:
         self._fault: MalformedMessage | None = None
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._taken = 0
-        self._is_large_read = False
+        self._read_bytes = 0
+        self._head_bytes_limit = 0  # of earlier reads, all bytes that may belong to the present head
+        self._fruitless_bytes = 0  # of earlier reads, those since the last that gave a head, body or end
+        self._is_fruitful = False
         self.is_in_head = False
-        # httptools looks its callbacks up by name when it is made; bodies go straight to whoever listens
-        self.on_body = events.request_body
         self._parser = httptools.HttpRequestParser(self)
 
     def feed_untrusted(self, data: bytes) -> None:
         """Read on. Raises MalformedMessage when this is no HTTP/1.1, is ambiguous or past a limit."""
-        was_in_head = self.is_in_head
-        self._is_large_read = len(data) > self._header_bytes
+        self._read_bytes = len(data)
+        self._is_fruitful = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._after_upgrade_untrusted(data[upgrade.args[0] :])
-        except httptools.HttpParserCallbackError:
-            raise self._fault or MalformedMessage("http_syntax") from None
+            self._after_upgrade_untrusted(memoryview(data)[upgrade.args[0] :])
         except httptools.HttpParserError:
-            raise MalformedMessage("http_syntax") from None
-        if self.is_in_head:
-            self._taken = (self._taken if was_in_head else 0) + len(data)
-            if self._taken > self._header_bytes:
-                raise MalformedMessage("header_bytes")
+            raise self._fault or MalformedMessage("http_syntax") from None
+        if self._is_fruitful:
+            self._fruitless_bytes = 0
+            self._head_bytes_limit = len(data) if self.is_in_head else 0
+            return
+        # An unfinished head, but a chunk's extension or a trailer too: the parser gathers, and nobody sees how much
+        self._fruitless_bytes += len(data)
+        self._head_bytes_limit += len(data)
+        if self._fruitless_bytes > self._header_bytes:
+            raise MalformedMessage("header_bytes")
 
-    def _after_upgrade_untrusted(self, rest: bytes) -> None:
+    def _after_upgrade_untrusted(self, rest: memoryview) -> None:
         """Upgrade is not offered, so the request was an ordinary one, and an ordinary stream goes on behind it."""
-        self._parser = httptools.HttpRequestParser(self)
-        if rest:
-            self.feed_untrusted(rest)
+        while True:
+            self._parser = httptools.HttpRequestParser(self)
+            try:
+                self._parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                raise self._fault or MalformedMessage("http_syntax") from None
+            else:
+                return
 
     # httptools calls these
 
@@ -218,12 +227,12 @@ class RequestReader:
             return  # a trailer: RFC 9110 section 6.5.1 lets an intermediary leave it out
         self._headers.append((name, value))
         if len(self._headers) > self._header_count:
-            self._fail(MalformedMessage("header_count"))
+            self._fault = MalformedMessage("header_count")
+            raise self._fault
 
     def on_headers_complete(self) -> None:
         self.is_in_head = False
-        if self._is_large_read and sum(len(name) + len(value) for name, value in self._headers) > self._header_bytes:
-            self._fail(MalformedMessage("header_bytes"))
+        self._is_fruitful = True
         try:
             head = self._head_untrusted()
         except MalformedMessage as error:
@@ -231,14 +240,22 @@ class RequestReader:
             raise
         self._events.request_head(head)
 
+    def on_body(self, data: bytes) -> None:
+        self._is_fruitful = True
+        self._events.request_body(data)
+
     def on_message_complete(self) -> None:
+        self._is_fruitful = True
         self._events.request_end()
 
-    def _fail(self, fault: MalformedMessage) -> None:
-        self._fault = fault
-        raise fault
+    def _size(self) -> int:
+        """The bytes of the present head, however it was cut into reads, without blanks that it could do without."""
+        fields = sum(len(name) + len(value) + len(b":\r\n") for name, value in self._headers)
+        return len(self._parser.get_method()) + len(self._target) + len(b"  HTTP/1.1\r\n\r\n") + fields
 
     def _head_untrusted(self) -> RequestHead:
+        if self._head_bytes_limit + self._read_bytes > self._header_bytes and self._size() > self._header_bytes:
+            raise MalformedMessage("header_bytes")
         parser = self._parser
         minor = _minor_version_untrusted(parser.get_http_version())
         fields = _Fields(self._headers, _REQUEST_SPECIAL)
@@ -250,9 +267,13 @@ class RequestReader:
         if framing is not Framing.NONE and b"upgrade" in fields.special and parser.should_upgrade():
             raise MalformedMessage("upgrade_with_body")  # llhttp would take the body for the new protocol's bytes
         method: bytes = parser.get_method()
+        if method == b"CONNECT":
+            raise MalformedMessage("connect")
         target = self._target
         if not target.startswith(b"/"):
-            target = _origin_form_untrusted(method, target, fields.special)
+            target, authority = origin_form_untrusted(method, target)
+            fields.special[b"host"] = authority or fields.special.get(b"host", b"")
+        refuse_bad_host(fields.special.get(b"host", b""))
         keep_alive = fields.is_keep_alive(minor)
         return RequestHead(method, target, minor, fields.lines, fields.special, framing, keep_alive)
 
@@ -263,22 +284,6 @@ def _minor_version_untrusted(version: str) -> int:
     return 1 if version == "1.1" else 0
 
 
-def _origin_form_untrusted(method: bytes, target: bytes, special: dict[bytes, bytes]) -> bytes:
-    """The path of an absolute-form target, whose authority replaces Host (RFC 9112 section 3.2.2)."""
-    if target == b"*" and method == b"OPTIONS":
-        return target
-    if method == b"CONNECT":
-        raise MalformedMessage("connect")
-    scheme, separator, rest = target.partition(b"://")
-    if not separator or scheme.lower() not in (b"http", b"https"):
-        raise MalformedMessage("target")
-    authority, slash, path = rest.partition(b"/")
-    if not authority or b"@" in authority or b"?" in authority:
-        raise MalformedMessage("target")
-    special[b"host"] = authority
-    return slash + path or b"/"
-
-
 class ResponseReader:
     """Reads a backend's stream. `expect` says before each response how its request's method frames it."""
 
@@ -287,34 +292,39 @@ class ResponseReader:
         self._fault: MalformedMessage | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._phrase = b""
+        self._is_awaited = False
         self._is_for_head = False
         self._is_interim = False
         self._framing = Framing.NONE
-        self.on_body = events.response_body
+        self._fruitless_bytes = 0
+        self._is_fruitful = False
         self._parser = httptools.HttpResponseParser(self)
 
     def expect(self, method: bytes) -> None:
         """The next response answers a request with this method. A HEAD's has a length and no body."""
         if self._is_for_head:
             self._parser = httptools.HttpResponseParser(self)  # the old one still waits for a body
+        self._is_awaited = True
         self._is_for_head = method == b"HEAD"
 
     def feed_untrusted(self, data: bytes) -> None:
-        """Read on. Raises MalformedMessage when this is no HTTP/1.1 response or is ambiguous."""
+        """Read on. Raises MalformedMessage when this is no HTTP/1.1 response, is ambiguous or was not asked for."""
+        self._is_fruitful = False
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            raise MalformedMessage("unexpected_upgrade") from None
-        except httptools.HttpParserCallbackError:
-            raise self._fault or MalformedMessage("http_syntax") from None
         except httptools.HttpParserError:
-            raise MalformedMessage("http_syntax") from None
+            raise self._fault or MalformedMessage("http_syntax") from None
+        self._fruitless_bytes = 0 if self._is_fruitful else self._fruitless_bytes + len(data)
+        if self._fruitless_bytes > RESPONSE_HEAD_LIMIT_BYTES:
+            raise MalformedMessage("header_bytes")
 
     def is_ended_by_close(self) -> bool:
         """Whether the end of the stream is the end of the present body."""
         return self._framing is Framing.CLOSE
 
     def on_message_begin(self) -> None:
+        if not self._is_awaited:
+            self._refuse_unexpected()
         self._headers = []
         self._phrase = b""
         self._framing = Framing.NONE
@@ -326,6 +336,7 @@ class ResponseReader:
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        self._is_fruitful = True
         try:
             head = self._head_untrusted()
         except MalformedMessage as error:
@@ -335,41 +346,44 @@ class ResponseReader:
         self._is_interim = head.is_interim
         self._events.response_head(head)
         if self._is_for_head and not self._is_interim:
-            self._framing = Framing.NONE
-            self._events.response_end()
+            self._end()
+
+    def on_body(self, data: bytes) -> None:
+        self._is_fruitful = True
+        if not self._is_awaited:
+            self._refuse_unexpected()
+        self._events.response_body(data)
 
     def on_message_complete(self) -> None:
         if not self._is_for_head and not self._is_interim:
-            self._framing = Framing.NONE
-            self._events.response_end()
+            self._end()
+
+    def _end(self) -> None:
+        self._is_fruitful = True
+        self._is_awaited = False
+        self._framing = Framing.NONE
+        self._events.response_end()
+
+    def _refuse_unexpected(self) -> None:
+        """What nobody asked for would be taken for the answer to the next request, of another client."""
+        self._fault = MalformedMessage("unexpected_response")
+        raise self._fault
 
     def _head_untrusted(self) -> ResponseHead:
         parser = self._parser
         status = parser.get_status_code()
-        minor = 0 if parser.get_http_version() == "1.0" else 1
+        minor = _minor_version_untrusted(parser.get_http_version())
+        phrase = self._phrase
+        if status < 100 or (not phrase.isalpha() and phrase.translate(None, _CONTROLS) != phrase):  # noqa: PLR2004
+            raise MalformedMessage("status_line")
+        if status == 101:  # noqa: PLR2004 - Switching Protocols
+            raise MalformedMessage("unexpected_upgrade")
         fields = _Fields(self._headers, _RESPONSE_SPECIAL)
         has_body = status >= 200 and status not in (204, 304)  # noqa: PLR2004 - RFC 9112 section 6.3
         framing = fields.framing(Framing.CLOSE) if has_body else Framing.NONE
-        keep_alive = fields.is_keep_alive(minor) and framing is not Framing.CLOSE
-        return ResponseHead(status, self._phrase, fields.lines, fields.special, framing, keep_alive)
-
-
-def routing_path_untrusted(target: bytes) -> bytes:
-    """The path of a target as routes compare it: decoded, in lower case (as IIS compares), repeated slashes as one.
-
-    Raises MalformedMessage for dot segments, encoded or not: a backend would resolve them to another path than the
-    one that was routed.
-    """
-    path = target.partition(b"?")[0].partition(b"#")[0]
-    if b"%" in path:
-        path = unquote_to_bytes(path)
-    if b"\\" in path:
-        path = path.replace(b"\\", b"/")
-    if b"/." in path and any(segment in (b".", b"..") for segment in path.split(b"/")):
-        raise MalformedMessage("dot_segments")
-    while b"//" in path:
-        path = path.replace(b"//", b"/")
-    return path.lower()
+        is_lasting = framing is not Framing.CLOSE and (minor > 0 or framing is not Framing.CHUNKED)
+        keep_alive = is_lasting and fields.is_keep_alive(minor)
+        return ResponseHead(status, phrase, fields.lines, fields.special, framing, keep_alive)
 
 
 def chunk(data: bytes) -> bytes:

@@ -38,7 +38,8 @@ from mfalb.balancer.exchange.refusals import Refusal
 from mfalb.balancer.exchange.routes import RouteTable
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import NOTHING_TRIED, Pool
-from mfalb.wire.http import RequestHead, ResponseHead, routing_path_untrusted
+from mfalb.wire.http import RequestHead, ResponseHead
+from mfalb.wire.http_target import routing_path_untrusted
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 
