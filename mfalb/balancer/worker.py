@@ -30,6 +30,7 @@ from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.http import HttpUpstream
 from mfalb.errors import BackendFailure
 from mfalb.net.datagrams import DatagramPoller
+from mfalb.net.rounds import WriteRound
 from mfalb.net.tls import server_context
 from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
@@ -57,6 +58,7 @@ class Worker:
         self._radius: list[RadiusListenerShell] = []
         self._http: list[HttpListenerShell] = []
         self._upstreams: dict[str, HttpUpstream] = {}
+        self._writes = WriteRound()
         self._poller: DatagramPoller | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
@@ -118,7 +120,7 @@ class Worker:
     def _http_listener(self, config: HttpListener, sealer: CookieSealer | None) -> HttpListenerShell:
         for route in config.routes:
             if route.pool not in self._upstreams:
-                self._upstreams[route.pool] = HttpUpstream(self._pools[route.pool])
+                self._upstreams[route.pool] = HttpUpstream(self._pools[route.pool], self._writes)
         parts = HttpParts(
             HttpExchanges(config, self._pools, self.pins, sealer),
             self._upstreams,
@@ -127,6 +129,7 @@ class Worker:
             self.counters[config.name],
             self.access_log,
             self._http_refused,
+            self._writes,
         )
         pairs = [(pair.cert, pair.key) for pair in config.tls.certificates] if config.tls is not None else []
         return HttpListenerShell(parts, self._sockets[config.name], server_context(pairs) if pairs else None)

@@ -22,6 +22,7 @@ from mfalb.balancer.listeners.http_flow import HttpFlow, refusal_of
 from mfalb.balancer.upstreams.http import HttpUpstream
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.entropy import Entropy
+from mfalb.net.rounds import BULK_BYTES, WriteRound
 from mfalb.telemetry.log import AccessLog, LineForm
 from mfalb.telemetry.metrics import ListenerCounters
 from mfalb.wire.http import RequestHead, RequestReader
@@ -52,6 +53,7 @@ class HttpParts:
     counters: ListenerCounters
     access_log: AccessLog | None
     backend_refused: Callable[[HttpExchange, BackendFailure], None]
+    writes: WriteRound
     entropy: Entropy = field(default_factory=Entropy)
 
 
@@ -83,6 +85,7 @@ class ClientConnection(asyncio.Protocol):
         "_is_in_turns",
         "_is_over",
         "_listener",
+        "_out",
         "_parts",
         "_pauses",
         "_reader",
@@ -100,6 +103,7 @@ class ClientConnection(asyncio.Protocol):
         self._incoming: HttpFlow | _Waiting | None = None
         self._waiting: deque[_Waiting] = deque()
         self._fault: Refusal | None = None
+        self._out: list[bytes] = []
         self._pauses = 0
         self._is_in_turns = False
         self._is_over = False  # the last answer was given: what still comes is read and forgotten
@@ -204,8 +208,19 @@ class ClientConnection(asyncio.Protocol):
     # ------------------------------------------------------------------------------ what a flow asks for
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+        """Send at the end of this round of the event loop, together with what else gathers until then."""
+        if len(data) > BULK_BYTES:  # libuv reads on while there is something: only a real write can say stop
+            self._out.append(data)
+            self._write_out()
+            return
+        if not self._out:
+            self._parts.writes.add(self._write_out)
+        self._out.append(data)
+
+    def _write_out(self) -> None:
+        if self._out and self._transport is not None:
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
 
     def pause_for_upstream(self) -> None:
         self._pause(_UPSTREAM_FULL)
@@ -215,6 +230,7 @@ class ClientConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Break the connection: a reset (RST), since a mere end would look like the end of a 1.0 answer."""
+        self._write_out()
         if self._transport is not None:
             sock = self._transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
@@ -237,6 +253,7 @@ class ClientConnection(asyncio.Protocol):
         if not keep_alive or self._listener.is_closing:
             if flow.is_request_done and self._fault is None:
                 self._is_over = True
+                self._write_out()
                 self._transport.close()
             else:
                 self._linger()
@@ -293,6 +310,7 @@ class ClientConnection(asyncio.Protocol):
         self._deadline = monotonic() + LINGER_S
         self._pauses = 0
         self._transport.resume_reading()
+        self._write_out()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:

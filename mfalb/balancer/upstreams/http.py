@@ -14,6 +14,7 @@ from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.lifecycle import Tasks
+from mfalb.net.rounds import BULK_BYTES, WriteRound
 from mfalb.net.tls import client_context
 from mfalb.wire.http import ResponseHead, ResponseReader
 
@@ -56,15 +57,19 @@ class UpstreamConnection(asyncio.Protocol):
         "_home",
         "_is_paused",
         "_is_spoilt",
+        "_out",
         "_reader",
         "_transport",
         "_user",
+        "_writes",
         "idle_since",
         "is_reused",
     )
 
-    def __init__(self, backend: Backend, home: Callable[[UpstreamConnection], None]) -> None:
+    def __init__(self, backend: Backend, home: Callable[[UpstreamConnection], None], writes: WriteRound) -> None:
         self._backend = backend
+        self._writes = writes
+        self._out: list[bytes] = []
         self._home = home
         self._reader = _AnswerReader(self)
         self._transport: asyncio.Transport | None = None
@@ -90,8 +95,19 @@ class UpstreamConnection(asyncio.Protocol):
         self._backend.requests += 1
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+        """Send at the end of this round of the event loop, together with what else gathers until then."""
+        if len(data) > BULK_BYTES:  # libuv reads on while there is something: only a real write can say stop
+            self._out.append(data)
+            self._write_out()
+            return
+        if not self._out:
+            self._writes.add(self._write_out)
+        self._out.append(data)
+
+    def _write_out(self) -> None:
+        if self._out and self._transport is not None:
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
 
     def pause(self) -> None:
         if self._transport is not None and not self._is_paused:
@@ -117,6 +133,7 @@ class UpstreamConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once, whatever is under way."""
         self._leave()
+        self._out.clear()
         if self._transport is not None:
             self._transport.abort()
 
@@ -219,8 +236,9 @@ class _AnswerReader(ResponseReader):
 class HttpUpstream:
     """The connections to all backends of one pool."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, writes: WriteRound) -> None:
         self._pool = pool
+        self._writes = writes
         self._tasks = Tasks(f"upstream {pool.name}")
         self._idle: dict[str, list[UpstreamConnection]] = {name: [] for name in pool.backends}
         self._tls = _context(pool.config.upstream_tls)
@@ -262,7 +280,7 @@ class HttpUpstream:
         try:
             async with asyncio.timeout(self._pool.config.connect_timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(backend, home),
+                    lambda: UpstreamConnection(backend, home, self._writes),
                     backend.address.host,
                     backend.address.port,
                     ssl=self._tls,
