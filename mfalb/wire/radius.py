@@ -142,7 +142,8 @@ def read_untrusted(datagram: bytes) -> Packet:
     """The packet in a datagram; a tail past Length is ignored (RFC 2865 section 3).
 
     Raises MalformedMessage for a datagram or Length under 20, a Length over 4096 or over the datagram, an attribute
-    shorter than its own header, and attributes that do not exactly fill the packet (RFC 2865 section 5).
+    shorter than its own header, attributes that do not exactly fill the packet (RFC 2865 section 5), and a
+    Message-Authenticator that is repeated or has another size than 16 bytes.
     """
     size = len(datagram)
     if size < HEADER_BYTES:
@@ -164,6 +165,8 @@ def read_untrusted(datagram: bytes) -> Packet:
             kind = datagram[position]
             if kind not in offsets:
                 offsets[kind] = position
+            elif kind == MESSAGE_AUTHENTICATOR:  # RFC 3579 section 3.3: at most one, or two readers check two
+                raise MalformedMessage("repeated_message_authenticator")
             position += step
     except IndexError:
         raise MalformedMessage("attributes_overrun") from None
