@@ -95,8 +95,8 @@ class CookieSealer:
             return None
         key = self._ring.get(raw[:_KEY_ID_BYTES])
         nonce = raw[_KEY_ID_BYTES : _KEY_ID_BYTES + NONCE_BYTES]
-        if key is None or len(nonce) != NONCE_BYTES:
-            return None
+        if key is None or len(nonce) != NONCE_BYTES or base64.urlsafe_b64encode(raw).rstrip(b"=") != value:
+            return None  # the last comparison: base64 has several spellings for the same bytes, and we wrote one
         try:
             text = key.decrypt(nonce, raw[_KEY_ID_BYTES + NONCE_BYTES :], pool.encode())
         except InvalidTag:
