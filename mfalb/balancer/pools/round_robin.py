@@ -34,11 +34,12 @@ class RoundRobin:
     pick instead would give its whole share to whoever happens to stand behind it.
     """
 
-    __slots__ = ("_position", "_turn")
+    __slots__ = ("_position", "_retry_position", "_turn")
 
     def __init__(self) -> None:
         self._turn: list[Backend] = []
         self._position = 0
+        self._retry_position = 0
 
     def set_backends(self, backends: Sequence[Backend]) -> None:
         self._turn = spread_by_weight(backends)
@@ -55,10 +56,14 @@ class RoundRobin:
         return backend
 
     def next_except(self, tried: frozenset[str]) -> Backend | None:
-        """The backend whose turn would come next among those not tried. Takes nobody's turn: a retry is not a pick."""
+        """One of those not tried. Takes nobody's turn: retries go round by themselves.
+
+        The one behind the refusing backend would always be the same one, and would get all of its share.
+        """
         turn = self._turn
-        for offset in range(len(turn)):
-            backend = turn[(self._position + offset) % len(turn)]
+        for position in range(self._retry_position, self._retry_position + len(turn)):
+            backend = turn[position % len(turn)]
             if backend.name not in tried:
+                self._retry_position = (position + 1) % len(turn)
                 return backend
         return None
