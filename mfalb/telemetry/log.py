@@ -17,7 +17,11 @@ _WORD: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII but b
 def escaped(value: object) -> str:
     """A value as one word of a log line: control characters, blanks and quotes cannot reach it unescaped."""
     text = str(value)
-    return text if _WORD(text) else json.dumps(text)
+    return text if _WORD(text) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text).replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
 
 
 class _Formatter(logging.Formatter):
@@ -33,7 +37,10 @@ class _Formatter(logging.Formatter):
         if self._is_json:
             head = {"time": time, "level": record.levelname.lower(), "logger": record.name}
             return json.dumps(head | {"event": record.getMessage()} | fields, default=str)
-        return f"{time} {record.levelname.lower()} {record.getMessage()}{_words(fields)}"
+        message = record.getMessage()
+        if not message.isprintable():  # ours are; a library's may quote a peer
+            message = _quoted(message)
+        return f"{time} {record.levelname.lower()} {message}{_words(fields)}"
 
 
 def _words(fields: Mapping[str, Any]) -> str:
