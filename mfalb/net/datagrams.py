@@ -65,7 +65,10 @@ class DatagramSocket(Protocol):
         """Up to 64 datagrams; empty when there are none. Raises ConnectionRefusedError and other OSErrors."""
 
     def send(self, datagrams: list[Datagram]) -> int:
-        """How many were handed to the kernel; the rest was dropped because its buffer is full or the host refused."""
+        """How many were handed to the kernel; the rest was dropped: its buffer is full, or they cannot go there.
+
+        Raises ValueError for one of more than SLOT_BYTES.
+        """
 
 
 class _Arena:
@@ -143,22 +146,28 @@ class BatchedDatagramSocket:
         data, names, quads, size = self._out.bytes, self._out.name_bytes, self._out.iovec_quads, self._name_bytes
         for index, (payload, peer) in enumerate(batch):
             length = len(payload)
+            if length > SLOT_BYTES:
+                raise ValueError(_TOO_LARGE)
             data[index * SLOT_BYTES : index * SLOT_BYTES + length] = payload
             quads[index * _IOVEC_QUADS + _IOV_LEN_QUAD] = length
             if size:
                 names[index * size : (index + 1) * size] = peer
-        done, has_retried = 0, False
+        done, unsendable, has_retried = 0, 0, False
         while done < len(batch):
             count = self._sendmmsg(self._fd, self._out_headers + done, len(batch) - done, socket.MSG_DONTWAIT)
             if count > 0:
                 done += count
                 has_retried = False
-            elif has_retried:
-                break
-            else:
+            elif not has_retried:
                 # An error here may belong to an earlier datagram (ICMP): it is now reported and gone, so try once more.
                 has_retried = True
-        return done
+            elif _ffi.errno in _BUFFER_FULL:
+                break
+            else:  # a peer with port 0, say: those behind it in the batch go to others
+                done += 1
+                unsendable += 1
+                has_retried = False
+        return done - unsendable
 
 
 class PlainDatagramSocket:
@@ -185,6 +194,8 @@ class PlainDatagramSocket:
         return sum(self._send_one(datagram) for datagram in datagrams)
 
     def _send_one(self, datagram: Datagram) -> int:
+        if len(datagram.data) > SLOT_BYTES:
+            raise ValueError(_TOO_LARGE)
         for _attempt in range(2):  # an error may belong to an earlier datagram (ICMP)
             try:
                 if self._is_connected:
@@ -197,6 +208,8 @@ class PlainDatagramSocket:
         return 0
 
 
+_TOO_LARGE: Final = f"a datagram holds at most {SLOT_BYTES} bytes here"
+_BUFFER_FULL: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS)
 _NOTHING_THERE: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 
 
