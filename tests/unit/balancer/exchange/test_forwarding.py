@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from unit.balancer.exchange.http_world import request, response
+
+from mfalb.balancer.exchange.forwarding import ClientFacts, client_framing, is_trusted, request_bytes, response_bytes
+from mfalb.wire.http import Framing
+
+CLIENT = ClientFacts("192.0.2.7", is_tls=True)
+TRUSTED = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
+CLAIMS = ("X-Forwarded-For: 10.1.1.1", "X-Forwarded-Proto: http", "X-Forwarded-Host: inner", "Forwarded: for=10.1.1.1")
+
+
+def fields(head: bytes) -> dict[str, str]:
+    """Header lines of a finished head by lower-case name; a name that stands twice fails."""
+    found: dict[str, str] = {}
+    for line in head.decode("latin-1").split("\r\n")[1:-2]:
+        name, _, value = line.partition(": ")
+        assert name.lower() not in found, f"{name} stands twice"
+        found[name.lower()] = value
+    assert head.endswith(b"\r\n\r\n")
+    return found
+
+
+def test_a_stranger_s_forwarding_fields_are_replaced_by_what_is_known() -> None:
+    seen = fields(request_bytes(request("Host: Outer:444", *CLAIMS), CLIENT, ()))
+    assert (seen["x-forwarded-for"], seen["x-forwarded-proto"], seen["x-forwarded-host"]) == (
+        "192.0.2.7", "https", "Outer:444",
+    )  # fmt: skip
+    assert "forwarded" not in seen
+
+
+def test_a_trusted_proxy_s_fields_are_kept_and_its_address_is_added() -> None:
+    seen = fields(request_bytes(request("Host: outer", *CLAIMS), CLIENT, TRUSTED))
+    assert (seen["x-forwarded-for"], seen["x-forwarded-proto"], seen["x-forwarded-host"]) == (
+        "10.1.1.1, 192.0.2.7", "http", "inner",
+    )  # fmt: skip
+
+
+def test_a_trusted_proxy_that_says_nothing_is_the_client_itself() -> None:
+    seen = fields(request_bytes(request("Host: outer"), CLIENT, TRUSTED))
+    assert (seen["x-forwarded-for"], seen["x-forwarded-proto"], seen["x-forwarded-host"]) == (
+        "192.0.2.7", "https", "outer",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("192.0.2.7", True), ("192.0.3.7", False), ("2001:db8::1", True), ("2001:db9::1", False), ("::1", False)],
+)
+def test_trust_goes_by_network_in_both_families(address: str, *, expected: bool) -> None:
+    assert is_trusted(address, TRUSTED) is expected
+
+
+def test_hop_by_hop_fields_and_those_that_connection_names_stay_behind() -> None:
+    head = request(
+        "Connection: X-Hop, keep-alive", "X-Hop: 1", "Keep-Alive: timeout=5", "TE: trailers", "Trailer: X-T",
+        "Upgrade: websocket", "Proxy-Connection: keep-alive", "Proxy-Authorization: Basic eDp5", "X-Kept: yes",
+    )  # fmt: skip
+    seen = fields(request_bytes(head, CLIENT, ()))
+    assert seen.keys() == {"host", "x-kept", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"}
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("Content-Length: 5", "content-length", "5"),
+        ("Content-Length: 0", "content-length", "0"),
+        ("Transfer-Encoding: chunked", "transfer-encoding", "chunked"),
+    ],
+)
+def test_a_request_keeps_its_one_framing(line: str, name: str, value: str) -> None:
+    seen = fields(request_bytes(request(line, method="POST"), CLIENT, ()))
+    assert seen[name] == value
+    assert len(seen.keys() & {"content-length", "transfer-encoding"}) == 1
+
+
+def test_an_empty_cookie_header_is_left_out() -> None:
+    head = request("Cookie: a=b")
+    head.special[b"cookie"] = b""
+    assert "cookie" not in fields(request_bytes(head, CLIENT, ()))
+
+
+def test_an_absolute_target_goes_on_as_a_path_and_its_authority_as_host() -> None:
+    sent = request_bytes(request("Host: other", target="http://named/a?b"), CLIENT, ())
+    assert sent.startswith(b"GET /a?b HTTP/1.1\r\nHost: named\r\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "minor", "expected"),
+    [
+        (("Content-Length: 5",), 1, Framing.LENGTH),
+        (("Content-Length: 5",), 0, Framing.LENGTH),
+        (("Transfer-Encoding: chunked",), 1, Framing.CHUNKED),
+        (("Transfer-Encoding: chunked",), 0, Framing.CLOSE),
+        ((), 1, Framing.CHUNKED),
+        ((), 0, Framing.CLOSE),
+        (("Content-Length: 0",), 1, Framing.NONE),
+    ],
+)
+def test_a_client_is_told_the_end_by_what_its_version_knows(
+    lines: tuple[str, ...], minor: int, expected: Framing
+) -> None:
+    assert client_framing(response(*lines), minor) is expected
+
+
+def test_an_answer_s_hop_by_hop_fields_stay_behind_and_its_encoding_passes() -> None:
+    head = response(
+        "Connection: X-Hop", "X-Hop: 1", "Keep-Alive: timeout=5", "Proxy-Authenticate: Basic", "Upgrade: h2",
+        "Content-Encoding: gzip", "Content-Length: 5", "Set-Cookie: a=b",
+    )  # fmt: skip
+    seen = fields(response_bytes(head, Framing.LENGTH, b"X-Added: 1\r\n", b"close"))
+    assert seen == {
+        "content-encoding": "gzip", "content-length": "5", "set-cookie": "a=b", "x-added": "1", "connection": "close",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "expected"), [("204 No Content", False), ("304 Not Modified", True)])
+def test_a_length_is_told_with_304_and_never_with_204(status: str, *, expected: bool) -> None:
+    head = response("Content-Length: 5", status=status)
+    assert ("content-length" in fields(response_bytes(head, Framing.NONE, b"", b""))) is expected
