@@ -7,6 +7,7 @@ so that "in this process's memory only" means what it says and a server can real
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from ipaddress import ip_network
@@ -103,9 +104,10 @@ Settings = CloudSettings | MfaServerSettings | PortalSettings
 
 
 def write_settings(path: Path, settings: Settings) -> None:
-    """Write a settings file that only its owner can read."""
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(asdict(settings), default=_enum_value), "utf-8")
+    """Write a settings file that only its owner can read. Raises FileExistsError rather than trust another's file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(asdict(settings), file, default=_enum_value)
 
 
 def _enum_value(value: object) -> object:

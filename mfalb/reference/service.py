@@ -1,7 +1,7 @@
 """What every reference service does: serve until told to stop, as a process of its own.
 
-A service prints one line, `ready {"name": port, ...}`, when it listens, and ends on SIGTERM, on Ctrl-C, and when its
-standard input closes: a service whose starter has died must not stay behind.
+A service prints one line, `ready {"name": port, ...}`, when it listens, and ends on SIGTERM, on Ctrl-C, and when a
+pipe that is its standard input closes: a service whose starter has died must not stay behind.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import logging
 import os
 import signal
 import ssl
+import stat
 import sys
 from argparse import ArgumentParser
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TextIO
 
 from aiohttp import web
 
@@ -42,13 +44,18 @@ async def _run(settings: SettingsFile, start: Start) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_reader(sys.stdin.fileno(), _stop_at_end, stop)
+    if _is_piped(sys.stdin):
+        loop.add_reader(sys.stdin.fileno(), _stop_at_end, stop)
     async with AsyncExitStack() as stack:
-        stack.callback(loop.remove_reader, sys.stdin.fileno())
         ports = await start(settings, stack)
         print("ready", json.dumps(dict(ports)), flush=True)  # noqa: T201 - the starter waits for this line
         await stop.wait()
         _log.info("stopping")
+
+
+def _is_piped(stream: TextIO | None) -> bool:
+    """Whether a starter holds the other end. By hand or as a unit there is a terminal, /dev/null or nothing at all."""
+    return stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
 
 
 def _stop_at_end(stop: asyncio.Event) -> None:

@@ -130,10 +130,13 @@ def read_response_untrusted(document: bytes) -> PfpResponse:
     error_id = found.texts.get("error-id", "0")
     if not error_id.isascii() or not error_id.isdigit() or len(error_id) > 9:  # noqa: PLR2004 - fits an int32
         raise MalformedMessage("pfp_error_id")
+    otp = found.texts.get("otp")
+    if otp is not None and not (otp.isascii() and otp.isdigit()):
+        raise MalformedMessage("pfp_otp")  # an empty one would be a code that everybody knows
     return PfpResponse(
         request_id=found.attributes["response"].get("request-id", ""),
         is_success=found.attributes.get("status", {}).get("disposition") == "success",
         is_authenticated=found.texts.get("authenticated", "no") != "no",
         error_id=int(error_id),
-        otp=found.texts.get("otp"),
+        otp=otp,
     )

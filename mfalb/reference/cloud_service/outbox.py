@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MESSAGE_LIMIT: Final = 1000  # the oldest message gives way; the counters go on
+USER_LIMIT: Final = 100_000  # more users than that are counted together
+OTHERS: Final = "(others)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,10 @@ class Outbox:
 
     def send(self, text: Text) -> None:
         self._texts.append(text)
-        self.texts_sent[text.user] += 1
+        _count(self.texts_sent, text.user)
 
     def ring(self, user: str) -> None:
-        self.calls_made[user] += 1
+        _count(self.calls_made, user)
 
     def newest_first(self) -> list[Text]:
         return list(reversed(self._texts))
@@ -44,3 +46,7 @@ class Outbox:
     def last_to(self, user: str) -> Text | None:
         """The newest text to a user; None when there is none."""
         return next((text for text in reversed(self._texts) if text.user == user), None)
+
+
+def _count(counter: Counter[str], user: str) -> None:
+    counter[user if user in counter or len(counter) < USER_LIMIT else OTHERS] += 1

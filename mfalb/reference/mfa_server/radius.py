@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
@@ -32,6 +33,14 @@ _log = logging.getLogger("mfalb.reference.mfa_server.radius")
 Address = tuple[Any, ...]
 
 
+@dataclass(slots=True)
+class _Request:
+    """A request by its source, code and identifier; `answer` is None while it is in flight."""
+
+    authenticator: bytes
+    answer: bytes | None = None
+
+
 class RadiusFront(asyncio.DatagramProtocol):
     """Answers Access-Requests and Status-Server; a retransmit waits for the phone, then gets the same answer."""
 
@@ -41,8 +50,7 @@ class RadiusFront(asyncio.DatagramProtocol):
         self._second_factor = second_factor
         self._secret = SharedSecret(settings.secret.encode())
         self._network = ip_network(settings.client_network)
-        # What was answered, by (source, code, identifier, authenticator); None while it is in flight
-        self._known: TTLCache[tuple[Any, ...], bytes | None] = TTLCache(_DUPLICATE_LIMIT, _DUPLICATE_LIFE_S)
+        self._known: TTLCache[tuple[Address, int, int], _Request] = TTLCache(_DUPLICATE_LIMIT, _DUPLICATE_LIFE_S)
         self._tasks = Tasks("radius")
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -63,14 +71,13 @@ class RadiusFront(asyncio.DatagramProtocol):
         if packet.code == radius.STATUS_SERVER:
             self._send(self._answer(packet, radius.ACCESS_ACCEPT, b""), address)
             return
-        key = (address, packet.code, packet.identifier, packet.authenticator)
-        if key not in self._known:
-            self._known[key] = None
-            self._tasks.start("request", self._serve(key, packet, address))
-        else:
-            answer = self._known[key]
-            if answer is not None:
-                self._send(answer, address)
+        key = (address, packet.code, packet.identifier)
+        known = self._known.get(key)
+        if known is None or known.authenticator != packet.authenticator:  # new, or its identifier is used again
+            request = self._known[key] = _Request(packet.authenticator)
+            self._tasks.start("request", self._serve(request, packet, address))
+        elif known.answer is not None:
+            self._send(known.answer, address)
 
     def _read_untrusted(self, data: bytes, address: Address) -> Packet:
         """The packet, sound and from a known client. Raises MalformedMessage for what is discarded in silence."""
@@ -86,14 +93,17 @@ class RadiusFront(asyncio.DatagramProtocol):
             raise MalformedMessage("missing_message_authenticator")
         return packet
 
-    async def _serve(self, key: tuple[Any, ...], packet: Packet, address: Address) -> None:
+    async def _serve(self, request: _Request, packet: Packet, address: Address) -> None:
+        key = (address, packet.code, packet.identifier)
         try:
             answer = await self._decide(packet)
         except MalformedMessage as error:
-            _log.warning("request refused", extra={"reason": error.reason})
-            answer = self._answer(packet, radius.ACCESS_REJECT, b"")
-        self._known[key] = answer
-        self._send(answer, address)
+            _log.warning("request discarded", extra={"reason": error.reason})
+            self._known.pop(key, None)
+            return
+        request.answer = answer
+        if self._known.get(key) is request:  # else the client has gone on to another request (RFC 5080 section 2.2.2)
+            self._send(answer, address)
 
     async def _decide(self, packet: Packet) -> bytes:
         user_name = (packet.first(radius.USER_NAME) or b"").decode(errors="replace")

@@ -21,6 +21,7 @@ from mfalb.reference.mfa_server.verification import Outcome, PendingCodes
 from mfalb.wire.pfp_message import PATH, PfpMode, PfpRequest, PfpResponse, read_response_untrusted, request_xml
 
 CLOUD_TIMEOUT_S: Final = 120.0  # a person may take their time
+ANSWER_LIMIT_BYTES: Final = 64 * 1024  # a longer answer is cut, and then no XML
 _MODES: Final = {Method.ONE_WAY_SMS: PfpMode.SMS_ONE_WAY_OTP, Method.PHONE_CALL: PfpMode.STANDARD}
 
 _log = logging.getLogger("mfalb.reference.mfa_server")
@@ -77,8 +78,10 @@ class SecondFactor:
             return Begun.CLOUD_UNAVAILABLE
         if not answer.is_success or not answer.is_authenticated:
             return Begun.DENIED
-        if answer.otp is None:
+        if user.method is Method.PHONE_CALL:
             return Begun.AUTHENTICATED
+        if answer.otp is None:  # for a text, "authenticated" only means that it was sent (MFA facts, section 2)
+            return Begun.DENIED
         self._codes.begin(user.name, request_id, answer.otp, monotonic())
         return Begun.TEXT_SENT
 
@@ -87,13 +90,17 @@ class SecondFactor:
         headers = {"Content-Type": "text/xml; charset=utf-8"}
         try:
             async with self._session.post(
-                self._url, data=request_xml(request), headers=headers, timeout=timeout
+                self._url, data=request_xml(request), headers=headers, timeout=timeout, raise_for_status=True
             ) as response:
-                body = await response.read()
-            return read_response_untrusted(body)
+                body = await response.content.read(ANSWER_LIMIT_BYTES)
+            answer = read_response_untrusted(body)
         except (aiohttp.ClientError, TimeoutError, MalformedMessage) as error:
             _log.error("cloud unavailable", extra={"server": self._server, "reason": type(error).__name__})
             return None
+        if answer.request_id != request.request_id:
+            _log.error("cloud answered another request", extra={"server": self._server})
+            return None
+        return answer
 
     def _facts(self, user_name: str, request_id: str, outcome: str) -> dict[str, str]:
         return {
