@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import mfalb
-from mfalb.cli import check, serve
+from mfalb.cli import check, demo, serve
 
 app = typer.Typer(
     name="mfalb",
@@ -24,6 +24,7 @@ app.command("serve")(serve.serve)
 app.command("check")(check.check)
 app.command("schema")(check.schema)
 app.command("keygen")(check.keygen)
+app.command("demo")(demo.demo)
 
 
 def _print_version(is_wanted: bool) -> None:

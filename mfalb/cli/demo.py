@@ -1,0 +1,155 @@
+"""`mfalb demo`: the whole thing on loopback, with three kinds of sign-in, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from mfalb.cli.demo_setup import Site, new_site, write_configuration
+from mfalb.cli.demo_sign_ins import Demonstration, Halves
+from mfalb.errors import MfalbError
+from mfalb.reference.config import User
+from mfalb.reference.estate import Estate
+
+_READY_TIMEOUT_S: Final = 30.0
+_STOP_TIMEOUT_S: Final = 10.0
+_SIGN_INS_EACH: Final = 2  # of a kind, so that both servers are seen at work
+
+
+class DemoFailed(MfalbError):  # noqa: N818 - says what happened
+    """The demonstration could not go on."""
+
+
+def demo(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="End after the sign-ins instead of staying up.")] = False,
+) -> None:
+    """Start two MFA servers, two portals, a cloud service and the balancer on loopback; sign users in; stay up."""
+    with tempfile.TemporaryDirectory(prefix="mfalb-demo-") as directory:
+        try:
+            asyncio.run(_demo(new_site(Path(directory)), once=once))
+        except MfalbError as error:
+            typer.echo(f"mfalb demo: {error}", err=True)
+            raise typer.Exit(1) from None
+
+
+async def _demo(site: Site, *, once: bool) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        print("Starting two MFA servers, two User Portals and the cloud MFA Service ...")
+        estate = await stack.enter_async_context(Estate(site.plan(), site.directory))
+        configuration = write_configuration(site, estate)
+        await _start_balancer(configuration, stack)
+        await _sign_in_everybody(site, estate)
+        _print_addresses(site, estate)
+        if once:
+            return
+        print("\nEverything stays up until Ctrl-C.", flush=True)
+        await stop.wait()
+        print("\nStopping ...")
+    print("Stopped.")
+
+
+async def _start_balancer(configuration: Path, stack: AsyncExitStack) -> None:
+    """`mfalb serve` as a process of its own, as an operator runs it."""
+    read_end, write_end = os.pipe()
+    log = configuration.with_name("balancer.log")
+    with log.open("wb") as log_file:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mfalb", "serve", "-c", str(configuration), "--ready-fd", str(write_end),
+            stdin=asyncio.subprocess.DEVNULL, stderr=log_file, pass_fds=[write_end],
+        )  # fmt: skip
+    os.close(write_end)
+    stack.push_async_callback(_stop, process)
+    with os.fdopen(read_end, "rb", buffering=0) as ready:
+        try:
+            line = await asyncio.wait_for(asyncio.to_thread(ready.readline), _READY_TIMEOUT_S)
+        except TimeoutError:
+            line = b""
+    if line != b"ready\n":
+        raise DemoFailed(f"the balancer did not start:\n{log.read_text('utf-8')}")
+    print(f"The balancer is up, configured by {configuration}")
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def _sign_in_everybody(site: Site, estate: Estate) -> None:
+    demonstration = Demonstration(site, estate)
+    kinds = (
+        ("RADIUS, one-way SMS", demonstration.radius, "the NAS sent half two from another port"),
+        ("Web Service SDK, one-way SMS", demonstration.sdk, "two connections, no cookies"),
+        ("User Portal, then SDK", demonstration.portal, "one cookie jar"),
+    )
+    turns = iter(site.users * len(kinds))
+    for title, sign_in, how in kinds:
+        print(f"\n{title} ({how})")
+        for _ in range(_SIGN_INS_EACH):
+            user = next(turns)
+            _print_halves(user, await sign_in(user))
+    texts = await estate.cloud.texts_sent()
+    print(f"\nTexts sent: {sum(texts.values())}, for {_SIGN_INS_EACH * len(kinds)} sign-ins.")
+
+
+def _print_halves(user: User, halves: Halves) -> None:
+    verdict = "same server" if halves.first == halves.second else "DIFFERENT SERVERS"
+    print(f"  {user.name:<6} half one on {halves.first:<8} half two on {halves.second:<8} {verdict}, signed in")
+    if halves.first != halves.second:
+        raise DemoFailed("the second half came to another server than the first")
+
+
+def _print_addresses(site: Site, estate: Estate) -> None:
+    user = site.users[0]
+    account = f"{site.account.name}:{site.account.password}"
+    print(
+        f"""
+Addresses
+  User Portal       {site.portal_url}
+  Web Service SDK   {site.sdk_url}
+  RADIUS            127.0.0.1:{site.radius_port}/udp   secret {site.radius_secret}
+  SMS outbox        {estate.cloud.url}/outbox
+  Metrics, status   {site.admin_url}/metrics   {site.admin_url}/status
+  Users             {", ".join(f"{someone.name} (password {someone.password})" for someone in site.users)}
+
+Try it. Half one, then half two with the STATE (or ID) that half one printed and the CODE from the SMS outbox:
+
+  echo 'User-Name={user.name},User-Password={user.password},Message-Authenticator=0x00' |
+    radclient -x 127.0.0.1:{site.radius_port} auth {site.radius_secret}
+
+  echo 'User-Name={user.name},User-Password=CODE,State=STATE,Message-Authenticator=0x00' |
+    radclient -x 127.0.0.1:{site.radius_port} auth {site.radius_secret}
+
+  curl --cacert {site.ca} -u '{account}' -H 'Content-Type: text/xml' -d '{
+            _soap("PfAuthUser_4", f"<username>{user.name}</username>")
+        }' {site.sdk_url}
+
+  curl --cacert {site.ca} -u '{account}' -H 'Content-Type: text/xml' -d '{
+            _soap("VerifyOneWayOtp", f"<username>{user.name}</username><authreqid>ID</authreqid><otp>CODE</otp>")
+        }' {site.sdk_url}
+
+  curl --cacert {site.ca} -b {site.directory}/jar -c {site.directory}/jar -i {site.portal_url}""",
+        flush=True,
+    )
+
+
+def _soap(method: str, parameters: str) -> str:
+    """A SOAP call as short as it can be, for a command line."""
+    envelope = "http://schemas.xmlsoap.org/soap/envelope/"
+    return f'<Envelope xmlns="{envelope}"><Body><{method}>{parameters}</{method}></Body></Envelope>'

@@ -1,0 +1,178 @@
+"""The demonstration's three sign-ins, made as the real callers make them.
+
+RADIUS: a NAS that sends half two from another socket. SDK: two calls on two connections without cookies, as two AD FS
+nodes would. Portal: a browser with a cookie jar.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import ssl
+from dataclasses import dataclass
+from typing import Final
+from xml.sax.saxutils import escape
+
+import aiohttp
+
+from mfalb.cli.demo_setup import LOOPBACK, Site
+from mfalb.errors import MfalbError
+from mfalb.reference.config import User
+from mfalb.reference.estate import Cloud, Estate
+from mfalb.wire import radius
+from mfalb.wire.radius import Packet, SharedSecret
+from mfalb.wire.radius_hidden import hide_password
+from mfalb.wire.soap import Envelope, read_envelope_untrusted
+
+_ANSWER_TIMEOUT_S: Final = 10.0
+_CSRF: Final = re.compile(r'name="csrf" value="([^"]+)"')
+_SERVED_BY: Final = "X-Served-By"
+
+
+class SignInFailed(MfalbError):  # noqa: N818 - says what happened
+    """A sign-in of the demonstration did not end as it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """Which server took which half of a sign-in."""
+
+    first: str
+    second: str
+
+
+class Demonstration:
+    """Signs users in through the balancer."""
+
+    def __init__(self, site: Site, estate: Estate) -> None:
+        self._site = site
+        self._estate = estate
+        self._tls = ssl.create_default_context(cafile=str(site.ca))
+
+    async def radius(self, user: User) -> Halves:
+        """PAP with the password, an Access-Challenge, then the code with the State."""
+        before = self._server_logs()
+        challenge = await self._ask_radius(user, user.password, None)
+        state = challenge.first(radius.STATE)
+        if challenge.code != radius.ACCESS_CHALLENGE or state is None:
+            raise SignInFailed(f"RADIUS: {user.name} was not challenged (code {challenge.code})")
+        answer = await self._ask_radius(user, await newest_code(self._estate.cloud, user), state)
+        if answer.code != radius.ACCESS_ACCEPT:
+            raise SignInFailed(f"RADIUS: the code of {user.name} was not accepted (code {answer.code})")
+        return self._halves_since(before)
+
+    def _server_logs(self) -> dict[str, int]:
+        return {server.name: len(server.log_text()) for server in self._estate.mfa_servers}
+
+    def _halves_since(self, before: dict[str, int]) -> Halves:
+        """RADIUS answers do not say who made them; the servers' own logs do."""
+        took = {"first half": "?", "second half": "?"}
+        for server in self._estate.mfa_servers:
+            for event in took:
+                if event in server.log_text()[before[server.name] :]:
+                    took[event] = server.name
+        return Halves(took["first half"], took["second half"])
+
+    async def _ask_radius(self, user: User, typed: str, state: bytes | None) -> Packet:
+        secret, authenticator = SharedSecret(self._site.radius_secret.encode()), os.urandom(16)
+        body = radius.attribute(radius.USER_NAME, user.name.encode())
+        body += radius.attribute(radius.USER_PASSWORD, hide_password(typed.encode(), secret, authenticator))
+        if state is not None:
+            body += radius.attribute(radius.STATE, state)
+        request = radius.signed_request(radius.ACCESS_REQUEST, authenticator[0], authenticator, body, secret)
+        answer = radius.read_untrusted(await _one_datagram(request, self._site.radius_port))
+        if not radius.has_valid_message_authenticator(answer, secret, authenticator):
+            raise SignInFailed("RADIUS: the answer is not signed")
+        return answer
+
+    async def sdk(self, user: User) -> Halves:
+        """PfAuthUser_4 on one connection, the code on another, no cookies."""
+        name = escape(user.name)
+        first, begun = await self._call(
+            "PfAuthUser_4", f"<username>{name}</username><authenticationType>adfs</authenticationType>"
+        )
+        request_id = begun.texts.get("authreqid", "")
+        code = await newest_code(self._estate.cloud, user)
+        second, ended = await self._call(
+            "VerifyOneWayOtp",
+            f"<username>{name}</username><authreqid>{escape(request_id)}</authreqid><otp>{code}</otp>",
+        )
+        if ended.texts.get("VerifyOneWayOtpResult") != "true":
+            raise SignInFailed(f"SDK: the code of {user.name} was not accepted")
+        return Halves(first, second)
+
+    async def _call(self, method: str, parameters: str) -> tuple[str, Envelope]:
+        """One SOAP call on a connection of its own; returns the server that answered, and what it said."""
+        namespace = "http://www.phonefactor.com/PfWsSdk"
+        body = (
+            '<?xml version="1.0" encoding="utf-8"?>'
+            '<soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"><soap:Body>'
+            f'<{method} xmlns="{namespace}">{parameters}</{method}></soap:Body></soap:Envelope>'
+        )
+        headers = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": f'"{namespace}/{method}"'}
+        auth = aiohttp.BasicAuth(self._site.account.name, self._site.account.password)
+        async with (
+            aiohttp.ClientSession(auth=auth) as session,
+            session.post(self._site.sdk_url, data=body, headers=headers, ssl=self._tls) as response,
+        ):
+            if response.status != 200:  # noqa: PLR2004 - OK
+                raise SignInFailed(f"SDK: {method} answered {response.status}")
+            return response.headers[_SERVED_BY], read_envelope_untrusted(await response.read())
+
+    async def portal(self, user: User) -> Halves:
+        """The login form, the code's form and the account page, with one cookie jar."""
+        async with aiohttp.ClientSession() as browser:
+            _, page = await self._page(browser, "", None)
+            first, page = await self._page(
+                browser, "login", {"user": user.name, "password": user.password, "csrf": _csrf(page)}
+            )
+            code = await newest_code(self._estate.cloud, user)
+            await self._page(browser, "otp", {"otp": code, "csrf": _csrf(page)})
+            second, page = await self._page(browser, "", None)
+        if f"Served by {second}" not in page:
+            raise SignInFailed(f"portal: {user.name} is not signed in")
+        return Halves(first, second)
+
+    async def _page(self, browser: aiohttp.ClientSession, path: str, form: dict[str, str] | None) -> tuple[str, str]:
+        url = self._site.portal_url + path
+        method = "GET" if form is None else "POST"
+        async with browser.request(method, url, data=form, ssl=self._tls) as response:
+            return response.headers.get(_SERVED_BY, "?"), await response.text()
+
+
+def _csrf(page: str) -> str:
+    found = _CSRF.search(page)
+    if found is None:
+        raise SignInFailed("portal: the page has no form")
+    return found.group(1)
+
+
+async def newest_code(cloud: Cloud, user: User) -> str:
+    """The code that the user reads on the phone."""
+    codes = await cloud.codes(user.name)
+    if not codes:
+        raise SignInFailed(f"no text was sent to {user.name}")
+    return codes[0]
+
+
+class _Waiter(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self.received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def datagram_received(self, data: bytes, _address: object) -> None:
+        if not self.received.done():
+            self.received.set_result(data)
+
+
+async def _one_datagram(request: bytes, port: int) -> bytes:
+    """Send a request from a socket of its own and wait for its answer."""
+    loop = asyncio.get_running_loop()
+    transport, waiter = await loop.create_datagram_endpoint(_Waiter, remote_addr=(LOOPBACK, port))
+    try:
+        transport.sendto(request)
+        return await asyncio.wait_for(waiter.received, _ANSWER_TIMEOUT_S)
+    except TimeoutError:
+        raise SignInFailed("RADIUS: no answer") from None
+    finally:
+        transport.close()
