@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+from typing import Final
 
 from mfalb.balancer.config.models import Config, RadiusListener
 from mfalb.balancer.config.values import Address
 from mfalb.errors import MfalbError
 from mfalb.net.datagrams import bound_socket
+
+_FIRST_BACKLOG: Final = 128  # clients that may wait until the listener itself starts, and sets its own
 
 
 class CannotBind(MfalbError):  # noqa: N818 - says what, in the operator's words
@@ -53,6 +56,9 @@ def _tcp(address: Address) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(target)
+        # With SO_REUSEADDR two sockets can be bound to overlapping addresses (0.0.0.0 and one of ours, or another
+        # program's that starts at this moment); which of them may serve is only known when they listen.
+        sock.listen(_FIRST_BACKLOG)
     except OSError:
         sock.close()
         raise
