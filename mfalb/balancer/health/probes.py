@@ -121,11 +121,22 @@ async def _status_server(backend: Backend) -> None:
         datagram = await protocol.received
     finally:
         transport.close()
+    fault = status_fault_untrusted(datagram, authenticator, secret)
+    if fault is not None:
+        raise ProbeFailed(fault)
+
+
+def status_fault_untrusted(datagram: bytes, authenticator: bytes, secret: SharedSecret) -> str | None:
+    """Why this is no answer to the Status-Server with that authenticator, whose first byte was its identifier.
+
+    None when it is one: an Access-Accept, or an Accounting-Response from an accounting port (RFC 5997 section 4.2).
+    """
     try:
         packet = radius.read_untrusted(datagram)
     except MalformedMessage as error:
-        raise ProbeFailed(error.reason) from None
+        return error.reason
     if packet.identifier != authenticator[0] or packet.code not in _STATUS_ANSWERS:
-        raise ProbeFailed("unexpected answer")
+        return "unexpected answer"
     if not radius.has_valid_response_authenticator(packet, secret, authenticator):
-        raise ProbeFailed("wrong secret")
+        return "wrong secret"
+    return None

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from mfalb.balancer.admin.metrics import MetricsPage
+from mfalb.balancer.affinity.store import Pin, PinTable
+from mfalb.balancer.config.models import Backend, TcpCheck
+from mfalb.balancer.config.models import Pool as PoolConfig
+from mfalb.balancer.config.values import Address
+from mfalb.balancer.pools.backend import AdminState
+from mfalb.balancer.pools.pool import Pool
+from mfalb.telemetry.log import AccessLog
+from mfalb.telemetry.metrics import ListenerCounters
+
+Sample = tuple[str, frozenset[tuple[str, str]]]
+
+
+@dataclass
+class Source:
+    """A worker's tables."""
+
+    pins: PinTable = field(default_factory=lambda: PinTable(10))
+    counters: Mapping[str, ListenerCounters] = field(default_factory=dict)
+    access_log: AccessLog | None = None
+    in_flight: Mapping[str, int] = field(default_factory=dict)
+
+
+def make_pool() -> Pool:
+    config = PoolConfig(
+        backends=tuple(Backend(name=name, address=Address("192.0.2.1", 443)) for name in ("b1", "b2")),
+        health_check=TcpCheck(type="tcp", rise=1, fall=1),
+    )
+    return Pool("web", config)
+
+
+def samples(source: Source, pools: Mapping[str, Pool] | None = None) -> dict[Sample, float]:
+    """The page as a scraper reads it; a sample that stands twice fails."""
+    text = MetricsPage(source, pools or {}).text().decode()
+    found: dict[Sample, float] = {}
+    for family in text_string_to_metric_families(text):
+        for one in family.samples:
+            key = (one.name, frozenset(one.labels.items()))
+            assert key not in found, f"{key} stands twice"
+            found[key] = one.value
+    return found
+
+
+def sample(name: str, **labels: str) -> Sample:
+    return name, frozenset(labels.items())
+
+
+def test_a_listener_s_counters_are_told_by_answer_and_reason() -> None:
+    counters = ListenerCounters("web", "https", requests=5, seconds=1.5, connections=2)
+    counters.answers.update({"2xx": 3, "no_backend": 1})
+    counters.drops["header_bytes"] += 4
+    page = samples(Source(counters={"web": counters}))
+    assert page[sample("mfalb_listener_requests_total", listener="web", protocol="https")] == 5
+    assert page[sample("mfalb_listener_answers_total", listener="web", answer="2xx")] == 3
+    assert page[sample("mfalb_listener_answers_total", listener="web", answer="no_backend")] == 1
+    assert page[sample("mfalb_listener_drops_total", listener="web", reason="header_bytes")] == 4
+    assert page[sample("mfalb_listener_exchange_seconds_total", listener="web")] == 1.5
+    assert page[sample("mfalb_listener_connections", listener="web")] == 2
+
+
+def test_health_and_admin_state_are_two_facts() -> None:
+    pool = make_pool()
+    pool.observe("b1", is_good=True, reason="ok", now=0.0)
+    pool.set_admin_state("b1", AdminState.DRAIN)
+    page = samples(Source(), {"web": pool})
+    assert page[sample("mfalb_backend_up", pool="web", backend="b1")] == 1
+    assert page[sample("mfalb_backend_up", pool="web", backend="b2")] == 0
+    states = {
+        state.value: page[sample("mfalb_backend_admin_state", pool="web", backend="b1", state=state.value)]
+        for state in AdminState
+    }
+    assert states == {"ready": 0, "drain": 1, "maint": 0}
+
+
+def test_a_backend_s_work_is_told() -> None:
+    pool = make_pool()
+    backend = pool.backends["b1"]
+    backend.requests, backend.failures, backend.active = 7, 2, 1
+    page = samples(Source(), {"web": pool})
+    names = {"pool": "web", "backend": "b1"}
+    assert page[sample("mfalb_backend_requests_total", **names)] == 7
+    assert page[sample("mfalb_backend_failures_total", **names)] == 2
+    assert page[sample("mfalb_backend_active", **names)] == 1
+
+
+def test_pins_are_counted_and_never_shown() -> None:
+    pins = PinTable(10)
+    pins.put(Pin(b"a key of sixteen", "b1", 10.0), 0.0)
+    pins.find(b"a key of sixteen", 0.0)
+    pins.find(b"another sixteen.", 0.0)
+    source = Source(pins=pins)
+    page = samples(source)
+    counts = [page[sample(name)] for name in ("mfalb_pins", "mfalb_pins_made_total")]
+    assert counts == [1, 1]
+    assert page[sample("mfalb_pins_hit_total")] == 1
+    assert page[sample("mfalb_pins_missed_total")] == 1
+    assert b"sixteen" not in MetricsPage(source, {}).text()
+
+
+def test_lines_left_out_of_the_access_log_are_told_when_there_is_one() -> None:
+    log = AccessLog(is_json=False, stream=io.StringIO())
+    log.left_out = 3
+    name = sample("mfalb_access_log_left_out_total")
+    assert samples(Source(access_log=log))[name] == 3
+    assert name not in samples(Source())
+
+
+def test_no_label_is_one_that_clients_could_choose() -> None:
+    counters = ListenerCounters("web", "https", requests=1)
+    counters.answers["2xx"] += 1
+    counters.drops["no_host"] += 1
+    page = samples(Source(counters={"web": counters}, in_flight={"radius": 3}), {"web": make_pool()})
+    labels = {name for _, pairs in page for name, _ in pairs}
+    assert labels <= {"version", "listener", "protocol", "answer", "reason", "pool", "backend", "state"}
+
+
+def test_names_with_quotes_and_newlines_cannot_break_the_page() -> None:
+    counters = ListenerCounters('we"b\n', "http", requests=1)
+    page = samples(Source(counters={"web": counters}))
+    assert page[sample("mfalb_listener_requests_total", listener='we"b\n', protocol="http")] == 1
