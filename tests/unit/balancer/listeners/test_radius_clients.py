@@ -25,7 +25,7 @@ CLIENTS = (
     client("old_vpn", "10.0.5.7/32", must_sign=False),
     client("floor", "10.0.5.0/24"),
     client("six", "2001:db8::/32"),
-    client("one of six", "2001:db8::7/128"),
+    client("one_of_six", "2001:db8::7/128"),
 )
 
 
@@ -41,7 +41,7 @@ def found(address: str, clients: tuple[RadiusClient, ...] = CLIENTS) -> str | No
         ("10.0.5.8", "floor"),
         ("10.9.9.9", "site"),
         ("192.0.2.1", "everywhere"),
-        ("2001:db8::7", "one of six"),
+        ("2001:db8::7", "one_of_six"),
         ("2001:db8::8", "six"),
         ("2001:db9::1", None),
         ("::ffff:10.0.5.7", None),
