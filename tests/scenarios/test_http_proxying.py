@@ -335,6 +335,45 @@ def test_a_1_0_client_may_keep_its_connection_when_it_asks(site: Site) -> None:
             assert (answer.headers["connection"], len(answer.body)) == ("keep-alive", 10)
 
 
+# ------------------------------------------------------------------- connections that end when used again
+
+
+def leaving_at_the_second(peer: RawPeer) -> None:
+    """Answers one request, reads the next one, and closes: as a server whose idle time is over at that moment."""
+    peer.read_head()
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    peer.read_head()
+
+
+def test_an_otp_that_met_a_closing_connection_is_never_sent_twice(site: Site) -> None:
+    site.raw.script = leaving_at_the_second
+    assert site.front.get("/raw")[0] == 200
+    with site.front.open() as client:
+        client.sendall(b"POST /raw/otp HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n123")
+        assert Responses(client).next().status == 502
+    assert site.raw.received.count(b"/raw/otp") == 1
+
+
+def test_a_get_that_met_a_closing_connection_is_asked_again_on_a_fresh_one(site: Site) -> None:
+    site.raw.script = leaving_at_the_second
+    for _ in range(4):
+        assert site.front.get("/raw") == (200, b"ok")
+
+
+def test_a_get_whose_answer_had_begun_is_never_asked_again(site: Site) -> None:
+    def script(peer: RawPeer) -> None:
+        leaving_at_the_second(peer)
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhal")
+
+    site.raw.script = script
+    assert site.front.get("/raw")[0] == 200
+    with site.front.open() as client:
+        client.sendall(b"GET /raw/half HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pytest.raises((EOFError, OSError)):
+            Responses(client).next()
+    assert site.raw.received.count(b"/raw/half") == 1
+
+
 # ------------------------------------------------------------------------------------- ends before the end
 
 

@@ -145,7 +145,8 @@ class RadiusUpstream:
         try:
             sock = connected_socket(backend.address.host, backend.address.port)
         except OSError as error:
-            raise BackendFailure(backend.name, f"cannot open a socket: {error}", sent=False) from error
+            _log.warning("cannot open a socket", extra={"backend": backend.name, "reason": error.strerror})
+            raise BackendFailure(backend.name, "no_socket", sent=False) from error  # a metric label: no free text
         upstream = UpstreamSocket(backend, batched_or_plain(sock, is_connected=True))
         sockets.append(upstream)
         self._poller.watch(sock, self._reader(upstream))
