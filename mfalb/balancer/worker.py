@@ -21,7 +21,7 @@ from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
 from mfalb.balancer.exchange.radius import RadiusExchange, RadiusExchanges
 from mfalb.balancer.exchange.radius_rules import RadiusPeer
 from mfalb.balancer.listeners.http import HttpListener as HttpListenerShell
-from mfalb.balancer.listeners.http import HttpParts
+from mfalb.balancer.listeners.http_parts import HttpParts
 from mfalb.balancer.listeners.radius import RadiusListener as RadiusListenerShell
 from mfalb.balancer.listeners.radius import RadiusParts
 from mfalb.balancer.listeners.radius_clients import RadiusClients

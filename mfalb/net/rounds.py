@@ -35,3 +35,33 @@ class WriteRound:
         writers, self._writers = self._writers, []
         for writer in writers:
             writer()
+
+
+class GatheredWrites:
+    """What one connection has to write this round. `transport` is None while there is no connection."""
+
+    __slots__ = ("_pieces", "_round", "transport")
+
+    def __init__(self, write_round: WriteRound) -> None:
+        self._round = write_round
+        self._pieces: list[bytes] = []
+        self.transport: asyncio.Transport | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send at the end of this round, together with what else gathers until then."""
+        pieces = self._pieces
+        pieces.append(data)
+        if len(data) > BULK_BYTES:  # libuv reads on while there is something: only a real write can say stop
+            self.flush()
+        elif len(pieces) == 1:
+            self._round.add(self.flush)
+
+    def flush(self) -> None:
+        """Send now what has gathered."""
+        if self._pieces and self.transport is not None:
+            self.transport.write(b"".join(self._pieces))
+        self._pieces.clear()
+
+    def clear(self) -> None:
+        """Forget what has gathered."""
+        self._pieces.clear()

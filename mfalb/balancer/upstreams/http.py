@@ -14,7 +14,7 @@ from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.lifecycle import Tasks
-from mfalb.net.rounds import BULK_BYTES, WriteRound
+from mfalb.net.rounds import GatheredWrites, WriteRound
 from mfalb.net.tls import client_context
 from mfalb.wire.http import ResponseHead, ResponseReader
 
@@ -61,15 +61,13 @@ class UpstreamConnection(asyncio.Protocol):
         "_reader",
         "_transport",
         "_user",
-        "_writes",
         "idle_since",
         "is_reused",
     )
 
     def __init__(self, backend: Backend, home: Callable[[UpstreamConnection], None], writes: WriteRound) -> None:
         self._backend = backend
-        self._writes = writes
-        self._out: list[bytes] = []
+        self._out = GatheredWrites(writes)
         self._home = home
         self._reader = _AnswerReader(self)
         self._transport: asyncio.Transport | None = None
@@ -95,19 +93,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._backend.requests += 1
 
     def write(self, data: bytes) -> None:
-        """Send at the end of this round of the event loop, together with what else gathers until then."""
-        if len(data) > BULK_BYTES:  # libuv reads on while there is something: only a real write can say stop
-            self._out.append(data)
-            self._write_out()
-            return
-        if not self._out:
-            self._writes.add(self._write_out)
-        self._out.append(data)
-
-    def _write_out(self) -> None:
-        if self._out and self._transport is not None:
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
+        self._out.write(data)
 
     def pause(self) -> None:
         if self._transport is not None and not self._is_paused:
@@ -149,7 +135,7 @@ class UpstreamConnection(asyncio.Protocol):
     # ------------------------------------------------------------------------------ the event loop's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
+        self._transport = self._out.transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
 
     def data_received(self, data: bytes) -> None:
         user = self._user
@@ -174,7 +160,7 @@ class UpstreamConnection(asyncio.Protocol):
         user.flush()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
+        self._transport = self._out.transport = None
         user = self._user
         if user is None:
             return
