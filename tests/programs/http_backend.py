@@ -285,8 +285,8 @@ class RawBackend:
 
     def _start(self, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, daemon=True)
+        thread.start()  # before anybody can find it: a thread that was not started cannot be waited for
         self._threads.append(thread)
-        thread.start()
 
     def _accept(self) -> None:
         while not self._is_closing:
