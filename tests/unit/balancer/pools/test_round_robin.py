@@ -1,0 +1,101 @@
+from collections import Counter
+from math import gcd
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unit.balancer.pools.pool_builder import backends
+
+from mfalb.balancer.pools.round_robin import RoundRobin, spread_by_weight
+
+weights = st.lists(st.integers(1, 12), min_size=1, max_size=6)
+
+
+def robin(*given_weights: int) -> RoundRobin:
+    turns = RoundRobin()
+    turns.set_backends(backends(given_weights))
+    return turns
+
+
+def served(turns: RoundRobin, count: int) -> list[str]:
+    return [backend.name for backend in (turns.next() for _ in range(count)) if backend is not None]
+
+
+@pytest.mark.parametrize(
+    ("given_weights", "turn"),
+    [
+        ([], ""),
+        ([1], "0"),
+        ([7], "0"),
+        ([1, 1, 1], "012"),
+        ([2, 2], "01"),
+        ([3, 1, 1], "01020"),
+        ([5, 1, 1], "0010200"),
+        ([4, 2], "010"),
+    ],
+)
+def test_a_turn_is_as_short_as_the_weights_allow_and_spread(given_weights: list[int], turn: str) -> None:
+    assert "".join(backend.name[1:] for backend in spread_by_weight(backends(given_weights))) == turn
+
+
+@given(weights, st.integers(0, 100))
+@settings(max_examples=150)
+def test_over_any_full_turn_each_is_served_by_its_weight(given_weights: list[int], earlier: int) -> None:
+    turns = robin(*given_weights)
+    served(turns, earlier)
+    divisor = gcd(*given_weights)
+    counts = Counter(served(turns, sum(given_weights) // divisor))
+    assert counts == {f"b{index}": weight // divisor for index, weight in enumerate(given_weights)}
+
+
+@given(weights, st.integers(0, 30), st.data())
+@settings(max_examples=150)
+def test_the_share_of_one_that_leaves_goes_to_the_rest_by_weight(
+    given_weights: list[int], earlier: int, data: st.DataObject
+) -> None:
+    turns = robin(*given_weights)
+    served(turns, earlier)
+    gone = data.draw(st.integers(0, len(given_weights) - 1))
+    rest = [backend for index, backend in enumerate(backends(given_weights)) if index != gone]
+    turns.set_backends(rest)
+    counts = Counter(served(turns, 2 * sum(backend.config.weight for backend in rest)))
+    assert all(counts[backend.name] == 2 * backend.config.weight for backend in rest)
+    assert counts.total() == 2 * sum(backend.config.weight for backend in rest)
+
+
+@given(weights, st.lists(st.sets(st.integers(0, 5)), max_size=10))
+@settings(max_examples=150)
+def test_retries_take_nobodys_turn(given_weights: list[int], retries: list[set[int]]) -> None:
+    undisturbed, disturbed = robin(*given_weights), robin(*given_weights)
+    for tried in retries:
+        names = frozenset(f"b{index}" for index in tried)
+        chosen = disturbed.next_except(names)
+        left = [backend for backend in backends(given_weights) if backend.name not in names]
+        assert (chosen is None) == (not left)
+        assert chosen is None or chosen.name not in names
+        assert served(disturbed, 3) == served(undisturbed, 3)
+
+
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=5), st.integers(0, 4))
+@settings(max_examples=150)
+def test_the_share_of_one_that_refuses_is_spread_over_the_rest_and_not_given_to_its_neighbour(
+    given_weights: list[int], refusing: int
+) -> None:
+    name = f"b{refusing % len(given_weights)}"
+    turns = robin(*given_weights)
+    rest = [backend for backend in backends(given_weights) if backend.name != name]
+    total = sum(backend.config.weight for backend in rest)
+    retried = [turns.next_except(frozenset((name,))) for _ in range(3 * total)]
+    counts = Counter(backend.name for backend in retried if backend is not None)
+    assert counts == {backend.name: 3 * backend.config.weight for backend in rest}
+
+
+def test_nobody_is_served_when_nobody_is_there() -> None:
+    turns = RoundRobin()
+    assert turns.next() is None
+    assert turns.next_except(frozenset()) is None
+    turns.set_backends(backends([1, 1]))
+    served(turns, 1)
+    turns.set_backends([])
+    assert turns.next() is None
+    assert turns.next_except(frozenset(("b0",))) is None
