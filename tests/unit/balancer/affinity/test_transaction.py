@@ -1,0 +1,86 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mfalb.balancer.affinity.transaction import TransactionReader, transaction_key
+from mfalb.balancer.config.models import TransactionAffinity
+
+READER = TransactionReader("sdk", TransactionAffinity(type="transaction"))
+
+
+def soap(**texts: str) -> bytes:
+    inner = "".join(f"<{name}>{text}</{name}>" for name, text in texts.items())
+    return f"<e:Envelope xmlns:e='u'><e:Body><PfAuthUser>{inner}</PfAuthUser></e:Body></e:Envelope>".encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "user", "continued"),
+    [
+        (soap(username="contoso\\alice"), "contoso\\alice", None),
+        (soap(username="alice", authreqid="7"), "alice", ("alice", "7")),
+        (soap(username="alice", authreqid=""), "alice", None),
+        (soap(username="", authreqid="7"), "", None),
+        (soap(authreqid="7"), "", None),
+        (soap(other="x"), "", None),
+        (b"", "", None),
+        (b"not soap at all", "", None),
+        (b"<html><body>username</body></html>", "", None),
+        (b"<!DOCTYPE x>" + soap(username="alice", authreqid="7"), "", None),
+        (soap(username="alice", authreqid="7")[:-9], "", None),
+    ],
+)
+def test_a_request_names_its_user_and_what_it_continues(
+    body: bytes, user: str, continued: tuple[str, str] | None
+) -> None:
+    key = None if continued is None else transaction_key("sdk", *continued)
+    assert READER.request_untrusted(body) == (user, key)
+
+
+@pytest.mark.parametrize(
+    ("user", "body", "begun"),
+    [
+        ("alice", soap(authreqid="7"), ("alice", "7")),
+        ("alice", soap(authreqid=" 7\n"), ("alice", "7")),
+        ("alice", soap(username="eve", authreqid="7"), ("alice", "7")),
+        ("alice", soap(authreqid=""), None),
+        ("alice", soap(result="ok"), None),
+        ("", soap(authreqid="7"), None),
+        ("alice", b"<html>502 Bad Gateway</html>", None),
+        ("alice", b"", None),
+    ],
+)
+def test_a_response_begins_a_transaction_of_the_user_who_asked(
+    user: str, body: bytes, begun: tuple[str, str] | None
+) -> None:
+    assert READER.response_untrusted(user, body) == (None if begun is None else transaction_key("sdk", *begun))
+
+
+def test_both_halves_of_a_sign_in_meet_whatever_the_case_of_the_user_name() -> None:
+    begun = READER.response_untrusted("CONTOSO\\Jos\xc9", soap(authreqid="7"))
+    assert READER.request_untrusted(soap(username="contoso\\jos\xe9", authreqid="7"))[1] == begun
+    assert transaction_key("sdk", "STRASSE", "7") == transaction_key("sdk", "stra\xdfe", "7")
+
+
+def test_request_ids_collide_across_users_and_servers_but_keys_do_not() -> None:
+    keys = {
+        transaction_key(pool, user, number)
+        for pool in ("sdk", "sdk2")
+        for user in ("alice", "bob", "alice7")
+        for number in ("7", "77", "8")
+    }
+    assert len(keys) == 2 * 3 * 3
+
+
+def test_elements_are_those_that_the_configuration_names() -> None:
+    reader = TransactionReader(
+        "otp", TransactionAffinity(type="transaction", user_element="user", id_element="transaction_id")
+    )
+    body = soap(user="alice", transaction_id="x1", username="eve", authreqid="7")
+    assert reader.request_untrusted(body) == ("alice", transaction_key("otp", "alice", "x1"))
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=100)
+def test_a_body_of_any_bytes_is_balanced_like_any_other(body: bytes) -> None:
+    assert READER.request_untrusted(body) == ("", None)
+    assert READER.response_untrusted("alice", body) is None
