@@ -1,0 +1,48 @@
+import socket
+import sys
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mfalb.net.datagrams import address_of, host_of, sockaddr_of
+
+ports = st.integers(0, 65_535)
+
+
+@given(st.ip_addresses(v=4), ports)
+@settings(max_examples=100)
+def test_an_ipv4_address_survives_as_a_raw_sockaddr(host: IPv4Address, port: int) -> None:
+    raw = sockaddr_of((str(host), port))
+    assert len(raw) == 16
+    assert address_of(raw) == (str(host), port)
+    assert host_of(raw) == host.packed
+
+
+@given(st.ip_addresses(v=6), ports, st.integers(0, 2**20 - 1), st.integers(0, 2**32 - 1))
+@settings(max_examples=100)
+def test_an_ipv6_address_survives_as_a_raw_sockaddr(host: IPv6Address, port: int, flow: int, scope: int) -> None:
+    raw = sockaddr_of((str(host), port, flow, scope))
+    assert len(raw) == 28
+    back = address_of(raw)
+    assert (IPv6Address(back[0]), *back[1:]) == (host, port, flow, scope)
+    assert host_of(raw) == host.packed
+
+
+@pytest.mark.parametrize(
+    ("address", "raw"),
+    [
+        (("10.0.0.5", 1812), "0714 0a000005 0000000000000000"),
+        (("::1", 1812, 0, 0), "0714 00000000 00000000000000000000000000000001 00000000"),
+    ],
+)
+def test_a_raw_sockaddr_is_laid_out_as_the_kernel_wants_it(
+    address: tuple[str, int] | tuple[str, int, int, int], raw: str
+) -> None:
+    family = socket.AF_INET if len(address) == 2 else socket.AF_INET6
+    assert sockaddr_of(address) == int(family).to_bytes(2, sys.byteorder) + bytes.fromhex(raw)
+
+
+def test_the_zone_of_a_link_local_address_is_its_scope() -> None:
+    assert address_of(sockaddr_of(("fe80::1%lo", 1812, 0, 1))) == ("fe80::1", 1812, 0, 1)

@@ -1,0 +1,154 @@
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from unit.net.throw_away_certificates import write_certificate
+
+from mfalb.net.tls import client_context, dns_names, server_context
+
+Pair = tuple[Path, Path]
+
+
+def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str | None) -> ssl.SSLObject:
+    """The client's end of a handshake in memory. Raises ssl.SSLError when either side refuses."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(to_client, to_server, server_hostname=name),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    waiting = list(ends)
+    for _ in range(10):
+        for end in list(waiting):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            waiting.remove(end)
+        if not waiting:
+            return ends[0]
+    raise AssertionError("the handshake does not come to an end")
+
+
+def anyone() -> ssl.SSLContext:
+    return client_context(None, is_verified=False)
+
+
+def served_name(server: ssl.SSLContext, name: str | None, client: ssl.SSLContext | None = None) -> str:
+    """The common name of the certificate that a client gets which asks for `name`."""
+    octets = shake_hands(server, client or anyone(), name).getpeercert(binary_form=True)
+    assert octets is not None
+    subject = x509.load_der_x509_certificate(octets).subject
+    return str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> list[Pair]:
+    return [
+        write_certificate(tmp_path, "first", "mfa.contoso.com"),
+        write_certificate(tmp_path, "wildcard", "*.Contoso.com", "portal.example.com"),
+        write_certificate(tmp_path, "nameless"),
+        write_certificate(tmp_path, "second", "mfa.contoso.com", "own.contoso.com"),
+    ]
+
+
+def test_the_names_of_a_certificate_are_its_alternative_names_in_lower_case(pairs: list[Pair]) -> None:
+    assert [dns_names(chain) for chain, _ in pairs] == [
+        ["mfa.contoso.com"],
+        ["*.contoso.com", "portal.example.com"],
+        [],
+        ["mfa.contoso.com", "own.contoso.com"],
+    ]
+
+
+def test_the_first_certificate_of_a_chain_names_the_server(tmp_path: Path, pairs: list[Pair]) -> None:
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(pairs[3][0].read_bytes() + pairs[1][0].read_bytes())
+    assert dns_names(chain) == ["mfa.contoso.com", "own.contoso.com"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "served"),
+    [
+        ("mfa.contoso.com", "first"),  # the first one of two that name it
+        ("MFA.CONTOSO.COM", "first"),
+        ("own.contoso.com", "second"),  # an exact name goes before a wildcard
+        ("other.contoso.com", "wildcard"),
+        ("portal.example.com", "wildcard"),
+        ("a.b.contoso.com", "first"),  # a wildcard stands for one label
+        ("contoso.com", "first"),
+        ("unknown.example.net", "first"),
+        (None, "first"),
+    ],
+)
+def test_a_client_gets_the_certificate_that_its_sni_names(pairs: list[Pair], asked: str | None, served: str) -> None:
+    assert served_name(server_context(pairs), asked) == served
+
+
+def test_a_single_certificate_serves_every_name(pairs: list[Pair]) -> None:
+    context = server_context(pairs[2:3])
+    assert [served_name(context, name) for name in ("x.example.com", None)] == ["nameless", "nameless"]
+
+
+def only(version: ssl.TLSVersion) -> ssl.SSLContext:
+    context = anyone()
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_1_2_and_1_3_are_spoken_with_modern_suites_and_http_1_1(pairs: list[Pair], version: ssl.TLSVersion) -> None:
+    client = only(version)
+    client.set_alpn_protocols(["h2", "http/1.1"])
+    end = shake_hands(server_context(pairs[:2]), client, "portal.example.com")
+    cipher = end.cipher()
+    assert cipher is not None
+    assert "GCM" in cipher[0] or "CHACHA20" in cipher[0]
+    assert end.selected_alpn_protocol() == "http/1.1"
+
+
+def test_suites_without_forward_secrecy_or_authenticated_encryption_are_refused(pairs: list[Pair]) -> None:
+    client = only(ssl.TLSVersion.TLSv1_2)
+    for suites in ("ECDHE+AES:!AESGCM:!AESCCM", "kRSA"):
+        client.set_ciphers(suites)
+        with pytest.raises(ssl.SSLError):
+            shake_hands(server_context(pairs[:1]), client, None)
+
+
+def test_older_versions_are_refused_in_both_directions(pairs: list[Pair]) -> None:
+    assert server_context(pairs).minimum_version is ssl.TLSVersion.TLSv1_2
+    assert client_context(None, is_verified=True).minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_a_backend_is_verified_against_the_given_authority_and_its_name(pairs: list[Pair]) -> None:
+    server = server_context(pairs[:1])
+    trusting = client_context(pairs[0][0], is_verified=True)
+    assert served_name(server, "mfa.contoso.com", trusting) == "first"
+    for client, name in (
+        (trusting, "other.contoso.com"),
+        (client_context(pairs[1][0], is_verified=True), "mfa.contoso.com"),
+        (client_context(None, is_verified=True), "mfa.contoso.com"),
+    ):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            shake_hands(server, client, name)
+
+
+def test_a_backend_that_is_not_verified_may_have_any_certificate(pairs: list[Pair]) -> None:
+    client = client_context(pairs[1][0], is_verified=False)
+    assert served_name(server_context(pairs[:1]), "nowhere.example.net", client) == "first"
+
+
+def test_files_that_are_missing_or_do_not_belong_together_are_errors(tmp_path: Path, pairs: list[Pair]) -> None:
+    missing, empty = tmp_path / "missing.pem", tmp_path / "empty.pem"
+    empty.write_bytes(b"")
+    with pytest.raises(OSError, match="missing"):
+        dns_names(missing)
+    with pytest.raises(ValueError, match="PEM"):
+        dns_names(empty)
+    with pytest.raises(ssl.SSLError):
+        server_context([(pairs[0][0], pairs[1][1])])
+    with pytest.raises(OSError, match="No such file"):
+        server_context([(missing, pairs[0][1])])
+    with pytest.raises(OSError, match="No such file"):
+        client_context(missing, is_verified=True)
