@@ -16,7 +16,7 @@ import socket
 import struct
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import cffi
 
@@ -30,6 +30,7 @@ _SOCKADDR_BYTES: Final = {socket.AF_INET: 16, socket.AF_INET6: 28}
 # struct mmsghdr on 64-bit Linux, in 4-byte words: the only fields touched per datagram
 _MMSGHDR_WORDS: Final = 16
 _MSG_LEN_WORD: Final = 14
+_SLOT_STARTS: Final = range(0, BATCH * SLOT_BYTES, SLOT_BYTES)
 _IOVEC_QUADS: Final = 2
 _IOV_LEN_QUAD: Final = 1
 
@@ -48,11 +49,9 @@ _ffi.cdef(
 )
 
 
-class Datagram(NamedTuple):
-    """Bytes and where they came from or go to (`peer` is a raw sockaddr; b"" on a connected socket)."""
-
-    data: bytes
-    peer: bytes
+# Bytes, and where they came from or go to: a raw sockaddr, b"" on a connected socket. A plain tuple: making a named one
+# costs 0.3 us, four times a RADIUS transaction.
+Datagram = tuple[bytes, bytes]
 
 
 class DatagramSocket(Protocol):
@@ -126,14 +125,18 @@ class BatchedDatagramSocket:
         if count < 0:
             _raise_unless_empty(_ffi.errno)
             return []
-        data, names, words, size = self._in.bytes, self._in.name_bytes, self._in_words, self._name_bytes
+        data, words, size = self._in.bytes, self._in_words, self._name_bytes
         # Plain index arithmetic instead of cffi field access: 0.3 us a datagram instead of 0.9 us (measured).
+        lengths = words[_MSG_LEN_WORD : count * _MMSGHDR_WORDS : _MMSGHDR_WORDS]
+        payloads = [
+            data[start : start + length].tobytes() for start, length in zip(_SLOT_STARTS, lengths, strict=False)
+        ]
+        if not size:
+            return [(payload, b"") for payload in payloads]
+        names = self._in.name_bytes[: count * size].tobytes()
         return [
-            Datagram(
-                bytes(data[index * SLOT_BYTES : index * SLOT_BYTES + words[index * _MMSGHDR_WORDS + _MSG_LEN_WORD]]),
-                bytes(names[index * size : (index + 1) * size]),
-            )
-            for index in range(count)
+            (payload, names[start : start + size])
+            for payload, start in zip(payloads, range(0, count * size, size), strict=True)
         ]
 
     def send(self, datagrams: list[Datagram]) -> int:
@@ -187,21 +190,22 @@ class PlainDatagramSocket:
                     return received  # the error comes again with the next call
                 _raise_unless_empty(error.errno or 0)
                 return received
-            received.append(Datagram(data, b"" if self._is_connected else sockaddr_of(address)))
+            received.append((data, b"" if self._is_connected else sockaddr_of(address)))
         return received
 
     def send(self, datagrams: list[Datagram]) -> int:
         return sum(self._send_one(datagram) for datagram in datagrams)
 
     def _send_one(self, datagram: Datagram) -> int:
-        if len(datagram.data) > SLOT_BYTES:
+        data, peer = datagram
+        if len(data) > SLOT_BYTES:
             raise ValueError(_TOO_LARGE)
         for _attempt in range(2):  # an error may belong to an earlier datagram (ICMP)
             try:
                 if self._is_connected:
-                    self.socket.send(datagram.data)
+                    self.socket.send(data)
                 else:
-                    self.socket.sendto(datagram.data, address_of(datagram.peer))
+                    self.socket.sendto(data, address_of(peer))
             except OSError:
                 continue
             return 1

@@ -32,9 +32,13 @@ class WriteRound:
         self._writers.append(writer)
 
     def _write(self) -> None:
-        writers, self._writers = self._writers, []
-        for writer in writers:
-            writer()
+        writers, self._writers = iter(self._writers), []
+        try:
+            for writer in writers:
+                writer()
+        finally:
+            for writer in writers:  # there are some left only when one failed: its neighbours must not pay for it
+                self.add(writer)
 
 
 class GatheredWrites:

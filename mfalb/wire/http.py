@@ -25,7 +25,17 @@ _CONTROLS: Final = bytes((*range(32), 127)).replace(b"\t", b"")
 _HOP_BY_HOP: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
-_FORWARDING: Final = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"))
+_FORWARDING: Final = frozenset(
+    (
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"forwarded",
+        b"x-real-ip",
+        b"x-original-url",  # IIS' rewriting obeys these two: a stranger could name another path than was routed
+        b"x-rewrite-url",
+    )
+)
 _REQUEST_SPECIAL: Final = (_HOP_BY_HOP | _FORWARDING).union(
     (b"host", b"content-length", b"content-type", b"accept-encoding", b"cookie", b"expect", b"proxy-authorization")
 )
@@ -162,6 +172,13 @@ class _Fields:
         return b"keep-alive" in connection and b"close" not in connection
 
 
+def _cause_of(error: httptools.HttpParserError, fault: MalformedMessage | None) -> BaseException:
+    """What the parser stumbled over: the fault we noted, bad syntax, or a bug of ours, which may look like neither."""
+    if fault is None and isinstance(error, httptools.HttpParserCallbackError) and error.__context__ is not None:
+        return error.__context__
+    return fault or MalformedMessage("http_syntax")
+
+
 class RequestReader:
     """Reads a client's stream. A fault ends it: nothing after it can be trusted."""
 
@@ -187,8 +204,8 @@ class RequestReader:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._after_upgrade_untrusted(memoryview(data)[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            raise self._fault or MalformedMessage("http_syntax") from None
+        except httptools.HttpParserError as error:
+            raise _cause_of(error, self._fault) from None
         if self._is_fruitful:
             self._fruitless_bytes = 0
             self._head_bytes_limit = len(data) if self.is_in_head else 0
@@ -207,8 +224,8 @@ class RequestReader:
                 self._parser.feed_data(rest)
             except httptools.HttpParserUpgrade as upgrade:
                 rest = rest[upgrade.args[0] :]
-            except httptools.HttpParserError:
-                raise self._fault or MalformedMessage("http_syntax") from None
+            except httptools.HttpParserError as error:
+                raise _cause_of(error, self._fault) from None
             else:
                 return
 
@@ -312,8 +329,8 @@ class ResponseReader:
         self._is_fruitful = False
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            raise self._fault or MalformedMessage("http_syntax") from None
+        except httptools.HttpParserError as error:
+            raise _cause_of(error, self._fault) from None
         self._fruitless_bytes = 0 if self._is_fruitful else self._fruitless_bytes + len(data)
         if self._fruitless_bytes > RESPONSE_HEAD_LIMIT_BYTES:
             raise MalformedMessage("header_bytes")

@@ -110,12 +110,9 @@ class Packet:
 
     code: int
     identifier: int
+    authenticator: bytes
     data: bytes
     offsets: dict[int, int]
-
-    @property
-    def authenticator(self) -> bytes:
-        return self.data[4:20]
 
     def first(self, kind: int) -> bytes | None:
         """The value of the first attribute of this type, or None."""
@@ -175,7 +172,7 @@ def read_untrusted(datagram: bytes) -> Packet:
     offset = offsets.get(MESSAGE_AUTHENTICATOR)
     if offset is not None and datagram[offset + 1] != MESSAGE_AUTHENTICATOR_BYTES:
         raise MalformedMessage("bad_message_authenticator_length")
-    return Packet(datagram[0], datagram[1], datagram, offsets)
+    return Packet(datagram[0], datagram[1], datagram[4:20], datagram, offsets)
 
 
 def attribute(kind: int, value: bytes) -> bytes:

@@ -28,17 +28,19 @@ def request_bytes(head: RequestHead, client: ClientFacts, trusted: Sequence[IPv4
     special = head.special
     host = special.get(b"host", b"")
     peer, proto, outer_host = client.address.encode(), b"https" if client.is_tls else b"http", host
+    passed_on = _PASSED_ON
     if trusted and is_trusted(client.address, trusted):
         earlier = special.get(b"x-forwarded-for")
         peer = earlier + b", " + peer if earlier else peer
         proto = special.get(b"x-forwarded-proto", proto)
         outer_host = special.get(b"x-forwarded-host", host)
+        passed_on = _PASSED_ON_FOR_TRUSTED
     parts = [
         b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, head.target, host),
         *head.lines,
         b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (peer, proto, outer_host),
     ]
-    for name, label in _PASSED_ON:
+    for name, label in passed_on:
         value = special.get(name)
         if value:
             parts.append(b"%b: %b\r\n" % (label, value))
@@ -51,11 +53,18 @@ def request_bytes(head: RequestHead, client: ClientFacts, trusted: Sequence[IPv4
     return b"".join(parts)
 
 
-_PASSED_ON = (
+_PASSED_ON: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"content-type", b"Content-Type"),
     (b"accept-encoding", b"Accept-Encoding"),
     (b"cookie", b"Cookie"),
     (b"expect", b"Expect"),
+)
+_PASSED_ON_FOR_TRUSTED: Final[tuple[tuple[bytes, bytes], ...]] = (
+    *_PASSED_ON,
+    (b"forwarded", b"Forwarded"),
+    (b"x-real-ip", b"X-Real-IP"),
+    (b"x-original-url", b"X-Original-URL"),
+    (b"x-rewrite-url", b"X-Rewrite-URL"),
 )
 
 

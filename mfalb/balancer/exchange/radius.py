@@ -193,7 +193,7 @@ class RadiusExchanges:
         exchange.transmissions = 0
 
     def _retransmit(self, exchange: RadiusExchange, now: float, entropy: bytes) -> RequestDecision:
-        if exchange.backend.takes_pinned:
+        if exchange.backend.is_up:  # whatever its admin state: it may be acting on the request already
             if now - exchange.sent_at < RESEND_INTERVAL_S:
                 return Drop("duplicate_in_flight")
             return Resend(exchange)

@@ -12,6 +12,7 @@ from mfalb.wire.radius import Packet, SharedSecret
 from mfalb.wire.radius_hidden import rehide_password_untrusted, rehide_salted_untrusted
 
 MICROSOFT: Final = 311
+MS_CHAP_MPPE_KEYS: Final = 12  # RFC 2548 section 2.4.1: hidden as a User-Password is
 MS_MPPE_SEND_KEY: Final = 16  # RFC 2548 section 2.4.2
 MS_MPPE_RECV_KEY: Final = 17
 _MPPE_KEYS: Final = frozenset((MS_MPPE_SEND_KEY, MS_MPPE_RECV_KEY))
@@ -161,6 +162,8 @@ def _rehide_vendor_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
         kind, text = value[position], value[position + 2 : position + length]
         if kind in _MPPE_KEYS:
             text = rehide_salted_untrusted(text, old, new)
+        elif kind == MS_CHAP_MPPE_KEYS:
+            text = rehide_password_untrusted(text, old, new)
         parts.append(bytes((kind, length)) + text)
         position += length
     return b"".join(parts)

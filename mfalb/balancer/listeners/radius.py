@@ -117,7 +117,11 @@ class RadiusListener:
                     counters.drops["unknown_client"] += 1
                     continue
                 source = tag + peer
-                self._carry_out(begin(data, source, client, now, take()), source, now)
+                decision = begin(data, source, client, now, take())
+                if type(decision) is Forward and decision.superseded is None:  # nearly all: skips the match's checks
+                    self._forward(decision.exchange, now)
+                else:
+                    self._carry_out(decision, source, now)
 
         return read
 
@@ -182,7 +186,7 @@ class RadiusListener:
     def _reply(self, reply: Reply, source: bytes, now: float) -> None:
         if reply.pin is not None:
             self._parts.pins.put(reply.pin, now)  # before the answer is released: the next half may come at once
-        self._endpoints[source[0]].outbox.append(Datagram(reply.datagram, source[1:]))
+        self._endpoints[source[0]].outbox.append((reply.datagram, source[1:]))
         answer = _ANSWERS[reply.datagram[0]]
         if reply.reason == "answered":
             self._parts.counters.answers[answer] += 1

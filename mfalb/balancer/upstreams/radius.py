@@ -95,7 +95,7 @@ class RadiusUpstream:
         exchange.transmissions += 1
         if not upstream.outbox:
             self._waiting.append(upstream)
-        upstream.outbox.append(Datagram(exchange.datagram, b""))
+        upstream.outbox.append((exchange.datagram, b""))
 
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, []

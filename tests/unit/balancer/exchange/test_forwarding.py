@@ -46,6 +46,13 @@ def test_a_trusted_proxy_that_says_nothing_is_the_client_itself() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["X-Real-IP", "X-Original-URL", "X-Rewrite-URL", "Forwarded"])
+def test_fields_that_backends_may_obey_pass_from_trusted_proxies_only(name: str) -> None:
+    asked = request("Host: outer", f"{name}: /elsewhere")
+    assert name.lower() not in fields(request_bytes(asked, CLIENT, ()))
+    assert fields(request_bytes(asked, CLIENT, TRUSTED))[name.lower()] == "/elsewhere"
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [("192.0.2.7", True), ("192.0.3.7", False), ("2001:db8::1", True), ("2001:db9::1", False), ("::1", False)],

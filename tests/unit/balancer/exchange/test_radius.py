@@ -15,6 +15,7 @@ from unit.balancer.exchange.radius_world import (
 )
 
 from mfalb.balancer.exchange.radius import Drop, Forward, Reply, Resend
+from mfalb.balancer.pools.backend import AdminState
 from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
 
@@ -159,6 +160,13 @@ def test_a_silent_server_that_is_up_is_never_left_for_another() -> None:
         decision = world.request(sign_in(), now=float(second))
         assert isinstance(decision, Resend)
         assert decision.exchange.backend is first
+
+
+def test_a_silent_server_in_maintenance_keeps_what_it_may_be_acting_on() -> None:
+    world = World()
+    exchange = world.begin(sign_in())
+    world.pool.set_admin_state(exchange.backend.name, AdminState.MAINT)
+    assert isinstance(world.request(sign_in(), now=60.0), Resend)
 
 
 def test_a_silent_server_that_health_found_down_loses_the_request_with_the_next_retransmit() -> None:

@@ -8,6 +8,7 @@ from unit.balancer.exchange.radius_world import AUTHENTICATOR, CLIENT, World, ac
 from mfalb.balancer.exchange.radius import Drop, Reply
 from mfalb.balancer.exchange.radius_rules import (
     MICROSOFT,
+    MS_CHAP_MPPE_KEYS,
     MS_MPPE_RECV_KEY,
     MS_MPPE_SEND_KEY,
     Keying,
@@ -19,7 +20,7 @@ from mfalb.balancer.exchange.radius_rules import (
 from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
 from mfalb.wire.radius import SharedSecret, md5
-from mfalb.wire.radius_hidden import hide_password
+from mfalb.wire.radius_hidden import hide_password, reveal_password_untrusted
 
 NEW_AUTHENTICATOR = bytes(range(200, 216))
 
@@ -173,6 +174,16 @@ def test_mppe_keys_are_hidden_anew_for_the_client() -> None:
     salts = {value[6:8] for value in values}
     assert len(salts) == 2, "salts are unique within a packet"
     assert all(salt[0] & 128 for salt in salts)
+
+
+def test_the_older_mppe_keys_are_hidden_anew_as_passwords_are() -> None:
+    world = World()
+    exchange = world.begin(sign_in())
+    keys = bytes(range(24)) + bytes(8)  # RFC 2548 section 2.4.1: 24 bytes, padded
+    hidden = hide_password(keys, exchange.upstream.secret, exchange.upstream_authenticator)
+    attribute = (radius.VENDOR_SPECIFIC, mppe(MS_CHAP_MPPE_KEYS, hidden))
+    (value,) = received(world.answer(exchange, radius.ACCESS_ACCEPT, attribute)).every(radius.VENDOR_SPECIFIC)
+    assert reveal_password_untrusted(value[6:], CLIENT, AUTHENTICATOR) == keys
 
 
 def test_both_mppe_keys_in_one_vendor_attribute_and_their_neighbours_survive() -> None:
