@@ -22,6 +22,7 @@ NAME = b"mfalb"
         (b"mfalb2=x", None, b"mfalb2=x"),
         (b"xmfalb=x", None, b"xmfalb=x"),
         (b"MFALB=x", None, b"MFALB=x"),
+        (b"MFALB=x; mfalb=y", b"y", b"MFALB=x"),
         (b"a=mfalb", None, b"a=mfalb"),
         (b"a=mfalb=x; b=c", None, b"a=mfalb=x; b=c"),
         (b"mfalb", None, b""),

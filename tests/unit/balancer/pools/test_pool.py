@@ -34,7 +34,7 @@ def name_of(backend: Backend | None) -> str | None:
 
 
 @given(pools, tried_sets)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_new_work_goes_to_those_up_and_ready_then_up_and_draining_then_nobody(
     states_by_name: dict[str, State], tried: frozenset[str]
 ) -> None:

@@ -64,7 +64,7 @@ def test_the_share_of_one_that_leaves_goes_to_the_rest_by_weight(
 
 
 @given(weights, st.lists(st.sets(st.integers(0, 5)), max_size=10))
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_retries_take_nobodys_turn(given_weights: list[int], retries: list[set[int]]) -> None:
     undisturbed, disturbed = robin(*given_weights), robin(*given_weights)
     for tried in retries:
