@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self, cast
+
+import aiohttp
+import pytest
+
+from mfalb.reference.config import Method, User
+from mfalb.reference.mfa_server.second_factor import Begun, FirstHalf, SecondFactor, new_request_id, short_id
+from mfalb.reference.mfa_server.verification import Outcome
+from mfalb.wire.pfp_message import PfpMode, PfpRequest, PfpResponse, read_request_untrusted, response_xml
+
+TEXTED = User("Alice", "password-a", "+1 555 0101")
+CALLED = User("bob", "password-b", "+1 555 0102", Method.PHONE_CALL)
+OTP = "123456"
+
+
+@dataclass
+class FakeSession:
+    """A cloud that says what the test sets, and keeps what it was asked. It is its own answer, too."""
+
+    answer: bytes | Exception
+    asked: list[PfpRequest] = field(default_factory=list)
+    urls: list[str] = field(default_factory=list)
+
+    def post(self, url: str, *, data: bytes, **_options: Any) -> Self:
+        self.urls.append(url)
+        self.asked.append(read_request_untrusted(data))
+        return self
+
+    async def __aenter__(self) -> Self:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        return
+
+    @property
+    def content(self) -> Self:
+        return self
+
+    async def read(self, limit: int) -> bytes:
+        assert isinstance(self.answer, bytes)
+        return self.answer[:limit]
+
+
+def second_factor(answer: PfpResponse | bytes | Exception) -> tuple[SecondFactor, FakeSession]:
+    session = FakeSession(response_xml(answer) if isinstance(answer, PfpResponse) else answer)
+    return SecondFactor("mfa1", "http://cloud.test/", cast("aiohttp.ClientSession", session)), session
+
+
+def answered(request_id: str = "7", *, good: bool = True, yes: bool = True, otp: str | None = None) -> PfpResponse:
+    return PfpResponse(request_id, is_success=good, is_authenticated=yes, otp=otp)
+
+
+@pytest.mark.parametrize(
+    ("user", "answer", "begun"),
+    [
+        (TEXTED, answered(otp=OTP), Begun.TEXT_SENT),
+        (TEXTED, answered(), Begun.DENIED),  # "yes" without a code only means that a text was sent
+        (TEXTED, answered(good=False, otp=OTP), Begun.DENIED),
+        (TEXTED, answered(yes=False, otp=OTP), Begun.DENIED),
+        (CALLED, answered(), Begun.AUTHENTICATED),
+        (CALLED, answered(otp=OTP), Begun.AUTHENTICATED),
+        (CALLED, answered(good=False), Begun.DENIED),
+        (CALLED, answered(yes=False), Begun.DENIED),
+        (TEXTED, answered("8", otp=OTP), Begun.CLOUD_UNAVAILABLE),
+        (CALLED, answered("8"), Begun.CLOUD_UNAVAILABLE),
+        (TEXTED, b"", Begun.CLOUD_UNAVAILABLE),
+        (CALLED, b"<html>503</html>", Begun.CLOUD_UNAVAILABLE),
+        (TEXTED, response_xml(answered(otp=OTP)).replace(OTP.encode(), b""), Begun.CLOUD_UNAVAILABLE),
+        (TEXTED, response_xml(answered(otp=OTP)) + b" " * 70_000 + b"<tail/>", Begun.TEXT_SENT),
+        (TEXTED, b" " * 70_000 + response_xml(answered(otp=OTP)), Begun.CLOUD_UNAVAILABLE),
+        (TEXTED, aiohttp.ClientConnectionError("refused"), Begun.CLOUD_UNAVAILABLE),
+        (CALLED, TimeoutError(), Begun.CLOUD_UNAVAILABLE),
+    ],
+)
+async def test_what_the_cloud_says_decides_how_the_first_half_ends(
+    user: User, answer: PfpResponse | bytes | Exception, begun: Begun
+) -> None:
+    factor, _ = second_factor(answer)
+    assert await factor.begin(user, "7") == FirstHalf(begun, "7")
+    judged = factor.verify(user.name, "7", OTP)
+    assert judged is (Outcome.ACCEPTED if begun is Begun.TEXT_SENT else Outcome.UNKNOWN), "only a sent text has a code"
+
+
+@pytest.mark.parametrize(("user", "mode"), [(TEXTED, PfpMode.SMS_ONE_WAY_OTP), (CALLED, PfpMode.STANDARD)])
+async def test_the_cloud_is_asked_once_and_in_the_users_own_way(user: User, mode: PfpMode) -> None:
+    factor, session = second_factor(answered(otp=OTP))
+    await factor.begin(user, "7")
+    assert session.asked == [PfpRequest("7", mode, user.name, user.phone, "mfa1")]
+    assert session.urls == ["http://cloud.test/pfd/pfd.pl"]
+
+
+async def test_a_cloud_that_fails_is_not_asked_again_for_the_phone_may_have_rung() -> None:
+    factor, session = second_factor(TimeoutError())
+    await factor.begin(CALLED, "7")
+    assert len(session.asked) == 1
+
+
+async def test_a_code_counts_for_its_user_and_its_server_only() -> None:
+    asked, _ = second_factor(answered(otp=OTP))
+    other, _ = second_factor(answered(otp=OTP))
+    await asked.begin(TEXTED, "7")
+    assert other.verify("alice", "7", OTP) is Outcome.UNKNOWN
+    assert asked.verify("bob", "7", OTP) is Outcome.UNKNOWN
+    assert asked.verify("alice", "7", "000000") is Outcome.WRONG
+    assert asked.verify("ALICE", "7", OTP) is Outcome.ACCEPTED
+
+
+async def test_the_log_tells_outcomes_and_holds_neither_names_nor_phones_nor_codes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    factor, _ = second_factor(answered("state:0123456789abcdef", otp=OTP))
+    await factor.begin(TEXTED, "state:0123456789abcdef")
+    factor.verify("alice", "state:0123456789abcdef", "000000")
+    factor.verify("alice", "state:0123456789abcdef", OTP)
+    factor.verify("alice", "9999", OTP)
+    facts = [vars(record) for record in caplog.records]
+    assert [(fact["levelname"], fact["outcome"]) for fact in facts] == [
+        ("INFO", "text sent"),
+        ("WARNING", "wrong code"),
+        ("INFO", "accepted"),
+        ("WARNING", "unknown authreqid on this node"),
+    ]
+    assert {fact["user"] for fact in facts} == {short_id("ALICE")}
+    assert facts[-1]["authreqid"] == "9999"
+    secrets = (OTP, "000000", "Alice", "alice", "555", "password-a", "0123456789abcdef")
+    assert not [secret for fact in facts for secret in secrets if secret in str(fact)]
+
+
+def test_request_ids_are_small_numbers_as_the_sdks_are_so_that_two_servers_collide() -> None:
+    ids = {new_request_id() for _ in range(200)}
+    assert all(0 <= int(request_id) < 10_000 for request_id in ids)
+    assert len(ids) > 150

@@ -1,0 +1,67 @@
+import pytest
+
+from mfalb.reference.config import User
+from mfalb.reference.directory import Directory
+
+ALICE = User("Alice", "right-password", "+1 555 0101")
+BOB = User("bob", "pässwörd", "+1 555 0102")
+
+
+@pytest.fixture(scope="module")
+def directory() -> Directory:
+    return Directory([ALICE, BOB])
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "user"),
+    [
+        ("Alice", "right-password", ALICE),
+        ("alice", "right-password", ALICE),
+        ("ALICE", "right-password", ALICE),
+        ("BOB", "pässwörd", BOB),
+        ("alice", "Right-password", None),
+        ("alice", "", None),
+        ("alice", "right-password ", None),
+        ("alice", "pässwörd", None),
+        ("nobody", "right-password", None),
+        ("nobody", "", None),
+        ("", "", None),
+    ],
+)
+def test_only_the_right_password_of_a_known_name_is_taken_and_all_else_is_refused_alike(
+    directory: Directory, name: str, password: str, user: User | None
+) -> None:
+    assert directory.check(name, password) is user
+
+
+@pytest.mark.parametrize(("name", "user"), [("aLiCe", ALICE), ("bob", BOB), ("nobody", None), ("", None)])
+def test_a_user_is_found_by_name_whatever_its_case(directory: Directory, name: str, user: User | None) -> None:
+    assert directory.find(name) is user
+
+
+def test_an_unknown_name_costs_one_hash_as_a_wrong_password_does(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+
+    def count(password: str, _salt: bytes) -> bytes:
+        hashed.append(password)
+        return b""
+
+    monkeypatch.setattr("mfalb.reference.directory._digest", count)
+    directory.check("alice", "wrong-one")
+    directory.check("nobody", "wrong-two")
+    assert hashed == ["wrong-one", "wrong-two"]
+
+
+def test_the_directory_keeps_no_digest_twice_and_shows_none() -> None:
+    twins = Directory([User("one", "same", "1"), User("two", "same", "2")])
+    one, two = twins._entries.values()
+    assert one.digest != two.digest
+    assert one.salt != two.salt
+    assert "digest" not in repr(one)
+    assert "same" not in repr(one)
+
+
+def test_an_empty_directory_knows_nobody() -> None:
+    assert Directory([]).check("alice", "right-password") is None
