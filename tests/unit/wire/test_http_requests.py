@@ -224,6 +224,7 @@ def test_what_could_be_read_in_two_ways_is_refused_however_it_is_cut(data: bytes
         (b"Connection: , ,\r\nX-A: 1\r\n", (b"X-A: 1\r\n",)),
         (b"Connection: close\r\nClose: 1\r\n", (b"Close: 1\r\n",)),
         (b"Proxy-Authorization: Basic x\r\nForwarded: for=x\r\nX-Forwarded-For: x\r\n", ()),
+        (b"X-Real-IP: 10.0.0.1\r\nX-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\n", ()),
     ],
 )
 def test_end_to_end_fields_pass_as_they_came_and_others_stay_behind(fields: bytes, passed: tuple[bytes, ...]) -> None:
@@ -306,3 +307,16 @@ def test_any_bytes_are_read_or_malformed_and_nothing_else(data: bytes, cuts: lis
 def test_many_upgrade_requests_in_one_read_are_ordinary_requests() -> None:
     read = read_requests(request(UPGRADE) * 3000)
     assert (len(read.messages), read.fault) == (3000, "")
+
+
+def test_a_bug_of_the_one_who_listens_is_not_taken_for_a_fault_of_the_peer() -> None:
+    class Broken:
+        def request_head(self, head: RequestHead) -> None:
+            raise ZeroDivisionError(head.target)
+
+        def request_body(self, data: bytes) -> None: ...
+
+        def request_end(self) -> None: ...
+
+    with pytest.raises(ZeroDivisionError):
+        RequestReader(Broken(), header_bytes=1000).feed_untrusted(request())
