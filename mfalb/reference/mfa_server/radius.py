@@ -35,7 +35,7 @@ Address = tuple[Any, ...]
 
 @dataclass(slots=True)
 class _Request:
-    """A request by its source, code and identifier; `answer` is None while it is in flight."""
+    """A request by its source, code and identifier; `answer` stays None in flight, and when it was discarded."""
 
     authenticator: bytes
     answer: bytes | None = None
@@ -94,14 +94,13 @@ class RadiusFront(asyncio.DatagramProtocol):
         return packet
 
     async def _serve(self, request: _Request, packet: Packet, address: Address) -> None:
-        key = (address, packet.code, packet.identifier)
         try:
             answer = await self._decide(packet)
         except MalformedMessage as error:
             _log.warning("request discarded", extra={"reason": error.reason})
-            self._known.pop(key, None)
-            return
+            return  # it stays known: its retransmits are silent, too, and can never ring the phone again
         request.answer = answer
+        key = (address, packet.code, packet.identifier)
         if self._known.get(key) is request:  # else the client has gone on to another request (RFC 5080 section 2.2.2)
             self._send(answer, address)
 
