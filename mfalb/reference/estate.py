@@ -198,7 +198,7 @@ async def _ready(service: Service, process: asyncio.subprocess.Process) -> dict[
     except TimeoutError:
         line = b""
     word, _, ports = line.partition(b" ")
-    if word != b"ready":
+    if word != b"ready" or not ports.endswith(b"\n"):  # a service that dies in the middle of its word is not ready
         raise ServiceFailed(f"{service.name} did not start:\n{service.log_text()[-_LOG_TAIL_BYTES:]}")
     found: dict[str, int] = json.loads(ports)
     return found
