@@ -335,8 +335,10 @@ class DatagramPoller:
         self._epoll.close()
 
     def _round(self) -> None:
-        for descriptor, _ in self._epoll.poll(0):
-            reader = self._readers.get(descriptor)
-            if reader is not None:
-                reader()
-        self._after_round()
+        try:
+            for descriptor, _ in self._epoll.poll(0):
+                reader = self._readers.get(descriptor)
+                if reader is not None:
+                    reader()
+        finally:  # a reader that failed keeps nobody waiting: the others' turn comes with the next round
+            self._after_round()

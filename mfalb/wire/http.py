@@ -31,14 +31,20 @@ _FORWARDING: Final = frozenset(
         b"x-forwarded-proto",
         b"x-forwarded-host",
         b"forwarded",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
         b"x-real-ip",
         b"x-original-url",  # IIS' rewriting obeys these two: a stranger could name another path than was routed
         b"x-rewrite-url",
     )
 )
-_REQUEST_SPECIAL: Final = (_HOP_BY_HOP | _FORWARDING).union(
-    (b"host", b"content-length", b"content-type", b"accept-encoding", b"cookie", b"expect", b"proxy-authorization")
-)
+_REQUEST_SPECIAL: Final = (
+    (_HOP_BY_HOP | _FORWARDING)
+    .union(
+        (b"host", b"content-length", b"content-type", b"accept-encoding", b"cookie", b"expect", b"proxy-authorization")
+    )
+    .union((b"proxy",))
+)  # CGI shows a field `Proxy` as HTTP_PROXY, which programs obey (CVE-2016-5385): never passed on
 # CGI and its heirs show X_Forwarded_For and X-Forwarded-For as one: a client's field would pass for ours
 _DISGUISED: Final = (
     frozenset(

@@ -62,6 +62,8 @@ _PASSED_ON: Final[tuple[tuple[bytes, bytes], ...]] = (
 _PASSED_ON_FOR_TRUSTED: Final[tuple[tuple[bytes, bytes], ...]] = (
     *_PASSED_ON,
     (b"forwarded", b"Forwarded"),
+    (b"x-forwarded-port", b"X-Forwarded-Port"),
+    (b"x-forwarded-prefix", b"X-Forwarded-Prefix"),
     (b"x-real-ip", b"X-Real-IP"),
     (b"x-original-url", b"X-Original-URL"),
     (b"x-rewrite-url", b"X-Rewrite-URL"),

@@ -46,11 +46,18 @@ def test_a_trusted_proxy_that_says_nothing_is_the_client_itself() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["X-Real-IP", "X-Original-URL", "X-Rewrite-URL", "Forwarded"])
+@pytest.mark.parametrize(
+    "name", ["X-Real-IP", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Port", "X-Forwarded-Prefix", "Forwarded"]
+)
 def test_fields_that_backends_may_obey_pass_from_trusted_proxies_only(name: str) -> None:
     asked = request("Host: outer", f"{name}: /elsewhere")
     assert name.lower() not in fields(request_bytes(asked, CLIENT, ()))
     assert fields(request_bytes(asked, CLIENT, TRUSTED))[name.lower()] == "/elsewhere"
+
+
+def test_a_field_that_cgi_programs_take_for_their_proxy_is_never_passed_on() -> None:
+    asked = request("Host: outer", "Proxy: http://192.0.2.66/")
+    assert "proxy" not in fields(request_bytes(asked, CLIENT, TRUSTED))
 
 
 @pytest.mark.parametrize(
