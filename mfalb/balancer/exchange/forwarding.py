@@ -12,7 +12,8 @@ from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 
-from mfalb.wire.http import Framing, RequestHead, ResponseHead
+from mfalb.wire.http import RequestHead, ResponseHead
+from mfalb.wire.http_fields import Framing
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from mfalb.balancer.affinity.transaction import TransactionReader
 from mfalb.balancer.config.models import CookieAffinity, TransactionAffinity
 from mfalb.balancer.pools.backend import Backend
 from mfalb.wire.cookies import find_cookie, set_cookie, without_cookie
-from mfalb.wire.http import Framing, RequestHead, ResponseHead
+from mfalb.wire.http import RequestHead, ResponseHead
+from mfalb.wire.http_fields import Framing
 
 _OPENED_LIMIT = 10_000  # about 400 bytes each
 _XML_TYPES = (b"text/xml", b"application/soap+xml", b"application/xml")

@@ -21,7 +21,8 @@ from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.upstreams.http import HttpUpstream, UpstreamConnection
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.entropy import Entropy
-from mfalb.wire.http import LAST_CHUNK, Framing, RequestHead, ResponseHead, chunk
+from mfalb.wire.http import LAST_CHUNK, RequestHead, ResponseHead, chunk
+from mfalb.wire.http_fields import Framing
 
 PENDING_LIMIT: Final = 65_536  # bytes of a body kept while a backend is connected; then the client is not read on
 

@@ -9,7 +9,8 @@ from itertools import pairwise
 from hypothesis import strategies as st
 
 from mfalb.errors import MalformedMessage
-from mfalb.wire.http import Framing, RequestHead, RequestReader, ResponseHead, ResponseReader
+from mfalb.wire.http import RequestHead, RequestReader, ResponseHead, ResponseReader
+from mfalb.wire.http_fields import Framing
 
 AMPLE_BYTES = 65_536
 

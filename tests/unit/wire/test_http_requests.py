@@ -3,7 +3,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from unit.wire.http_streams import cut_lists, every_cut, read_requests, streams
 
-from mfalb.wire.http import Framing, RequestHead, RequestReader
+from mfalb.wire.http import RequestHead, RequestReader
+from mfalb.wire.http_fields import Framing
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: next\r\n\r\n"
 

@@ -3,7 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.wire.http_streams import Transcript, cut_lists, every_cut, pieces, read_responses, streams
 
-from mfalb.wire.http import LAST_CHUNK, Framing, ResponseReader, chunk
+from mfalb.wire.http import LAST_CHUNK, ResponseReader, chunk
+from mfalb.wire.http_fields import Framing
 
 
 def response(fields: bytes = b"", body: bytes = b"", *, line: bytes = b"HTTP/1.1 200 OK") -> bytes:

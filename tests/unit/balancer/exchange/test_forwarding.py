@@ -6,7 +6,7 @@ import pytest
 from unit.balancer.exchange.http_world import request, response
 
 from mfalb.balancer.exchange.forwarding import ClientFacts, client_framing, is_trusted, request_bytes, response_bytes
-from mfalb.wire.http import Framing
+from mfalb.wire.http_fields import Framing
 
 CLIENT = ClientFacts("192.0.2.7", is_tls=True)
 TRUSTED = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
