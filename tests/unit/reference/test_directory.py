@@ -65,3 +65,10 @@ def test_the_directory_keeps_no_digest_twice_and_shows_none() -> None:
 
 def test_an_empty_directory_knows_nobody() -> None:
     assert Directory([]).check("alice", "right-password") is None
+
+
+def test_nobody_signs_in_even_who_could_guess_the_password_that_unknown_names_are_compared_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.urandom", bytes)
+    assert Directory([]).check("nobody", bytes(16).hex()) is None

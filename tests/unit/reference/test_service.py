@@ -28,10 +28,11 @@ def test_a_pipe_is_one_and_a_device_or_nothing_at_all_is_none(pipe: io.FileIO) -
 
 
 async def test_the_end_of_the_starters_pipe_stops_the_service_and_words_before_it_do_not(pipe: io.FileIO) -> None:
-    stop = asyncio.Event()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     pipe.write(b"words")
     _stop_at_end(stop)
     assert not stop.is_set()
+    loop.add_reader(sys.stdin.fileno(), _stop_at_end, stop)
     pipe.close()
-    _stop_at_end(stop)
-    assert stop.is_set()
+    await asyncio.wait_for(stop.wait(), 5)
+    assert not loop.remove_reader(sys.stdin.fileno()), "an ended pipe is always readable: it must not be watched"
