@@ -111,9 +111,9 @@ class Demonstration:
             f'<{method} xmlns="{namespace}">{parameters}</{method}></soap:Body></soap:Envelope>'
         )
         headers = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": f'"{namespace}/{method}"'}
-        auth = aiohttp.BasicAuth(self._site.account.name, self._site.account.password)
+        headers["Authorization"] = self._site.account.authorization
         async with (
-            aiohttp.ClientSession(auth=auth) as session,
+            aiohttp.ClientSession() as session,
             session.post(self._site.sdk_url, data=body, headers=headers, ssl=self._tls) as response,
         ):
             if response.status != 200:  # noqa: PLR2004 - OK

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64encode
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from ipaddress import ip_network
@@ -45,6 +46,11 @@ class Account:
 
     name: str
     password: str = field(repr=False)
+
+    @property
+    def authorization(self) -> str:
+        """The value of an Authorization header (RFC 7617, UTF-8)."""
+        return "Basic " + b64encode(f"{self.name}:{self.password}".encode()).decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,11 +84,10 @@ def sdk_session(settings: PortalSettings) -> aiohttp.ClientSession:
     Raises OSError when the CA file cannot be read.
     """
     context = ssl.create_default_context(cafile=settings.sdk_ca)
-    account = aiohttp.BasicAuth(settings.account.name, settings.account.password, encoding="utf-8")
     return aiohttp.ClientSession(
         # A kept connection may turn out closed only once a call is on it, and a POST that may ring a phone
         # cannot be sent again: a new connection for each call has no such doubt.
         connector=aiohttp.TCPConnector(ssl=context, force_close=True),
-        auth=account,
+        headers={"Authorization": settings.account.authorization},
         timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
     )

@@ -107,3 +107,7 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
 def test_settings_show_no_secret(settings: Settings) -> None:
     shown = repr(settings)
     assert not [secret for secret in ("radius-secret", "pässwörd", "password-b", "quotes") if secret in shown]
+
+
+def test_an_account_s_header_is_the_rfc_s_example() -> None:
+    assert Account("Aladdin", "open sesame").authorization == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="  # RFC 7617 section 2
