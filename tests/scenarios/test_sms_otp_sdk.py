@@ -120,3 +120,16 @@ async def test_test_security_says_secure_and_a_caller_without_the_account_is_tur
     assert await asyncio.to_thread(AdfsNode(balanced).call, "TestSecurity") == "secure"
     answer = await asyncio.to_thread(requests.get, balanced.sdk_url, timeout=5)
     assert answer.status_code == 401
+
+
+async def test_a_body_too_large_to_look_into_passes_and_is_counted(balanced: BalancedEstate) -> None:
+    answer = await asyncio.to_thread(
+        requests.post,
+        balanced.sdk_url,
+        data=b"<Envelope>" + b" " * 100_000,
+        headers={"Content-Type": "text/xml"},
+        auth=(ACCOUNT.name, ACCOUNT.password),
+        timeout=10,
+    )
+    assert answer.headers["X-Served-By"] in {"mfa1", "mfa2"}, "the server itself judges it"
+    assert balanced.balancer.metrics().total("mfalb_listener_drops_total", reason="pin_not_looked_for") == 1

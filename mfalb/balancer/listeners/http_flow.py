@@ -21,6 +21,7 @@ from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.upstreams.http import HttpUpstream, UpstreamConnection
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.entropy import Entropy
+from mfalb.telemetry.metrics import ListenerCounters
 from mfalb.wire.http import LAST_CHUNK, RequestHead, ResponseHead, chunk
 from mfalb.wire.http_fields import Framing
 
@@ -51,6 +52,7 @@ class FlowParts(Protocol):
     exchanges: HttpExchanges
     upstreams: dict[str, HttpUpstream]
     pins: PinStore
+    counters: ListenerCounters
     entropy: Entropy
 
     @property
@@ -170,6 +172,7 @@ class HttpFlow:
         self._size += len(data)
         if self._collect_limit:
             if self._size > self._collect_limit:  # too large to be what we look for: balanced without a pin
+                self._parts.counters.drops["pin_not_looked_for"] += 1
                 self._choose_with(None)
         elif self._size > PENDING_LIMIT:
             self._host.pause_for_upstream()
@@ -275,7 +278,8 @@ class HttpFlow:
         self._size += len(data)
         head = self._answer
         if head is not None and self._size > self._parts.exchanges.hold_limit(self._known_exchange(), head):
-            self._release_held(head)  # larger than any answer that begins a transaction
+            self._parts.counters.drops["pin_not_looked_for"] += 1  # larger than any answer that begins a transaction
+            self._release_held(head)
 
     def _release_held(self, head: ResponseHead) -> None:
         held, self._held = self._held or [], None

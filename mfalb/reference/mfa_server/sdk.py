@@ -64,6 +64,7 @@ class SdkFront:
     def application(self) -> web.Application:
         application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=[self._signed_in])
         application.router.add_route("*", "/{path:.*}", self._handle)
+        application.on_response_prepare.append(self._sign)
         return application
 
     @web.middleware
@@ -71,9 +72,11 @@ class SdkFront:
         """IIS authenticates before it serves anything, the help page included."""
         if not self._is_account(request.headers.get("Authorization", "")):
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="PfWsSdk"'}, text="401\n")
-        response = await handler(request)
+        return await handler(request)
+
+    async def _sign(self, _request: web.Request, response: web.StreamResponse) -> None:
+        """Every answer says who made it, aiohttp's own refusals, too."""
         response.headers["X-Served-By"] = self._server
-        return response
 
     def _is_account(self, authorization: str) -> bool:
         scheme, _, encoded = authorization.partition(" ")

@@ -67,6 +67,8 @@ class Caller:
             method, path, {"Host": "mfa.test"} | headers, app=self._application, payload=payload
         )
         response = await self._application._handle(request)
+        for sign in self._application.on_response_prepare:  # what aiohttp does before it sends
+            await sign(request, response)
         assert isinstance(response, web.Response)
         return response
 
