@@ -283,12 +283,14 @@ class HttpUpstream:
 
     def tick(self, now: float) -> None:
         """Close what has been idle for too long. Called about once a second."""
-        for name, idle in self._idle.items():
-            fresh = [c for c in idle if c.is_usable and now - c.idle_since < IDLE_TIMEOUT_S]
+        for idle in self._idle.values():
+            kept = []
             for connection in idle:
-                if connection not in fresh:
+                if connection.is_usable and now - connection.idle_since < IDLE_TIMEOUT_S:
+                    kept.append(connection)
+                else:
                     connection.abort()
-            self._idle[name][:] = fresh
+            idle[:] = kept
 
     async def close(self) -> None:
         await self._tasks.close()
