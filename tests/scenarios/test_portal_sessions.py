@@ -97,7 +97,7 @@ async def test_the_cookie_names_no_server_and_a_forged_one_is_only_balanced_anew
     found = re.search(r"\tmfalb\t(\S+)", jar)
     assert found is not None
     value = found.group(1)
-    assert account.served_by not in jar.replace("ASP.NET_SessionId", "")
+    assert account.served_by not in jar
     forged = value[:-1] + ("A" if value[-1] != "A" else "B")
     browser.jar.write_text(jar.replace(value, forged), "utf-8")
     assert (await browser.get()).served_by in {"portal1", "portal2"}
