@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+from unit.telemetry.told import told
 from unit.wire.pyrad_peer import accepts_reply
 
 from mfalb.reference.config import Endpoint, Method, RadiusSettings, StateKind, User
@@ -385,6 +386,6 @@ async def test_the_log_of_a_sign_in_holds_no_password_or_code(server: Server, ca
     await server.asked(HALF_ONE)
     await server.asked(request("alice", CODE, (radius.STATE, b"x"), mark=b"2"))
     server.receive(bytes(FORGED))
-    logged = "".join(str(vars(record)) for record in caplog.records)
+    logged = "".join(told(record) for record in caplog.records)
     assert "bad_message_authenticator" in logged
     assert not [secret for secret in (TEXTED.password, CODE, SECRET.value.decode()) if secret in logged]
