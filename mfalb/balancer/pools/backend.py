@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 from mfalb.balancer.config.models import Backend as BackendConfig
@@ -19,10 +20,26 @@ class AdminState(Enum):
 class Backend:
     """A backend as it runs. Its identity is its name: a new weight or address keeps its history.
 
-    The counters are plain integers, added to on the hot path and read when metrics are asked for.
+    The counters are plain integers, added to on the hot path and read when metrics are asked for. What the data path of
+    RADIUS tells the watchdog is as cheap: `last_reply_at` is assigned when a sound answer was taken (whatever its code,
+    and only then: forged and late datagrams prove nothing), `suspect` is called when a client's retransmit is passed on.
+    Times are monotonic seconds; 0.0 is never.
     """
 
-    __slots__ = ("active", "address", "admin_state", "config", "failures", "health", "name", "pool", "requests")
+    __slots__ = (
+        "active",
+        "address",
+        "admin_state",
+        "config",
+        "failures",
+        "health",
+        "last_reply_at",
+        "name",
+        "on_suspicion",
+        "pool",
+        "requests",
+        "suspected_at",
+    )
 
     def __init__(self, pool: str, config: BackendConfig, health: HealthState) -> None:
         self.pool = pool
@@ -34,6 +51,9 @@ class Backend:
         self.active = 0
         self.requests = 0
         self.failures = 0
+        self.last_reply_at = 0.0
+        self.suspected_at = 0.0
+        self.on_suspicion: Callable[[], None] | None = None  # set by whoever watches this backend
 
     def __repr__(self) -> str:
         return f"Backend({self.pool}/{self.name})"
@@ -51,3 +71,14 @@ class Backend:
     def takes_pinned(self) -> bool:
         """Whether what began here may go on here."""
         return self.is_up and self.admin_state is not AdminState.MAINT
+
+    def suspect(self, sent_at: float, now: float) -> None:
+        """A client asks again what this backend was first sent at `sent_at` and has not answered.
+
+        That alone says nothing: people are slow to answer their phones. Only when nothing at all came from here since
+        then is the watchdog told, which asks by itself (RFC 3539 section 3.4: no verdict without a watchdog message).
+        """
+        if self.last_reply_at < sent_at:
+            self.suspected_at = now
+            if self.on_suspicion is not None:
+                self.on_suspicion()
