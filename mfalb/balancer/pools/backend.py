@@ -22,8 +22,8 @@ class Backend:
 
     The counters are plain integers, added to on the hot path and read when metrics are asked for. What the data path of
     RADIUS tells the watchdog is as cheap: `last_reply_at` is assigned when a sound answer was taken (whatever its code,
-    and only then: forged and late datagrams prove nothing), `suspect` is called when a client's retransmit is passed on.
-    Times are monotonic seconds; 0.0 is never.
+    and only then: forged and late datagrams prove nothing), `suspect` is called when a client's retransmit is passed
+    on. Times are monotonic seconds; 0.0 is never.
     """
 
     __slots__ = (
