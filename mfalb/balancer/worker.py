@@ -15,26 +15,29 @@ from typing import Final
 
 from mfalb.balancer.affinity.cookie import CookieSealer
 from mfalb.balancer.affinity.store import PinTable
-from mfalb.balancer.config.models import Config, HttpListener, LogFormat, RadiusListener
+from mfalb.balancer.config.models import Config, HttpListener, LogFormat, RadiusListener, RefusalForm
 from mfalb.balancer.exchange.duplicates import DuplicateTable
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
-from mfalb.balancer.exchange.radius import RadiusExchange, RadiusExchanges
-from mfalb.balancer.exchange.radius_rules import RadiusPeer
+from mfalb.balancer.exchange.radius import RadiusExchanges
+from mfalb.balancer.exchange.radius_authentication import Authentication
+from mfalb.balancer.exchange.radius_exchange import RadiusExchange
+from mfalb.balancer.exchange.radius_guards import RadiusGuards, UserLimit
+from mfalb.balancer.exchange.radius_peer import RadiusPeer, Secrets
 from mfalb.balancer.listeners.http import HttpListener as HttpListenerShell
 from mfalb.balancer.listeners.http_parts import HttpParts
 from mfalb.balancer.listeners.radius import RadiusListener as RadiusListenerShell
-from mfalb.balancer.listeners.radius import RadiusParts
 from mfalb.balancer.listeners.radius_clients import RadiusClients
+from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch, RadiusParts
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.http import HttpUpstream
+from mfalb.balancer.upstreams.radius import RadiusUpstream
 from mfalb.errors import BackendFailure
 from mfalb.net.datagrams import DatagramPoller
 from mfalb.net.rounds import WriteRound
 from mfalb.net.tls import server_context
 from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
-from mfalb.wire.radius import SharedSecret
 
 TICK_S: Final = 0.25  # how late a deadline may be noticed; one coarse timer for everything
 _SLOW_TICKS: Final = 4  # connections and tables are looked at once a second
@@ -59,6 +62,7 @@ class Worker:
         self._http: list[HttpListenerShell] = []
         self._upstreams: dict[str, HttpUpstream] = {}
         self._writes = WriteRound()
+        self._secrets = Secrets()
         self._poller: DatagramPoller | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
@@ -67,7 +71,7 @@ class Worker:
     def in_flight(self) -> dict[str, int]:
         """RADIUS exchanges under way, by listener."""
         names = [listener.name for listener in self._config.listeners if isinstance(listener, RadiusListener)]
-        return dict(zip(names, (listener.in_flight for listener in self._radius), strict=True))
+        return dict(zip(names, (listener.dispatch.in_flight for listener in self._radius), strict=True))
 
     async def start(self) -> None:
         """Serve. Raises OSError and ssl.SSLError when a listener cannot."""
@@ -103,19 +107,21 @@ class Worker:
     # ------------------------------------------------------------------------------ wiring
 
     def _radius_listener(self, config: RadiusListener, poller: DatagramPoller) -> RadiusListenerShell:
-        pool = self._pools[config.pool]
+        pool, secrets = self._pools[config.pool], self._secrets
+        clients = RadiusClients(config.clients, secrets)
+        service = Authentication(pool, radius_peers(pool, secrets), self.pins)
         duplicates: DuplicateTable[RadiusExchange] = DuplicateTable(
             config.in_flight_limit, _ANSWERED_LIMIT, config.answer_cache_s
         )
         parts = RadiusParts(
-            RadiusExchanges(pool, self.pins, radius_peers(pool), duplicates),
-            RadiusClients(config.clients),
+            RadiusExchanges(service, duplicates, radius_guards(config)),
             self.pins,
             self.counters[config.name],
             self.access_log,
             self._radius_refused,
         )
-        return RadiusListenerShell(parts, poller, self._sockets[config.name])
+        dispatch = RadiusDispatch(parts, lambda events: RadiusUpstream(poller, events, service.upstream_datagram))
+        return RadiusListenerShell(dispatch, clients, poller, self._sockets[config.name])
 
     def _http_listener(self, config: HttpListener, sealer: CookieSealer | None) -> HttpListenerShell:
         for route in config.routes:
@@ -155,13 +161,15 @@ class Worker:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         self._ticks += 1
         for radius in self._radius:
-            radius.tick()
+            radius.dispatch.tick()
         if self.access_log is not None:
             self.access_log.flush(time())
         if self._ticks % _SLOW_TICKS:
             return
         now = monotonic()
         self.pins.expire(now)
+        for radius in self._radius:
+            radius.dispatch.expire(now)
         for http in self._http:
             http.tick()
         for upstream in self._upstreams.values():
@@ -179,17 +187,26 @@ def _calm_the_garbage_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def radius_peers(pool: Pool) -> dict[str, RadiusPeer]:
+def radius_peers(pool: Pool, secrets: Secrets) -> dict[str, RadiusPeer]:
     """What is shared with each backend of a RADIUS pool. Every such backend has a secret: `check` sees to it."""
     return {
         backend.name: RadiusPeer(
             backend.name,
-            SharedSecret(backend.config.secret.reveal()),
+            secrets.of(backend.config.secret.reveal()),
             backend.config.require_message_authenticator,
+            backend.config.limit_proxy_state,
         )
         for backend in pool.backends.values()
         if backend.config.secret is not None
     }
+
+
+def radius_guards(config: RadiusListener) -> RadiusGuards:
+    """The guards of a RADIUS listener, as it is configured."""
+    rates = {client.name: client.rate_limit for client in config.clients if client.rate_limit is not None}
+    limit = config.user_limit
+    user_limit = UserLimit(limit.sign_ins, limit.window_s, limit.answer is RefusalForm.REJECT) if limit else None
+    return RadiusGuards(config.proxy_state_limit, rates, user_limit)
 
 
 def _counters(listener: HttpListener | RadiusListener) -> ListenerCounters:

@@ -38,6 +38,12 @@ ACCOUNTING_REQUEST: Final = 4
 ACCOUNTING_RESPONSE: Final = 5
 ACCESS_CHALLENGE: Final = 11
 STATUS_SERVER: Final = 12
+DISCONNECT_REQUEST: Final = 40  # RFC 5176
+DISCONNECT_ACK: Final = 41
+DISCONNECT_NAK: Final = 42
+COA_REQUEST: Final = 43
+COA_ACK: Final = 44
+COA_NAK: Final = 45
 
 USER_NAME: Final = 1
 USER_PASSWORD: Final = 2
@@ -47,6 +53,8 @@ REPLY_MESSAGE: Final = 18
 STATE: Final = 24
 CLASS: Final = 25
 VENDOR_SPECIFIC: Final = 26
+SESSION_TIMEOUT: Final = 27
+TERMINATION_ACTION: Final = 29
 CALLING_STATION_ID: Final = 31
 NAS_IDENTIFIER: Final = 32
 PROXY_STATE: Final = 33
@@ -247,6 +255,20 @@ def signed_response(
     mac = secret.hmac(head + request_authenticator + _ZERO_MESSAGE_AUTHENTICATOR + body)
     attributes = b"\x50\x12%b%b" % (mac, body)
     return head + secret.digest(head + request_authenticator + attributes) + attributes
+
+
+def unsigned_response(
+    code: int, identifier: int, request_authenticator: bytes, body: bytes, secret: SharedSecret
+) -> bytes:
+    """A response with its Response Authenticator only, for clients that choke on a Message-Authenticator.
+
+    Anyone on the way who can see and hold the request can turn it into another answer (CVE-2024-3596).
+    """
+    length = HEADER_BYTES + len(body)
+    if length > LIMIT_BYTES:
+        raise MalformedMessage("too_long_when_signed")
+    head = bytes((code, identifier, length >> 8, length & 255))
+    return head + secret.digest(head + request_authenticator + body) + body
 
 
 def signed_accounting_request(identifier: int, body: bytes, secret: SharedSecret) -> bytes:

@@ -51,6 +51,13 @@ class Algorithm(Enum):
     ROUND_ROBIN = "round_robin"
 
 
+class RefusalForm(Enum):
+    """How a sign-in that cannot go on is refused: with a clear end, or with nothing."""
+
+    REJECT = "reject"
+    SILENCE = "silence"
+
+
 # ------------------------------------------------------------------------------------------ listeners
 
 
@@ -101,12 +108,27 @@ class HttpListener(Table):
 
 
 class RadiusClient(Table):
-    """A NAS (or a network of them) and the secret it shares with the balancer."""
+    """A NAS (or a network of them), the secret it shares with the balancer, and what is asked of its packets.
+
+    `limit_proxy_state` refuses a Proxy-State without a Message-Authenticator; `send_message_authenticator` is false
+    only for devices that choke on one. `rate_limit` bounds the sign-ins it may begin.
+    """
 
     name: Name
     network: NetworkValue
     secret: Secret
     require_message_authenticator: Flag = True
+    limit_proxy_state: Flag = True
+    send_message_authenticator: Flag = True
+    rate_limit: Count | None = Field(default=None, ge=1)
+
+
+class RadiusUserLimit(Table):
+    """At most `sign_ins` begun for one user within `window_s`: whoever has a password cannot ring a phone all night."""
+
+    sign_ins: Count = Field(ge=1)
+    window_s: Seconds = 60.0
+    answer: RefusalForm = RefusalForm.REJECT
 
 
 class RadiusListener(Table):
@@ -119,6 +141,8 @@ class RadiusListener(Table):
     pool: Name
     in_flight_limit: Count = Field(default=20_000, ge=1)
     answer_cache_s: Seconds = 15.0
+    proxy_state_limit: Count = Field(default=10, ge=1, le=255)
+    user_limit: RadiusUserLimit | None = None
 
 
 Listener = Annotated[HttpListener | RadiusListener, Field(discriminator="protocol")]
@@ -134,6 +158,7 @@ class Backend(Table):
     weight: Count = Field(default=1, ge=1, le=256)
     secret: Secret | None = None
     require_message_authenticator: Flag = False
+    limit_proxy_state: Flag = False
 
     @field_validator("weight", mode="before")
     @classmethod
@@ -221,10 +246,16 @@ class TransactionAffinity(Table):
 
 
 class RadiusStateAffinity(Table):
-    """Ties an Access-Challenge to the request that answers it, by (client, User-Name, State)."""
+    """Ties an Access-Challenge to the request that answers it, by (client, User-Name, State).
+
+    `session_lifetime_s` is the longest that the State of an Access-Accept counts, with which a NAS re-authenticates a
+    session (Termination-Action RADIUS-Request).
+    """
 
     type: Literal["radius_state"]
     lifetime_s: Seconds = 300.0
+    session_lifetime_s: Seconds = 86_400.0
+    when_pinned_down: RefusalForm = RefusalForm.REJECT
 
 
 Affinity = Annotated[

@@ -9,188 +9,88 @@
     time passes ──expire()──▶ the exchanges that are given up
 
 Rules of failure (the house, section 7): refused is another backend at once; silence is never a second backend while the
-first may still act; a State is never given to a server that did not make it.
+first may still act; a State is never given to a server that did not make it. What authentication, accounting and
+dynamic authorization do differently is their `RadiusService`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
-from mfalb.balancer.affinity.radius_state import radius_state_key
-from mfalb.balancer.affinity.store import Pin, PinStore
-from mfalb.balancer.config.models import RadiusStateAffinity
 from mfalb.balancer.exchange.duplicates import DuplicateTable
-from mfalb.balancer.exchange.radius_rules import (
-    Keying,
-    RadiusPeer,
-    has_foreign_proxy_state,
-    request_body_untrusted,
-    response_body_untrusted,
-    response_fault,
-    sound_request_untrusted,
-    starts_with_message_authenticator,
+from mfalb.balancer.exchange.radius_exchange import (
+    Drop,
+    Forward,
+    RadiusExchange,
+    Reply,
+    RequestDecision,
+    Resend,
 )
-from mfalb.balancer.pools.backend import Backend
-from mfalb.balancer.pools.pool import NOTHING_TRIED, Pool
+from mfalb.balancer.exchange.radius_guards import RadiusGuards
+from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
+from mfalb.balancer.exchange.radius_service import RadiusService
 from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
 from mfalb.wire.radius import Packet
 
 RESEND_INTERVAL_S: Final = 1.0  # a retransmit goes upstream at most this often (FreeRADIUS: proxy_dedup_window)
-_RESPONSE_CODES: Final = frozenset((radius.ACCESS_ACCEPT, radius.ACCESS_REJECT, radius.ACCESS_CHALLENGE))
-_BEGIN_AGAIN: Final = radius.attribute(
-    radius.REPLY_MESSAGE, b"The server that began this sign-in is not available. Please sign in again."
-)
 
 
-@dataclass(slots=True, eq=False)
-class RadiusExchange:
-    """One request under way. Times are monotonic seconds; `place` is the upstream's own note of where it is held."""
-
-    key: bytes
-    source: bytes
-    client: RadiusPeer
-    request: Packet
-    begun_at: float
-    deadline: float
-    user_name: bytes
-    state: bytes | None
-    backend: Backend
-    upstream: RadiusPeer
-    upstream_authenticator: bytes = b""
-    body: bytes = b""
-    datagram: bytes = b""
-    sent_at: float = 0.0
-    transmissions: int = 0
-    tried: frozenset[str] = NOTHING_TRIED
-    place: Any = None
-
-
-@dataclass(slots=True)
-class Forward:
-    """Send the exchange to its backend. `superseded` is an older exchange of that client socket to let go of."""
-
-    exchange: RadiusExchange
-    superseded: RadiusExchange | None = None
-
-
-@dataclass(slots=True)
-class Resend:
-    """Send the exchange's own bytes to its backend once more."""
-
-    exchange: RadiusExchange
-
-
-@dataclass(slots=True)
-class Reply:
-    """Give the client these bytes. A pin must be stored before; `exchange` is over and to be let go of.
-
-    `reason` is a metric label: "answered", "repeated" (a retransmit) or why the balancer itself answered.
-    """
-
-    datagram: bytes
-    reason: str = "answered"
-    exchange: RadiusExchange | None = None
-    pin: Pin | None = None
-
-
-@dataclass(slots=True)
-class Drop:
-    """Say nothing. `reason` is a metric label; `exchange`, when given, is over and to be let go of."""
-
-    reason: str
-    exchange: RadiusExchange | None = None
-
-
-RequestDecision = Forward | Resend | Reply | Drop
-
-
-@dataclass(slots=True)
 class RadiusExchanges:
-    """All exchanges of one listener: its pool, its pins and its duplicate table.
+    """All exchanges of one listener. `entropy` arguments are 16 fresh random bytes."""
 
-    `upstreams` maps a backend's name to the secret shared with it. `entropy` arguments are 16 fresh random bytes.
-    """
+    __slots__ = ("duplicates", "guards", "pool", "service")
 
-    pool: Pool
-    pins: PinStore
-    upstreams: Mapping[str, RadiusPeer]
-    duplicates: DuplicateTable[RadiusExchange]
-    pin_life_s: float | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        affinity = self.pool.config.affinity
-        self.pin_life_s = affinity.lifetime_s if isinstance(affinity, RadiusStateAffinity) else None
+    def __init__(
+        self, service: RadiusService, duplicates: DuplicateTable[RadiusExchange], guards: RadiusGuards
+    ) -> None:
+        self.service = service
+        self.pool = service.pool
+        self.duplicates = duplicates
+        self.guards = guards
 
     # ------------------------------------------------------------------------------ the client's side
 
-    def request(
-        self, datagram: bytes, source: bytes, client: RadiusPeer, now: float, entropy: bytes
-    ) -> RequestDecision:
-        """What to do about a datagram from a known client. `source` is the client's socket, in any one form."""
+    def request(self, datagram: bytes, source: RadiusSource, now: float, entropy: bytes) -> RequestDecision:
+        """What to do about a datagram from a known client's socket."""
         try:
-            packet = sound_request_untrusted(datagram, client)
+            packet = self.service.request_untrusted(datagram, source.client)
         except MalformedMessage as error:
             return Drop(error.reason)
         if packet.code == radius.STATUS_SERVER:
-            return self._status(packet, client)
-        key = source + datagram[:2]
-        authenticator = packet.authenticator
-        older = self.duplicates.in_flight.get(key)
-        if older is not None and older.request.authenticator == authenticator:
+            return self._status(packet, source.client, now)
+        key = source.key + datagram[:2]
+        duplicates = self.duplicates
+        older = duplicates.in_flight.get(key)
+        if older is not None and older.request.authenticator == packet.authenticator:
             return self._retransmit(older, now, entropy)
-        answered = self.duplicates.answered.get(key)
-        if answered is not None and answered.authenticator == authenticator:
+        answered = duplicates.answered.get(key)
+        if answered is not None and answered.authenticator == packet.authenticator:
             return Reply(answered.datagram, "repeated")
-        decision = self._begin(packet, key, client, now, entropy)
+        decision = self._begin(packet, key, source, now, entropy)
         if older is not None:
             _supersede(older, decision)
         return decision
 
-    def _begin(self, packet: Packet, key: bytes, client: RadiusPeer, now: float, entropy: bytes) -> RequestDecision:
-        state = packet.first(radius.STATE)
-        if state is None and self.duplicates.is_full:
+    def _begin(self, packet: Packet, key: bytes, source: RadiusSource, now: float, entropy: bytes) -> RequestDecision:
+        service, client = self.service, source.client
+        is_bound = service.is_bound(packet)
+        if self.duplicates.is_full and not (is_bound and service.is_on_record(packet, client, now)):
             return Drop("in_flight_limit")
-        user_name = packet.first(radius.USER_NAME) or b""
-        if state is None or self.pin_life_s is None:
-            backend = self.pool.pick()
-        else:
-            backend = self._continued(client, user_name, state, now)
-            if backend is None:
-                return self._refusal(packet, key, client, now)
+        if not is_bound:
+            barrier = self.guards.barrier(packet, client, now)
+            if barrier is not None:
+                return self._barred(barrier, packet, key, client, now)
+        backend = service.backend_for(packet, client, now)
         if backend is None:
-            return Drop("no_backend")
+            return self._refusal(packet, key, client, now) if is_bound else Drop("no_backend")
+        upstream = service.upstreams[backend.name]
         deadline = now + self.pool.config.response_timeout_s
-        upstream = self.upstreams[backend.name]
-        exchange = RadiusExchange(key, key[:-2], client, packet, now, deadline, user_name, state, backend, upstream)
-        try:
-            self._aim(exchange, backend, entropy)
-        except MalformedMessage as error:
-            return Drop(error.reason)
-        self.duplicates.in_flight.pop(key, None)  # so that a superseding exchange stands last: expiry goes in order
-        self.duplicates.in_flight[key] = exchange
+        exchange = RadiusExchange(key, source, packet, backend, upstream, entropy, now, deadline, is_bound)
+        in_flight = self.duplicates.in_flight
+        in_flight.pop(key, None)  # so that a superseding exchange stands last: expiry goes in order
+        in_flight[key] = exchange
         return Forward(exchange)
-
-    def _continued(self, client: RadiusPeer, user_name: bytes, state: bytes, now: float) -> Backend | None:
-        """The backend that made this State; where no pin is known, the one that every node would choose."""
-        pin_key = radius_state_key(self.pool.name, client.name, user_name, state)
-        name = self.pins.find(pin_key, now)
-        return self.pool.agreed(pin_key) if name is None else self.pool.pinned(name)
-
-    def _aim(self, exchange: RadiusExchange, backend: Backend, entropy: bytes) -> None:
-        """Point an exchange at a backend: the authenticator and the attributes it will get."""
-        upstream = self.upstreams[backend.name]
-        old = Keying(exchange.client.secret, exchange.request.authenticator)
-        is_same_secret = upstream.secret is old.secret or upstream.secret == old.secret
-        # With equal secrets the client's authenticator is kept (RFC 2865 section 2.5): CHAP, passwords and keys stay
-        # valid as they are, and a backend still knows a retransmit after a fail-over between balancers.
-        new = old if is_same_secret else Keying(upstream.secret, entropy)
-        exchange.body = request_body_untrusted(exchange.request, old, new)
-        exchange.backend, exchange.upstream = backend, upstream
-        exchange.upstream_authenticator = new.authenticator
-        exchange.transmissions = 0
 
     def _retransmit(self, exchange: RadiusExchange, now: float, entropy: bytes) -> RequestDecision:
         if exchange.backend.is_up:  # whatever its admin state: it may be acting on the request already
@@ -200,101 +100,63 @@ class RadiusExchanges:
         return self._elsewhere(exchange, now, entropy)
 
     def _elsewhere(self, exchange: RadiusExchange, now: float, entropy: bytes) -> RequestDecision:
-        """Its backend is down. A State cannot be continued by another; anything else begins again there."""
-        if exchange.state is not None and self.pin_life_s is not None:
-            reply = self._refusal(exchange.request, exchange.key, exchange.client, now)
-            reply.exchange = exchange
-            return reply
+        """Its backend is down. What is bound to it cannot be continued by another; all else begins again there."""
+        if exchange.is_bound:
+            return self._refusal(exchange.request, exchange.key, exchange.source.client, now, exchange)
         exchange.tried |= {exchange.backend.name}
         backend = self.pool.pick(exchange.tried)
         if backend is None:
             self.duplicates.in_flight.pop(exchange.key, None)
             return Drop("no_backend", exchange)
-        try:
-            self._aim(exchange, backend, entropy)
-        except MalformedMessage as error:
-            self.duplicates.in_flight.pop(exchange.key, None)
-            return Drop(error.reason, exchange)
+        exchange.backend, exchange.upstream = backend, self.service.upstreams[backend.name]
+        exchange.entropy = entropy
+        exchange.transmissions = 0
         return Forward(exchange)
 
-    def _refusal(self, packet: Packet, key: bytes, client: RadiusPeer, now: float) -> Reply:
-        """An immediate, clear Access-Reject: nobody waits for a server that is gone (its OTP is gone with it)."""
-        proxy_states = b"".join(radius.attribute(radius.PROXY_STATE, v) for v in packet.every(radius.PROXY_STATE))
-        datagram = radius.signed_response(
-            radius.ACCESS_REJECT, packet.identifier, packet.authenticator, _BEGIN_AGAIN + proxy_states, client.secret
-        )
+    def _refusal(
+        self, packet: Packet, key: bytes, client: RadiusPeer, now: float, exchange: RadiusExchange | None = None
+    ) -> Reply | Drop:
+        """An immediate, clear refusal: nobody waits for a server that is gone (its OTP is gone with it)."""
+        datagram = self.service.refusal(packet, client)
+        if datagram is None:
+            if exchange is not None:
+                self.duplicates.in_flight.pop(key, None)
+            return Drop(self.service.refusal_reason, exchange)
         self.duplicates.answer(key, packet.authenticator, datagram, now)
-        return Reply(datagram, "pinned_down")
+        return Reply(datagram, self.service.refusal_reason, exchange)
 
-    def _status(self, packet: Packet, client: RadiusPeer) -> Reply | Drop:
+    def _barred(self, reason: str, packet: Packet, key: bytes, client: RadiusPeer, now: float) -> Reply | Drop:
+        datagram = self.guards.answer(reason, packet, client)
+        if datagram is None:
+            return Drop(reason)
+        self.duplicates.answer(key, packet.authenticator, datagram, now)
+        return Reply(datagram, reason)
+
+    def _status(self, packet: Packet, client: RadiusPeer, now: float) -> Reply | Drop:
         """Status-Server is answered here and never passed on (RFC 5997); silence when no backend could take work."""
+        if not self.guards.may_ask_status(client, now):
+            return Drop("status_limit")
         if not any(backend.takes_pinned for backend in self.pool.backends.values()):
             return Drop("status_no_backend")
-        datagram = radius.signed_response(
-            radius.ACCESS_ACCEPT, packet.identifier, packet.authenticator, b"", client.secret
-        )
+        code = self.service.status_answer_code
+        datagram = radius.signed_response(code, packet.identifier, packet.authenticator, b"", client.secret)
         return Reply(datagram, "status")
 
     # ------------------------------------------------------------------------------ the backend's side
-
-    @staticmethod
-    def upstream_datagram(exchange: RadiusExchange, identifier: int) -> bytes:
-        """The bytes for the backend under that identifier. Raises MalformedMessage when signing makes them too long.
-
-        When nothing has to change (identifier, secret and authenticator equal, Message-Authenticator first) the
-        client's own bytes pass untouched.
-        """
-        request = exchange.request
-        if (
-            identifier == request.identifier
-            and exchange.upstream_authenticator == request.authenticator
-            and starts_with_message_authenticator(request)
-        ):
-            return request.data
-        return radius.signed_request(
-            radius.ACCESS_REQUEST, identifier, exchange.upstream_authenticator, exchange.body, exchange.upstream.secret
-        )
 
     def answer(self, exchange: RadiusExchange, datagram: bytes, now: float) -> Reply | Drop:
         """What to do about a datagram from the backend under the exchange's identifier.
 
         A Drop leaves the exchange as it was: whoever forges answers may not end one.
         """
+        service = self.service
         try:
-            packet = radius.read_untrusted(datagram)
-            if packet.code not in _RESPONSE_CODES:
-                return Drop("unexpected_answer_code")
-            fault = response_fault(packet, exchange.upstream, exchange.upstream_authenticator)
-            if fault is None and has_foreign_proxy_state(packet, exchange.request):
-                fault = "foreign_proxy_state"
-            if fault is not None:
-                return Drop(fault)
-            reply = self._client_datagram(exchange, packet)
+            packet = service.answer_untrusted(exchange, datagram)
+            reply = service.client_datagram(exchange, packet)
         except MalformedMessage as error:
             return Drop(error.reason)
-        request = exchange.request
-        self.duplicates.answer(exchange.key, request.authenticator, reply, now)
-        return Reply(reply, "answered", exchange, self._pin(exchange, packet, now))
-
-    @staticmethod
-    def _client_datagram(exchange: RadiusExchange, packet: Packet) -> bytes:
-        request, client = exchange.request, exchange.client
-        is_same_keying = exchange.upstream_authenticator == request.authenticator
-        if is_same_keying and packet.identifier == request.identifier and starts_with_message_authenticator(packet):
-            return packet.data
-        new = Keying(client.secret, request.authenticator)
-        old = new if is_same_keying else Keying(exchange.upstream.secret, exchange.upstream_authenticator)
-        body = response_body_untrusted(packet, old, new)
-        return radius.signed_response(packet.code, request.identifier, new.authenticator, body, new.secret)
-
-    def _pin(self, exchange: RadiusExchange, packet: Packet, now: float) -> Pin | None:
-        if packet.code != radius.ACCESS_CHALLENGE or self.pin_life_s is None:
-            return None
-        state = packet.first(radius.STATE)
-        if state is None:
-            return None
-        key = radius_state_key(self.pool.name, exchange.client.name, exchange.user_name, state)
-        return Pin(key, exchange.backend.name, now + self.pin_life_s)
+        self.duplicates.answer(exchange.key, exchange.request.authenticator, reply, now)
+        return Reply(reply, "answered", exchange, service.pin(exchange, packet, now))
 
     def refused(self, exchange: RadiusExchange, now: float, entropy: bytes) -> RequestDecision:
         """The backend's host said that the datagram was not received (ICMP port unreachable).

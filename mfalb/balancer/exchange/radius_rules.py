@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
 from mfalb.wire.radius import Packet, SharedSecret
@@ -20,15 +20,6 @@ _REQUEST_CODES: Final = frozenset((radius.ACCESS_REQUEST, radius.STATUS_SERVER))
 _TAG_BYTES: Final = 1  # Tunnel-Password is one tag octet, then salted (RFC 2868 section 3.5)
 
 
-@dataclass(frozen=True, slots=True)
-class RadiusPeer:
-    """A RADIUS client or backend: its configured name, the shared secret, and whether unsigned packets are refused."""
-
-    name: str
-    secret: SharedSecret
-    requires_message_authenticator: bool
-
-
 class Keying(NamedTuple):
     """What hidden attributes and authenticators depend on: the secret and the Request Authenticator."""
 
@@ -36,38 +27,56 @@ class Keying(NamedTuple):
     authenticator: bytes
 
 
-def sound_request_untrusted(datagram: bytes, client: RadiusPeer) -> Packet:
+def access_request_untrusted(datagram: bytes, client: RadiusPeer) -> Packet:
     """The Access-Request or Status-Server in a client's datagram.
 
-    Raises MalformedMessage for all that must be discarded in silence: what cannot be read, other codes, a wrong
-    Message-Authenticator, and a missing one where it is required.
+    Raises MalformedMessage for all that must be discarded in silence: what cannot be read, other codes, a
+    Message-Authenticator that is missing where it is required, and a wrong one.
     """
     packet = radius.read_untrusted(datagram)
     if packet.code not in _REQUEST_CODES:
         raise MalformedMessage("unexpected_code")
-    if radius.MESSAGE_AUTHENTICATOR in packet.offsets:
+    offsets = packet.offsets
+    if radius.MESSAGE_AUTHENTICATOR in offsets:
         if not radius.has_valid_message_authenticator(packet, client.secret):
             raise MalformedMessage("bad_message_authenticator")
-    # RFC 3579 section 3.1 (EAP), RFC 5997 section 3 (Status-Server), CVE-2024-3596 (everything else)
-    elif (
-        client.requires_message_authenticator
-        or radius.EAP_MESSAGE in packet.offsets
-        or packet.code == radius.STATUS_SERVER
-    ):
+    # CVE-2024-3596 (everything), RFC 3579 section 3.1 (EAP), RFC 5997 section 3 (Status-Server)
+    elif client.requires_message_authenticator or radius.EAP_MESSAGE in offsets or packet.code == radius.STATUS_SERVER:
         raise MalformedMessage("missing_message_authenticator")
+    elif client.limits_proxy_state and radius.PROXY_STATE in offsets:
+        raise MalformedMessage("unsigned_proxy_state")  # where the attack hides its collision blocks
     return packet
 
 
-def response_fault(packet: Packet, backend: RadiusPeer, request_authenticator: bytes) -> str | None:
-    """Why a backend's answer must be discarded in silence, as a metric label; None when it is sound."""
-    if not radius.has_valid_response_authenticator(packet, backend.secret, request_authenticator):
-        return "bad_response_authenticator"
-    if radius.MESSAGE_AUTHENTICATOR in packet.offsets:
-        is_valid = radius.has_valid_message_authenticator(packet, backend.secret, request_authenticator)
-        return None if is_valid else "bad_message_authenticator"
-    if backend.requires_message_authenticator or radius.EAP_MESSAGE in packet.offsets:
-        return "missing_message_authenticator"
-    return None
+def check_response_untrusted(
+    answer: Packet, backend: RadiusPeer, request: Packet, request_authenticator: bytes
+) -> None:
+    """Raises MalformedMessage when a backend's answer must be discarded in silence; the reason is a metric label."""
+    if not radius.has_valid_response_authenticator(answer, backend.secret, request_authenticator):
+        raise MalformedMessage("bad_response_authenticator")
+    offsets = answer.offsets
+    if radius.MESSAGE_AUTHENTICATOR in offsets:
+        if not radius.has_valid_message_authenticator(answer, backend.secret, request_authenticator):
+            raise MalformedMessage("bad_message_authenticator")
+    elif backend.requires_message_authenticator or radius.EAP_MESSAGE in offsets:
+        raise MalformedMessage("missing_message_authenticator")
+    elif backend.limits_proxy_state and radius.PROXY_STATE in offsets:
+        raise MalformedMessage("unsigned_proxy_state")
+    if radius.PROXY_STATE in offsets and has_foreign_proxy_state(answer, request):
+        raise MalformedMessage("foreign_proxy_state")
+
+
+def refusal_datagram(request: Packet, client: RadiusPeer, text: bytes) -> bytes:
+    """An Access-Reject of our own, with the request's Proxy-States (RFC 2865 section 5.33) and a Reply-Message."""
+    states = b"".join(radius.attribute(radius.PROXY_STATE, value) for value in request.every(radius.PROXY_STATE))
+    body = radius.attribute(radius.REPLY_MESSAGE, text) + states
+    return answer_datagram(radius.ACCESS_REJECT, request, body, client)
+
+
+def answer_datagram(code: int, request: Packet, body: bytes, client: RadiusPeer) -> bytes:
+    """An answer signed for a client: Message-Authenticator first, unless it is a client that chokes on one."""
+    sign = radius.signed_response if client.is_signed_to else radius.unsigned_response
+    return sign(code, request.identifier, request.authenticator, body, client.secret)
 
 
 def starts_with_message_authenticator(packet: Packet) -> bool:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mfalb.balancer.config.models import RadiusClient
-from mfalb.balancer.exchange.radius_rules import RadiusPeer
-from mfalb.wire.radius import SharedSecret
+from mfalb.balancer.exchange.radius_peer import RadiusPeer, Secrets
 
 _CACHE_LIMIT: Final = 65_536  # hosts remembered; when full the cache is emptied and fills again
 
@@ -16,10 +15,10 @@ _CACHE_LIMIT: Final = 65_536  # hosts remembered; when full the cache is emptied
 class RadiusClients:
     """Finds a client by source address: the longest matching network wins, so a host can stand out of its network."""
 
-    def __init__(self, clients: Sequence[RadiusClient]) -> None:
-        self._networks = sorted(
-            ((client.network, _peer(client)) for client in clients), key=lambda pair: -pair[0].prefixlen
-        )
+    def __init__(self, clients: Sequence[RadiusClient], secrets: Secrets) -> None:
+        pairs = [(client.network, _peer(client, secrets)) for client in clients]
+        self.peers = [peer for _, peer in pairs]
+        self._networks = sorted(pairs, key=lambda pair: -pair[0].prefixlen)
         self._cache: dict[bytes, RadiusPeer | None] = {}
 
     def find(self, host: bytes) -> RadiusPeer | None:
@@ -36,5 +35,11 @@ class RadiusClients:
         return found
 
 
-def _peer(client: RadiusClient) -> RadiusPeer:
-    return RadiusPeer(client.name, SharedSecret(client.secret.reveal()), client.require_message_authenticator)
+def _peer(client: RadiusClient, secrets: Secrets) -> RadiusPeer:
+    return RadiusPeer(
+        client.name,
+        secrets.of(client.secret.reveal()),
+        client.require_message_authenticator,
+        client.limit_proxy_state,
+        client.send_message_authenticator,
+    )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from time import monotonic
+from typing import Final, Protocol
 
-from mfalb.balancer.exchange.identifiers import IdentifierTable
-from mfalb.balancer.exchange.radius import RadiusExchange, RadiusExchanges
+from mfalb.balancer.exchange.identifiers import IDENTIFIERS, IdentifierTable
+from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.pools.backend import Backend
 from mfalb.errors import BackendFailure
 from mfalb.net.datagrams import (
@@ -32,18 +33,14 @@ _log = logging.getLogger("mfalb.upstreams.radius")
 class Events(Protocol):
     """Who is told what became of an exchange."""
 
-    def answered(self, exchange: RadiusExchange, datagram: bytes) -> None: ...
+    def answered(self, exchange: RadiusExchange, datagram: bytes, now: float) -> None: ...
 
     def stray_answer(self) -> None: ...
 
     def refused(self, exchange: RadiusExchange) -> None: ...
 
 
-class Place(NamedTuple):
-    """Where an exchange is held upstream."""
-
-    socket: UpstreamSocket
-    identifier: int
+Sign = Callable[[RadiusExchange, int], bytes]  # the datagram for an exchange's backend under that identifier
 
 
 class UpstreamSocket:
@@ -61,9 +58,10 @@ class UpstreamSocket:
 class RadiusUpstream:
     """Carries exchanges to the backends of a pool. `flush` sends what has gathered since the last one."""
 
-    def __init__(self, poller: DatagramPoller, events: Events) -> None:
+    def __init__(self, poller: DatagramPoller, events: Events, sign: Sign) -> None:
         self._poller = poller
         self._events = events
+        self._sign = sign
         self._sockets: dict[str, list[UpstreamSocket]] = {}
         self._waiting: list[UpstreamSocket] = []
 
@@ -74,28 +72,28 @@ class RadiusUpstream:
         request does not fit a packet once it is signed.
         """
         self.release(exchange)
-        place = self._place(exchange)
-        exchange.place = place
+        carrier = self._hold(exchange)
         try:
-            exchange.datagram = RadiusExchanges.upstream_datagram(exchange, place.identifier)
+            exchange.datagram = self._sign(exchange, exchange.identifier)
         except BaseException:
             self.release(exchange)
             raise
         exchange.backend.requests += 1
-        self._queue(exchange, place.socket, now)
+        exchange.first_sent_at = now
+        self._queue(exchange, carrier, now)
 
     def resend(self, exchange: RadiusExchange, now: float) -> None:
         """Send the same bytes once more, from the same socket: a backend must be able to see a retransmit as one."""
-        place: Place | None = exchange.place
-        if place is not None:
-            self._queue(exchange, place.socket, now)
+        carrier: UpstreamSocket | None = exchange.carrier
+        if carrier is not None:
+            self._queue(exchange, carrier, now)
 
-    def _queue(self, exchange: RadiusExchange, upstream: UpstreamSocket, now: float) -> None:
+    def _queue(self, exchange: RadiusExchange, carrier: UpstreamSocket, now: float) -> None:
         exchange.sent_at = now
         exchange.transmissions += 1
-        if not upstream.outbox:
-            self._waiting.append(upstream)
-        upstream.outbox.append((exchange.datagram, b""))
+        if not carrier.outbox:
+            self._waiting.append(carrier)
+        carrier.outbox.append((exchange.datagram, b""))
 
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -105,11 +103,11 @@ class RadiusUpstream:
 
     def release(self, exchange: RadiusExchange) -> None:
         """The exchange is over, or goes elsewhere: its identifier may be used again."""
-        place: Place | None = exchange.place
-        if place is not None:
-            place.socket.identifiers.release(place.identifier)
-            place.socket.backend.active -= 1
-            exchange.place = None
+        carrier: UpstreamSocket | None = exchange.carrier
+        if carrier is not None:
+            carrier.identifiers.release(exchange.identifier)
+            carrier.backend.active -= 1
+            exchange.carrier = None
 
     def close(self) -> None:
         for sockets in self._sockets.values():
@@ -120,16 +118,16 @@ class RadiusUpstream:
 
     # ----------------------------------------------------------------------------------------------
 
-    def _place(self, exchange: RadiusExchange) -> Place:
-        backend = exchange.backend
+    def _hold(self, exchange: RadiusExchange) -> UpstreamSocket:
+        """The socket that will carry the exchange, which holds an identifier there from now on."""
+        backend, preferred = exchange.backend, exchange.request.identifier
         sockets = self._sockets.setdefault(backend.name, [])
-        preferred = exchange.request.identifier
         chosen = None
         for upstream in sockets:
             if upstream.identifiers.is_free(preferred):  # the datagram may then pass untouched
                 chosen = upstream
                 break
-            if chosen is None and upstream.identifiers.held < 256:  # noqa: PLR2004 - one octet
+            if chosen is None and upstream.identifiers.held < IDENTIFIERS:
                 chosen = upstream
         if chosen is None:
             chosen = self._open(backend, sockets)
@@ -137,7 +135,8 @@ class RadiusUpstream:
         if identifier is None:
             raise BackendFailure(backend.name, "identifiers_exhausted", sent=False)
         backend.active += 1
-        return Place(chosen, identifier)
+        exchange.carrier, exchange.identifier = chosen, identifier
+        return chosen
 
     def _open(self, backend: Backend, sockets: list[UpstreamSocket]) -> UpstreamSocket:
         if len(sockets) >= SOCKET_LIMIT:
@@ -165,12 +164,13 @@ class RadiusUpstream:
                 datagrams = []
             if not datagrams:
                 self._refusals(upstream)
+            now = monotonic()
             for data, _ in datagrams:
                 exchange = holder_of(data[1]) if len(data) >= HEADER_BYTES else None
                 if exchange is None:
                     events.stray_answer()
                 else:
-                    events.answered(exchange, data)
+                    events.answered(exchange, data, now)
 
         return read
 

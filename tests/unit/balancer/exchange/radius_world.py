@@ -8,20 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mfalb.balancer.affinity.store import PinTable
-from mfalb.balancer.config.models import Backend, NoAffinity, RadiusCheck, RadiusStateAffinity
+from mfalb.balancer.config.models import Backend, NoAffinity, RadiusCheck, RadiusStateAffinity, RefusalForm
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.config.values import Address, Secret
 from mfalb.balancer.exchange.duplicates import DuplicateTable
-from mfalb.balancer.exchange.radius import (
-    Drop,
-    Forward,
-    RadiusExchange,
-    RadiusExchanges,
-    Reply,
-    RequestDecision,
-)
-from mfalb.balancer.exchange.radius_rules import RadiusPeer
+from mfalb.balancer.exchange.radius import RadiusExchanges
+from mfalb.balancer.exchange.radius_authentication import Authentication
+from mfalb.balancer.exchange.radius_exchange import Drop, Forward, RadiusExchange, Reply, RequestDecision
+from mfalb.balancer.exchange.radius_guards import RadiusGuards, UserLimit
+from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
 from mfalb.balancer.pools.pool import Pool
+from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
 from mfalb.wire.radius import Packet, SharedSecret
 from mfalb.wire.radius_hidden import hide_password
@@ -36,7 +33,7 @@ DEADLINE_S = 120.0
 
 def server_secret(name: str, *, is_shared: bool) -> SharedSecret:
     """The secret of a server: the client's own when all share one."""
-    return SharedSecret(CLIENT.value) if is_shared else SharedSecret(b"towards-" + name.encode())
+    return CLIENT if is_shared else SharedSecret(b"towards-" + name.encode())
 
 
 def access_request(
@@ -60,6 +57,13 @@ def sign_in(
     return access_request(*attributes, identifier=identifier, authenticator=authenticator)
 
 
+def guards(
+    proxy_state_limit: int = 10, rates: dict[str, float] | None = None, user_limit: UserLimit | None = None
+) -> RadiusGuards:
+    """Guards that stop nothing but a loop, unless the test says so."""
+    return RadiusGuards(proxy_state_limit, rates or {}, user_limit)
+
+
 @dataclass
 class World:
     """The exchanges under test with backends b1, b2... all up; `carry` does what the upstream shell would do."""
@@ -69,6 +73,8 @@ class World:
     has_pins: bool = True
     in_flight_limit: int = 100
     requires_message_authenticator: bool = False
+    when_pinned_down: RefusalForm = RefusalForm.REJECT
+    guards: RadiusGuards = field(default_factory=guards)
     pins: PinTable = field(default_factory=lambda: PinTable(1000))
 
     def __post_init__(self) -> None:
@@ -77,7 +83,7 @@ class World:
             backends=tuple(
                 Backend(name=name, address=Address("192.0.2.1", 1812), secret=Secret(b"unused")) for name in names
             ),
-            affinity=RadiusStateAffinity(type="radius_state", lifetime_s=LIFETIME_S) if self.has_pins else NoAffinity(),
+            affinity=self._affinity(),
             health_check=RadiusCheck(type="radius", rise=1, fall=1),
             response_timeout_s=DEADLINE_S,
         )
@@ -92,23 +98,37 @@ class World:
         for name in names:
             self.set_up(name)
         duplicates: DuplicateTable[RadiusExchange] = DuplicateTable(self.in_flight_limit, 100, 15.0)
-        self.exchanges = RadiusExchanges(self.pool, self.pins, self.upstreams, duplicates)
+        self.service = Authentication(self.pool, self.upstreams, self.pins)
+        self.exchanges = RadiusExchanges(self.service, duplicates, self.guards)
+
+    def _affinity(self) -> RadiusStateAffinity | NoAffinity:
+        if not self.has_pins:
+            return NoAffinity()
+        return RadiusStateAffinity(type="radius_state", lifetime_s=LIFETIME_S, when_pinned_down=self.when_pinned_down)
 
     def set_up(self, name: str, *, is_up: bool = True) -> None:
         """What the prober found."""
         self.pool.observe(name, is_good=is_up, reason="test", now=0.0)
 
+    def source(self, key: bytes) -> RadiusSource:
+        """The client's socket of that name."""
+        return RadiusSource(self.client, key, None, b"")
+
     def request(self, datagram: bytes, now: float = 0.0, source: bytes = SOURCE) -> RequestDecision:
         """A client's datagram arrives; what is forwarded gets sent."""
-        decision = self.exchanges.request(datagram, source, self.client, now, ENTROPY)
+        decision = self.exchanges.request(datagram, self.source(source), now, ENTROPY)
         return self.carry(decision, now)
 
     def carry(self, decision: RequestDecision, now: float, identifier: int = 200) -> RequestDecision:
         """Does what the upstream shell does with a decision: signs, notes the time, stores pins."""
         if isinstance(decision, Forward):
             exchange = decision.exchange
-            exchange.datagram = self.exchanges.upstream_datagram(exchange, identifier)
-            exchange.sent_at = now
+            try:
+                exchange.datagram = self.service.upstream_datagram(exchange, identifier)
+            except MalformedMessage as error:
+                self.exchanges.give_up(exchange)
+                return Drop(error.reason)
+            exchange.first_sent_at = exchange.sent_at = now
             exchange.transmissions += 1
         if isinstance(decision, Reply) and decision.pin is not None:
             self.pins.put(decision.pin, now)

@@ -14,9 +14,8 @@ from unit.balancer.exchange.radius_world import (
     sign_in,
 )
 
-from mfalb.balancer.exchange.radius import Drop, Forward, Reply, Resend
+from mfalb.balancer.exchange.radius_exchange import Drop, Forward, Reply, Resend
 from mfalb.balancer.pools.backend import AdminState
-from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
 
 OTHER_AUTHENTICATOR = bytes(range(50, 66))
@@ -280,10 +279,10 @@ def test_status_server_must_be_signed_whatever_the_client_may_leave_out() -> Non
 def test_a_datagram_passes_byte_for_byte_both_ways_when_nothing_has_to_change() -> None:
     world = World(is_shared_secret=True)
     request = sign_in() + b"padding behind the packet"
-    decision = world.exchanges.request(request, SOURCE, world.client, 0.0, ENTROPY)
+    decision = world.exchanges.request(request, world.source(SOURCE), 0.0, ENTROPY)
     assert isinstance(decision, Forward)
     exchange = decision.exchange
-    exchange.datagram = world.exchanges.upstream_datagram(exchange, 7)
+    exchange.datagram = world.service.upstream_datagram(exchange, 7)
     assert exchange.datagram == sign_in()
     answer = server_answer(exchange, radius.ACCESS_ACCEPT, (radius.REPLY_MESSAGE, b"hi"))
     reply = world.exchanges.answer(exchange, answer + b"padding", 0.0)
@@ -318,8 +317,8 @@ def test_a_request_that_signing_makes_too_long_is_not_sent() -> None:
     body = radius.attribute(radius.REPLY_MESSAGE, bytes(253)) * 15 + radius.attribute(radius.REPLY_MESSAGE, bytes(240))
     length = 20 + len(body)
     request = bytes((1, 7, length >> 8, length & 255)) + AUTHENTICATOR + body
-    with pytest.raises(MalformedMessage, match="too_long_when_signed"):
-        world.request(request)
+    assert world.request(request) == Drop("too_long_when_signed")
+    assert not world.exchanges.duplicates.in_flight
 
 
 def test_an_answer_that_signing_makes_too_long_is_dropped() -> None:

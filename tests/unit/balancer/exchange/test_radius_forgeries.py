@@ -9,7 +9,7 @@ from unit.balancer.exchange.radius_world import (
     sign_in,
 )
 
-from mfalb.balancer.exchange.radius import Drop, Reply
+from mfalb.balancer.exchange.radius_exchange import Drop, Reply
 from mfalb.wire import radius
 
 # ------------------------------------------------------------------------------ answers to discard (B1)

@@ -12,7 +12,7 @@ from unit.balancer.exchange.radius_world import (
 )
 
 from mfalb.balancer.affinity.radius_state import radius_state_key
-from mfalb.balancer.exchange.radius import Reply
+from mfalb.balancer.exchange.radius_exchange import Reply
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.wire import radius
 

@@ -5,17 +5,17 @@ from pyrad.dictionary import Dictionary
 from pyrad.packet import AuthPacket
 from unit.balancer.exchange.radius_world import AUTHENTICATOR, CLIENT, World, access_request, received, sent, sign_in
 
-from mfalb.balancer.exchange.radius import Drop, Reply
+from mfalb.balancer.exchange.radius_exchange import Drop, Reply
+from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.exchange.radius_rules import (
     MICROSOFT,
     MS_CHAP_MPPE_KEYS,
     MS_MPPE_RECV_KEY,
     MS_MPPE_SEND_KEY,
     Keying,
-    RadiusPeer,
+    access_request_untrusted,
     has_foreign_proxy_state,
     response_body_untrusted,
-    sound_request_untrusted,
 )
 from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
@@ -131,21 +131,21 @@ def test_an_unsigned_request_is_dropped_unless_its_client_may_leave_the_signatur
     lenient = RadiusPeer("old", CLIENT, requires_message_authenticator=False)
     request = unsigned((radius.USER_NAME, b"alice"))
     with pytest.raises(MalformedMessage, match="missing_message_authenticator"):
-        sound_request_untrusted(request, strict)
-    assert sound_request_untrusted(request, lenient).first(radius.USER_NAME) == b"alice"
+        access_request_untrusted(request, strict)
+    assert access_request_untrusted(request, lenient).first(radius.USER_NAME) == b"alice"
 
 
 def test_eap_must_be_signed_even_by_a_client_that_may_leave_signatures_out() -> None:
     lenient = RadiusPeer("old", CLIENT, requires_message_authenticator=False)
     with pytest.raises(MalformedMessage, match="missing_message_authenticator"):
-        sound_request_untrusted(unsigned((radius.EAP_MESSAGE, b"\2\1\0\5\1")), lenient)
+        access_request_untrusted(unsigned((radius.EAP_MESSAGE, b"\2\1\0\5\1")), lenient)
 
 
 def test_a_wrong_signature_is_dropped_even_where_none_is_needed() -> None:
     lenient = RadiusPeer("old", CLIENT, requires_message_authenticator=False)
     signed_by_another = radius.signed_request(1, 7, AUTHENTICATOR, b"", SharedSecret(b"another"))
     with pytest.raises(MalformedMessage, match="bad_message_authenticator"):
-        sound_request_untrusted(signed_by_another, lenient)
+        access_request_untrusted(signed_by_another, lenient)
 
 
 # ---------------------------------------------------------------------------------------- answers

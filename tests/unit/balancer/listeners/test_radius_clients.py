@@ -6,6 +6,7 @@ import pytest
 
 from mfalb.balancer.config.models import RadiusClient
 from mfalb.balancer.config.values import Secret
+from mfalb.balancer.exchange.radius_peer import Secrets
 from mfalb.balancer.listeners import radius_clients
 from mfalb.balancer.listeners.radius_clients import RadiusClients
 
@@ -30,7 +31,7 @@ CLIENTS = (
 
 
 def found(address: str, clients: tuple[RadiusClient, ...] = CLIENTS) -> str | None:
-    peer = RadiusClients(clients).find(ip_address(address).packed)
+    peer = RadiusClients(clients, Secrets()).find(ip_address(address).packed)
     return None if peer is None else peer.name
 
 
@@ -57,7 +58,7 @@ def test_an_address_of_nobody_is_nobody_s() -> None:
 
 
 def test_a_client_comes_with_its_secret_and_its_duty_to_sign() -> None:
-    clients = RadiusClients(CLIENTS)
+    clients = RadiusClients(CLIENTS, Secrets())
     old, floor = (clients.find(ip_address(address).packed) for address in ("10.0.5.7", "10.0.5.8"))
     assert old is not None
     assert floor is not None
@@ -66,14 +67,14 @@ def test_a_client_comes_with_its_secret_and_its_duty_to_sign() -> None:
 
 
 def test_a_client_is_the_same_value_each_time_so_that_its_secret_is_prepared_once() -> None:
-    clients = RadiusClients(CLIENTS)
+    clients = RadiusClients(CLIENTS, Secrets())
     one, two = (clients.find(ip_address(f"10.0.5.{n}").packed) for n in (8, 9))
     assert one is two
 
 
 def test_forged_sources_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(radius_clients, "_CACHE_LIMIT", 100)
-    clients = RadiusClients(CLIENTS[1:2])
+    clients = RadiusClients(CLIENTS[1:2], Secrets())
     for number in range(1000):
         expected = "site" if number % 2 else None
         address = f"10.0.{number >> 8}.{number & 255}" if number % 2 else f"192.0.{number >> 8}.{number & 255}"

@@ -1,0 +1,68 @@
+"""What one kind of RADIUS work (authentication, accounting, dynamic authorization) does in its own way."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from mfalb.balancer.affinity.store import Pin
+from mfalb.balancer.exchange.radius_exchange import RadiusExchange
+from mfalb.balancer.exchange.radius_peer import RadiusPeer
+from mfalb.balancer.pools.backend import Backend
+from mfalb.balancer.pools.pool import Pool
+from mfalb.wire.radius import Packet
+
+
+class RadiusService(ABC):
+    """The part of an exchange's life that differs; `RadiusExchanges` lives the rest.
+
+    `upstreams` maps a backend's name to the peer it is. A method that reads a peer's bytes raises MalformedMessage for
+    all that must be discarded in silence.
+    """
+
+    status_answer_code: ClassVar[int]  # what answers a Status-Server on this port (RFC 5997 section 4.2)
+    refusal_reason: ClassVar[str]  # the metric label of `refusal`
+
+    def __init__(self, pool: Pool, upstreams: Mapping[str, RadiusPeer]) -> None:
+        self.pool = pool
+        self.upstreams = upstreams
+
+    @abstractmethod
+    def request_untrusted(self, datagram: bytes, client: RadiusPeer) -> Packet:
+        """The sound request, or Status-Server, in a client's datagram."""
+
+    def is_bound(self, _request: Packet) -> bool:
+        """Whether only the backend that began the transaction can go on with it."""
+        return False
+
+    def is_on_record(self, _request: Packet, _client: RadiusPeer, _now: float) -> bool:
+        """Whether the backend of a bound request is known: such a request is served even under overload."""
+        return False
+
+    @abstractmethod
+    def backend_for(self, request: Packet, client: RadiusPeer, now: float) -> Backend | None:
+        """The backend that a request goes to; None when it may go to nobody."""
+
+    def refusal(self, _request: Packet, _client: RadiusPeer) -> bytes | None:
+        """The answer to a bound request that may go to nobody; None for silence."""
+        return None
+
+    @abstractmethod
+    def upstream_datagram(self, exchange: RadiusExchange, identifier: int) -> bytes:
+        """The bytes for the exchange's backend under that identifier; notes `upstream_authenticator`.
+
+        Raises MalformedMessage when signing makes them too long, or something hidden in them cannot be read.
+        """
+
+    @abstractmethod
+    def answer_untrusted(self, exchange: RadiusExchange, datagram: bytes) -> Packet:
+        """The backend's sound answer in a datagram."""
+
+    @abstractmethod
+    def client_datagram(self, exchange: RadiusExchange, answer: Packet) -> bytes:
+        """A sound answer as the client must get it. Raises MalformedMessage as `upstream_datagram` does."""
+
+    def pin(self, _exchange: RadiusExchange, _answer: Packet, _now: float) -> Pin | None:
+        """What must be remembered before the answer is released."""
+        return None

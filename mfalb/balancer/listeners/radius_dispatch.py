@@ -1,0 +1,214 @@
+"""Between clients' sockets and backends' sockets: asks the exchanges what to do about a datagram, and does it.
+
+One for each RADIUS listener, whatever its transport is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, assert_never
+
+from mfalb.balancer.affinity.store import PinStore
+from mfalb.balancer.exchange.radius import RadiusExchanges
+from mfalb.balancer.exchange.radius_exchange import Drop, Forward, RadiusExchange, Reply, RequestDecision, Resend
+from mfalb.balancer.exchange.radius_peer import RadiusSource
+from mfalb.balancer.upstreams.radius import RadiusUpstream
+from mfalb.errors import BackendFailure, MalformedMessage
+from mfalb.net.entropy import Entropy
+from mfalb.telemetry.log import AccessLog, LineForm
+from mfalb.telemetry.metrics import ListenerCounters
+from mfalb.telemetry.rare_log import RareLog
+from mfalb.wire import radius
+
+_ANSWERS: Final = {
+    radius.ACCESS_ACCEPT: "accept",
+    radius.ACCESS_REJECT: "reject",
+    radius.ACCESS_CHALLENGE: "challenge",
+    radius.ACCOUNTING_RESPONSE: "accounting",
+    radius.DISCONNECT_ACK: "ack",
+    radius.DISCONNECT_NAK: "nak",
+    radius.COA_ACK: "ack",
+    radius.COA_NAK: "nak",
+}
+_LINE: Final = LineForm("radius", ("listener", "client", "backend", "answer", "reason", "pin", "ms"))
+# What an operator should hear of: who it is that cannot sign, loops, floods or is being attacked
+_ALERTS: Final = {
+    "missing_message_authenticator": "a client does not sign",
+    "bad_message_authenticator": "a client signs with another secret, or its packets are altered",
+    "unsigned_proxy_state": "a client sends Proxy-State unsigned",
+    "bad_request_authenticator": "a client signs with another secret",
+    "loop": "requests go round in a loop",
+    "rate_limit": "a client begins more than it may",
+    "user_limit": "a user's sign-ins are begun too often",
+    "in_flight_limit": "too many requests are waiting for backends",
+}
+_BACKEND_ALERTS: Final = {
+    "bad_response_authenticator": "a backend signs with another secret, or answers are forged",
+    "bad_message_authenticator": "a backend signs with another secret, or answers are altered",
+    "missing_message_authenticator": "a backend does not sign",
+    "unsigned_proxy_state": "a backend sends Proxy-State unsigned",
+    "foreign_proxy_state": "an answer carries a Proxy-State that nobody sent: someone forges answers (CVE-2024-3596)",
+}
+
+_log = logging.getLogger("mfalb.listeners.radius")
+
+
+@dataclass(slots=True)
+class RadiusParts:
+    """What a RADIUS listener is wired to."""
+
+    exchanges: RadiusExchanges
+    pins: PinStore
+    counters: ListenerCounters
+    access_log: AccessLog | None
+    backend_refused: Callable[[RadiusExchange], None]
+
+
+class RadiusDispatch:
+    """The middle of one RADIUS listener. Owns nothing that has to be closed but its upstream."""
+
+    def __init__(self, parts: RadiusParts, upstream: Callable[[RadiusDispatch], RadiusUpstream]) -> None:
+        self._exchanges = parts.exchanges
+        self._begin = parts.exchanges.request
+        self._pins = parts.pins
+        self.counters = parts.counters
+        self._access_log = parts.access_log
+        self._backend_refused = parts.backend_refused
+        self._entropy = Entropy()
+        self._rare_log = RareLog(_log)
+        self.upstream = upstream(self)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._exchanges.duplicates.in_flight)
+
+    def tick(self) -> None:
+        """Give up what is past its deadline. Called a few times a second."""
+        now = monotonic()
+        for exchange in self._exchanges.expire(now):
+            self._end(exchange, "backend_silent", now)
+
+    def expire(self, now: float) -> None:
+        """Forget what no longer counts. Called about once a second."""
+        self._exchanges.guards.expire(now)
+
+    # ------------------------------------------------------------------------------ the client's side
+
+    def received(self, data: bytes, source: RadiusSource, now: float) -> None:
+        """A datagram came from a known client."""
+        decision = self._begin(data, source, now, self._entropy.take())
+        if type(decision) is Forward and decision.superseded is None:  # nearly all: skips the match's checks
+            self._forward(decision.exchange, now)
+        else:
+            self._carry_out(decision, source, now)
+
+    def unknown_client(self, host: Callable[[], str]) -> None:
+        """A datagram came from someone who has no secret with us (RFC 2865 section 2); `host` makes its address."""
+        self.counters.drops["unknown_client"] += 1
+        self._rare_log.warning("unknown_client", "a client that is not configured", {"host": host})
+
+    def lost(self, reason: str, count: int = 1) -> None:
+        """Something of a client's did not make it, or an answer to one."""
+        self.counters.drops[reason] += count
+
+    def _carry_out(self, decision: RequestDecision, source: RadiusSource, now: float) -> None:
+        match decision:
+            case Forward(exchange, superseded):
+                if superseded is not None:
+                    self.upstream.release(superseded)
+                    self.counters.drops["superseded"] += 1
+                self._forward(exchange, now)
+            case Resend(exchange):
+                self.counters.drops["duplicate_resent"] += 1
+                exchange.backend.suspect(exchange.first_sent_at, now)
+                self.upstream.resend(exchange, now)
+            case Reply():
+                self._reply(decision, source, now)
+            case Drop(reason, finished):
+                if finished is not None:
+                    self._end(finished, reason, now)
+                else:
+                    self._drop(source, reason)
+            case _:
+                assert_never(decision)
+
+    def _drop(self, source: RadiusSource, reason: str) -> None:
+        self.counters.drops[reason] += 1
+        client = source.client
+        client.drops[reason] += 1
+        alert = _ALERTS.get(reason)
+        if alert is not None:
+            facts = {"listener": self.counters.name, "client": client.name}
+            self._rare_log.warning(f"{client.name}/{reason}", alert, facts)
+
+    def _forward(self, exchange: RadiusExchange, now: float) -> None:
+        try:
+            self.upstream.send(exchange, now)
+        except (BackendFailure, MalformedMessage) as error:
+            self._exchanges.give_up(exchange)
+            self._end(exchange, error.reason, now)
+
+    def _end(self, exchange: RadiusExchange, reason: str, now: float) -> None:
+        """An exchange is over and its client gets nothing."""
+        self.upstream.release(exchange)
+        self.counters.drops[reason] += 1
+        self._access(exchange, "none", reason, now)
+
+    # ------------------------------------------------------------------------------ the backend's side
+
+    def answered(self, exchange: RadiusExchange, datagram: bytes, now: float) -> None:
+        """The upstream's event: a datagram came under this exchange's identifier."""
+        decision = self._exchanges.answer(exchange, datagram, now)
+        if isinstance(decision, Reply):
+            exchange.backend.last_reply_at = now
+            self._reply(decision, exchange.source, now)
+        else:
+            self._drop_answer(exchange, decision.reason)
+
+    def _drop_answer(self, exchange: RadiusExchange, reason: str) -> None:
+        self.counters.drops[reason] += 1
+        upstream = exchange.upstream
+        upstream.drops[reason] += 1
+        alert = _BACKEND_ALERTS.get(reason)
+        if alert is not None:
+            facts = {"listener": self.counters.name, "backend": upstream.name}
+            self._rare_log.warning(f"{upstream.name}/{reason}", alert, facts)
+
+    def stray_answer(self) -> None:
+        """The upstream's event: a datagram came under an identifier that nobody holds (late, or forged)."""
+        self.counters.drops["late_answer"] += 1
+
+    def refused(self, exchange: RadiusExchange) -> None:
+        """The upstream's event: the backend's host said that it did not receive this exchange's datagram."""
+        self._backend_refused(exchange)
+        now = monotonic()
+        decision = self._exchanges.refused(exchange, now, self._entropy.take())
+        self._carry_out(decision, exchange.source, now)
+
+    def _reply(self, reply: Reply, source: RadiusSource, now: float) -> None:
+        if reply.pin is not None:
+            self._pins.put(reply.pin, now)  # before the answer is released: the next half may come at once
+        source.path.send(reply.datagram, source.peer)
+        counters, exchange, reason = self.counters, reply.exchange, reply.reason
+        answer = _ANSWERS[reply.datagram[0]]
+        counters.answers[answer if reason == "answered" else reason] += 1
+        if exchange is not None:
+            self.upstream.release(exchange)
+            counters.seconds += now - exchange.begun_at
+            self._access(exchange, answer, reason, now)
+        elif reason in _ALERTS:
+            facts = {"listener": counters.name, "client": source.client.name}
+            self._rare_log.warning(f"{source.client.name}/{reason}", _ALERTS[reason], facts)
+
+    def _access(self, exchange: RadiusExchange, answer: str, reason: str, now: float) -> None:
+        log = self._access_log
+        if log is not None:
+            milliseconds = round((now - exchange.begun_at) * 1000, 1)
+            values = (
+                self.counters.name, exchange.source.client.name, exchange.backend.name,
+                answer, reason, "state" if exchange.is_bound else "-", milliseconds,
+            )  # fmt: skip
+            log.add(_LINE, values)
