@@ -63,6 +63,7 @@ class Worker:
         self._upstreams: dict[str, HttpUpstream] = {}
         self._writes = WriteRound()
         self._secrets = Secrets()
+        self._radius_peers: dict[str, tuple[list[RadiusPeer], list[RadiusPeer]]] = {}
         self._poller: DatagramPoller | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
@@ -72,6 +73,11 @@ class Worker:
         """RADIUS exchanges under way, by listener."""
         names = [listener.name for listener in self._config.listeners if isinstance(listener, RadiusListener)]
         return dict(zip(names, (listener.dispatch.in_flight for listener in self._radius), strict=True))
+
+    @property
+    def radius_peers(self) -> dict[str, tuple[list[RadiusPeer], list[RadiusPeer]]]:
+        """The clients and the backends of each RADIUS listener, with what was discarded of theirs."""
+        return self._radius_peers
 
     async def start(self) -> None:
         """Serve. Raises OSError and ssl.SSLError when a listener cannot."""
@@ -109,7 +115,9 @@ class Worker:
     def _radius_listener(self, config: RadiusListener, poller: DatagramPoller) -> RadiusListenerShell:
         pool, secrets = self._pools[config.pool], self._secrets
         clients = RadiusClients(config.clients, secrets)
-        service = Authentication(pool, radius_peers(pool, secrets), self.pins)
+        upstreams = radius_peers(pool, secrets)
+        self._radius_peers[config.name] = (clients.peers, list(upstreams.values()))
+        service = Authentication(pool, upstreams, self.pins)
         duplicates: DuplicateTable[RadiusExchange] = DuplicateTable(
             config.in_flight_limit, _ANSWERED_LIMIT, config.answer_cache_s
         )

@@ -5,7 +5,7 @@ No label value is ever a client's choice, and none names a session or a user.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 import mfalb
 from mfalb.balancer.affinity.store import PinTable
+from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.balancer.pools.health_state import Health
 from mfalb.balancer.pools.pool import Pool
@@ -32,6 +33,9 @@ class Source(Protocol):
 
     @property
     def access_log(self) -> AccessLog | None: ...
+
+    @property
+    def radius_peers(self) -> Mapping[str, tuple[Sequence[RadiusPeer], Sequence[RadiusPeer]]]: ...
 
     @property
     def in_flight(self) -> Mapping[str, int]: ...
@@ -55,6 +59,7 @@ class MetricsPage(Collector):
         build.add_metric([mfalb.__version__], 1)
         yield build
         yield from self._listeners()
+        yield from self._radius_peers()
         yield from self._pins()
         yield from self._backends()
 
@@ -93,6 +98,20 @@ class MetricsPage(Collector):
             yield CounterMetricFamily(
                 "mfalb_access_log_left_out", "Access log lines left out because of overload.", value=log.left_out
             )
+
+    def _radius_peers(self) -> Iterator[Metric]:
+        labels = ["listener", "role", "peer", "reason"]
+        drops = CounterMetricFamily(
+            "mfalb_radius_peer_drops",
+            "What was discarded, by whose it was: who cannot sign, who floods.",
+            labels=labels,
+        )
+        for listener, (clients, backends) in self._source.radius_peers.items():
+            for role, peers in (("client", clients), ("backend", backends)):
+                for peer in peers:
+                    for reason, count in peer.drops.items():
+                        drops.add_metric([listener, role, peer.name, reason], count)
+        yield drops
 
     def _pins(self) -> Iterator[Metric]:
         pins = self._source.pins

@@ -7,7 +7,6 @@ Request Authenticator. It must never become a second request to a backend, or th
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 Flight = TypeVar("Flight")
@@ -21,7 +20,6 @@ class Answered(NamedTuple):
     expires_at: float
 
 
-@dataclass(slots=True)
 class DuplicateTable(Generic[Flight]):
     """Keyed by source, code and identifier.
 
@@ -31,12 +29,15 @@ class DuplicateTable(Generic[Flight]):
     each instead of 2 us (measured).
     """
 
-    in_flight_limit: int
-    answered_limit: int
-    answer_life_s: float
-    in_flight: dict[bytes, Flight] = field(default_factory=dict)
-    answered: dict[bytes, Answered] = field(default_factory=dict)
-    _order: deque[tuple[float, bytes]] = field(default_factory=deque)
+    __slots__ = ("_order", "answer_life_s", "answered", "answered_limit", "in_flight", "in_flight_limit")
+
+    def __init__(self, in_flight_limit: int, answered_limit: int, answer_life_s: float) -> None:
+        self.in_flight_limit = in_flight_limit
+        self.answered_limit = answered_limit
+        self.answer_life_s = answer_life_s
+        self.in_flight: dict[bytes, Flight] = {}
+        self.answered: dict[bytes, Answered] = {}
+        self._order: deque[tuple[float, bytes]] = deque()
 
     @property
     def is_full(self) -> bool:

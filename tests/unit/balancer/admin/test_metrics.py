@@ -11,10 +11,12 @@ from mfalb.balancer.affinity.store import Pin, PinTable
 from mfalb.balancer.config.models import Backend, TcpCheck
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.config.values import Address
+from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.balancer.pools.pool import Pool
 from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
+from mfalb.wire.radius import SharedSecret
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
@@ -27,6 +29,7 @@ class Source:
     counters: Mapping[str, ListenerCounters] = field(default_factory=dict)
     access_log: AccessLog | None = None
     in_flight: Mapping[str, int] = field(default_factory=dict)
+    radius_peers: Mapping[str, tuple[list[RadiusPeer], list[RadiusPeer]]] = field(default_factory=dict)
 
 
 def make_pool() -> Pool:
@@ -126,3 +129,14 @@ def test_names_with_quotes_and_newlines_cannot_break_the_page() -> None:
     counters = ListenerCounters('we"b\n', "http", requests=1)
     page = samples(Source(counters={"web": counters}))
     assert page[sample("mfalb_listener_requests_total", listener='we"b\n', protocol="http")] == 1
+
+
+def test_the_radius_peers_whose_packets_were_discarded_are_named_by_role() -> None:
+    vpn, mfa1 = (RadiusPeer(name, SharedSecret(b"x"), requires_message_authenticator=True) for name in ("vpn", "mfa1"))
+    vpn.drops["missing_message_authenticator"] += 3
+    mfa1.drops["foreign_proxy_state"] += 1
+    page = samples(Source(radius_peers={"radius": ([vpn], [mfa1])}))
+    name = "mfalb_radius_peer_drops_total"
+    reason = "missing_message_authenticator"
+    assert page[sample(name, listener="radius", role="client", peer="vpn", reason=reason)] == 3
+    assert page[sample(name, listener="radius", role="backend", peer="mfa1", reason="foreign_proxy_state")] == 1
