@@ -1,12 +1,13 @@
-"""FreeRADIUS servers as MFA backends: the stock `challenge` site as OTP server, and an EAP server.
+"""FreeRADIUS servers as MFA backends: the stock `challenge` site as OTP server, an EAP server, an attribute server.
 
-Both answer Status-Server, both log each completed sign-in once (`Login OK`), which is how `sign_ins` counts. The OTP
+All answer Status-Server, both log each completed sign-in once (`Login OK`), which is how `sign_ins` counts. The OTP
 server's sessions live in its own process: the second half of a sign-in fails at any other server.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from programs.process import Logged, Program, ProgramFailed
 
 STOCK_CONFIG: Final = Path("/etc/freeradius/3.0")
 OTP_FIRST_PASSWORD: Final = "hello"  # what the stock challenge site accepts as first factor
+_MESSAGE_AUTHENTICATOR: Final = re.compile(r"(, )?Message-Authenticator = 0x[0-9a-f]{32}")
 _READY: Final = Logged("Ready to process requests")
 
 _COMMON: Final = """
@@ -33,6 +35,7 @@ log {{
 }}
 security {{
     status_server = yes
+    reject_delay = 0
 }}
 client balancer {{
     ipaddr = 127.0.0.1
@@ -131,6 +134,53 @@ server inner {{
 }}
 """
 
+# A line for each request: who, the password and CHAP-Password as hexadecimal digits, and all attributes in order.
+_ATTRIBUTE_SERVER: Final = """
+modules {{
+    chap {{
+    }}
+    expr {{
+    }}
+    always reject {{
+        rcode = reject
+    }}
+    always handled {{
+        rcode = handled
+    }}
+    linelog seen {{
+        filename = {run_dir}/seen
+        format = "%{{User-Name}}|%{{hex:User-Password}}|%{{pairs:request:}}"
+    }}
+}}
+server attributes {{
+    listen {{
+        type = auth
+        ipaddr = 127.0.0.1
+        port = {port}
+    }}
+    authorize {{
+        seen
+        update control {{
+            Auth-Type := Accept
+        }}
+        if (&CHAP-Password) {{
+            update control {{
+                Cleartext-Password := "{password}"
+                Auth-Type := CHAP
+            }}
+        }}
+        switch &NAS-Identifier {{
+{cases}
+        }}
+    }}
+    authenticate {{
+        Auth-Type CHAP {{
+            chap
+        }}
+    }}
+}}
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class TestUser:
@@ -161,6 +211,17 @@ class FreeRadius(Program):
     def refusals(self) -> int:
         """How many sign-ins this server refused, by its own log."""
         return sum("Login incorrect" in line and "via TLS tunnel" not in line for line in self.log().splitlines())
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A request as the server understood it: the revealed password, and all attributes, as FreeRADIUS prints them.
+
+    The Message-Authenticator is left out: it is another on each hop.
+    """
+
+    password: bytes
+    attributes: str
 
 
 def _write_config(run_dir: Path, text: str) -> None:
@@ -202,3 +263,28 @@ def eap_server(
     values |= {"ca": certificate.ca, "cert": certificate.cert, "key": certificate.key}
     _write_config(run_dir, _COMMON.format(**values) + _EAP_SERVER.format(**values))
     return FreeRadius(name, run_dir, port, secret)
+
+
+class AttributeServer(FreeRadius):
+    """Accepts everybody, says what a case told it to say, and keeps what it was asked."""
+
+    def seen(self, user: str) -> Seen:
+        """The one request of this user. Raises ValueError when there was none, or more than one."""
+        lines = (self.run_dir / "seen").read_text("utf-8").splitlines()
+        (line,) = [line for line in lines if line.startswith(f"{user}|")]
+        _, password, attributes = line.split("|", 2)
+        return Seen(bytes.fromhex(password), _MESSAGE_AUTHENTICATOR.sub("", attributes))
+
+
+def attribute_server(
+    name: str, parent_dir: Path, secret: str, cases: Mapping[str, str], user: TestUser | None = None
+) -> AttributeServer:
+    """A server that meets a request with the unlang of the case that its NAS-Identifier names.
+
+    Users of CHAP need the password of `user`; all others are accepted with any.
+    """
+    run_dir, port, known = parent_dir / name, free_udp_port(), user or TestUser()
+    written = "\n".join(f'case "{case}" {{\n{unlang}\n}}' for case, unlang in cases.items())
+    values = {"name": name, "run_dir": run_dir, "secret": secret, "port": port, "password": known.password}
+    _write_config(run_dir, _COMMON.format(**values) + _ATTRIBUTE_SERVER.format(cases=written, **values))
+    return AttributeServer(name, run_dir, port, secret)

@@ -12,6 +12,7 @@ from programs.process import ProgramFailed, find_program
 
 Attributes = Sequence[tuple[str, str]]
 
+_ESCAPED: Final = {"\\": "\\" * 4, '"': '\\"'}  # radclient 3.2.1 undoes backslashes twice
 _BATCH_LIMIT: Final = 250  # radclient sends from one socket here: 256 identifiers
 _HEAD: Final = re.compile(r"^(Sent|Received) (\S+) Id (\d+) from ")
 _ATTRIBUTE: Final = re.compile(r"^\t(\S+) = (.*)$")
@@ -31,20 +32,31 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response: its code by name (`Access-Accept`), and attributes by name, unquoted; the last one of a name."""
+    """A response: its code by name (`Access-Accept`), and its attributes, unquoted, decrypted, in their order.
+
+    `attributes` holds the last one of each name, `pairs` all of them.
+    """
 
     code: str
     attributes: dict[str, str] = field(default_factory=dict)
+    pairs: list[tuple[str, str]] = field(default_factory=list)
 
 
 def attribute_lines(attributes: Attributes) -> str:
-    """One request in radclient's language, a Message-Authenticator (filled in by radclient) included."""
+    """One request in radclient's language, a Message-Authenticator (filled in by radclient) included.
+
+    A value's characters are its bytes (Latin-1); one that begins with 0x is hexadecimal.
+    """
     lines = [f"{name} = {value if value.startswith('0x') else _quoted(value)}" for name, value in attributes]
     return "\n".join([*lines, "Message-Authenticator = 0x00"]) + "\n"
 
 
 def _quoted(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + "".join(_ESCAPED.get(one) or _printed(one) for one in value) + '"'
+
+
+def _printed(character: str) -> str:
+    return character if " " <= character <= "~" else f"\\{ord(character):03o}"
 
 
 def send(target: Target, requests: Sequence[Attributes], kind: str = "auth") -> list[Answer | None]:
@@ -88,7 +100,9 @@ def _read(output: str, expected: int) -> list[Answer | None]:
                 waiting[identifier] = len(answers)
                 answers.append(None)
         elif current is not None and (found := _ATTRIBUTE.match(line)):
-            current.attributes[found[1]] = _unquoted(found[2])
+            value = _unquoted(found[2])
+            current.attributes[found[1]] = value
+            current.pairs.append((found[1], value))
     return answers[:expected]
 
 
