@@ -137,7 +137,7 @@ pools:
   mfa-radius:
     backends:
 {radius}
-    health_check: {{type: radius, interval: 2s}}
+    health_check: {{type: radius, interval: 2s, fast: true}}
     affinity: {{preset: radius_challenge}}
 
 admin: {{bind: "127.0.0.1:{site.admin_port}"}}

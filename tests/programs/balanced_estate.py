@@ -97,7 +97,7 @@ def _configuration(
                 {**one, "secret_file": secret, "require_message_authenticator": True}
                 for one in _backends(estate.mfa_servers, "radius")
             ],
-            "health_check": {"type": "radius", **watch},
+            "health_check": {"type": "radius", "interval": "500ms", "fast": True, "rise": 1, "fall": 3},
             "affinity": affinity["radius"],
         },
     }

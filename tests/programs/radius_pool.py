@@ -55,7 +55,7 @@ def radius_pool(
     pool = {
         "backends": backends,
         "affinity": dict(affinity),
-        "health_check": {"type": "radius", "interval": "500ms", "timeout": "400ms", "rise": 1, "fall": 3},
+        "health_check": {"type": "radius", "interval": "500ms", "fast": True, "rise": 1, "fall": 3},
     }
     return RadiusPool(
         {"listeners": [listener], "pools": {"mfa": pool}},

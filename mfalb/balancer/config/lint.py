@@ -12,6 +12,7 @@ from mfalb.balancer.config.models import (
     CookieAffinity,
     NoAffinity,
     Pool,
+    RadiusCheck,
     RadiusStateAffinity,
     TcpCheck,
     TransactionAffinity,
@@ -78,6 +79,12 @@ def _health_checks(draft: Draft, findings: Findings) -> None:
         elif is_radius and isinstance(pool.health_check, TcpCheck):
             findings.warning(
                 position, f"pool {quoted(name)} takes RADIUS over UDP, of which a tcp check says nothing; write radius"
+            )
+        elif isinstance(pool.health_check, RadiusCheck) and pool.health_check.fast:
+            findings.warning(
+                draft.document.at_value(("pools", name, "health_check", "fast")),
+                f"fast: a server that is silent for {seconds_text(pool.health_check.interval_s)} counts as dead; RFC "
+                "3539 section 3.4.1 wants 6s at least, so keep this to laboratories and tests",
             )
 
 

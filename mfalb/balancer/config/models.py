@@ -7,9 +7,9 @@ something is `references`' question, whether a legal setting is wise is `lint`'s
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from mfalb.balancer.config.values import (
     Address,
@@ -25,6 +25,7 @@ from mfalb.balancer.config.values import (
     Secret,
     SizeBytes,
     UrlPath,
+    seconds_text,
 )
 
 
@@ -200,10 +201,31 @@ class TcpCheck(CheckTiming):
     type: Literal["tcp"]
 
 
-class RadiusCheck(CheckTiming):
-    """Status-Server (RFC 5997); up when any valid answer comes."""
+LEAST_WATCHDOG_INTERVAL_S: Final = 6.0  # RFC 3539 section 3.4.1, without jitter
+
+
+class RadiusCheck(Table):
+    """Status-Server (RFC 5997) when nothing was heard for `interval`, Tw of RFC 3539 section 3.4.1.
+
+    `rise` answered probes in a row bring a backend up again; `fall` refused ports in a row bring it down, as one probe
+    does that nobody answers. `fast` allows a lower Tw than the RFC does.
+    """
 
     type: Literal["radius"]
+    fast: Flag = False
+    interval_s: Seconds = 30.0
+    rise: Count = Field(default=3, ge=1, le=100)
+    fall: Count = Field(default=3, ge=1, le=100)
+
+    @field_validator("interval_s")
+    @classmethod
+    def _not_below_the_least(cls, value: float, info: ValidationInfo) -> float:
+        if value < LEAST_WATCHDOG_INTERVAL_S and info.data.get("fast") is False:
+            raise ValueError(
+                f"{seconds_text(value)} is less than RFC 3539 section 3.4.1 allows (servers that are slow would look "
+                f"dead); write at least {seconds_text(LEAST_WATCHDOG_INTERVAL_S)}, or fast: true in a laboratory"
+            )
+        return value
 
 
 HealthCheck = Annotated[HttpCheck | TcpCheck | RadiusCheck, Field(discriminator="type")]

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
+from mfalb.balancer.config.models import HttpCheck, TcpCheck
 from mfalb.balancer.health.probes import Probe, ProbeFailed, probe_for
+from mfalb.balancer.health.radius_watch import RadiusWatch
 from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.pools.watchdog import Watchdog
 from mfalb.net.lifecycle import Tasks
+from mfalb.wire.radius import SharedSecret
 
 _JITTER: Final = 0.1  # of the interval, so that probes of many backends and nodes do not march in step
 
@@ -30,29 +34,49 @@ class _Checking:
 
 
 class Prober:
-    """One task a backend of each pool that has a health check."""
+    """One task a backend of each pool that is checked by HTTP or TCP, one watch a backend of each RADIUS pool."""
 
     def __init__(self, pools: Iterable[Pool]) -> None:
         self._pools = list(pools)
         self._tasks = Tasks("health")
+        self._watches: list[RadiusWatch] = []
 
     async def start(self) -> None:
         """Probe everybody once, then go on by intervals. Returns when each first result is in (a timeout is one)."""
-        first: list[asyncio.Event] = []
-        for pool in self._pools:
-            check = pool.config.health_check
-            if check is not None:
-                probe = probe_for(check, pool.config.upstream_tls)
-                for backend in pool.backends.values():
-                    is_known = asyncio.Event()
-                    first.append(is_known)
-                    watch = self._watch(pool, backend, _Checking(check.interval_s, probe, is_known))
-                    self._tasks.start(f"{pool.name}/{backend.name}", watch)
+        first = [known for pool in self._pools for known in self._begin(pool)]
         for is_known in first:
             await is_known.wait()
 
     async def close(self) -> None:
+        for watch in self._watches:
+            watch.close()
         await self._tasks.close()
+
+    def _begin(self, pool: Pool) -> list[asyncio.Event]:
+        """Start with each backend of a pool; returns what tells that its first result is in."""
+        check = pool.config.health_check
+        if isinstance(check, HttpCheck | TcpCheck):
+            probe = probe_for(check, pool.config.upstream_tls)
+            return [self._probe(pool, one, check.interval_s, probe) for one in pool.backends.values()]
+        return [self._watch_over(pool, one, one.watchdog) for one in pool.backends.values() if one.watchdog is not None]
+
+    def _probe(self, pool: Pool, backend: Backend, interval_s: float, probe: Probe) -> asyncio.Event:
+        is_known = asyncio.Event()
+        watch = self._watch(pool, backend, _Checking(interval_s, probe, is_known))
+        self._tasks.start(f"{pool.name}/{backend.name}", watch)
+        return is_known
+
+    def _watch_over(self, pool: Pool, backend: Backend, watchdog: Watchdog) -> asyncio.Event:
+        secret = backend.config.secret
+        if secret is None:  # only in a pool that no listener uses: `check` sees to the others
+            pool.observe(backend.name, is_good=False, reason="no secret configured", now=monotonic())
+            is_known = asyncio.Event()
+            is_known.set()
+            return is_known
+        watch = RadiusWatch(pool, backend, watchdog, SharedSecret(secret.reveal()))
+        self._watches.append(watch)
+        watch.start()
+        return watch.is_known
 
     async def _watch(self, pool: Pool, backend: Backend, checking: _Checking) -> None:
         while True:
@@ -64,9 +88,12 @@ class Prober:
 
     async def _probe_once(self, pool: Pool, backend: Backend, probe: Probe) -> None:
         reason, is_good = "ok", True
+        backend.probes_sent += 1
         try:
             await probe(backend)
+            backend.probes_answered += 1
         except ProbeFailed as failure:
+            backend.probes_lost += 1
             reason, is_good = str(failure), False
         if pool.observe(backend.name, is_good=is_good, reason=reason, now=monotonic()):
             level, event = (logging.INFO, "backend up") if is_good else (logging.WARNING, "backend down")

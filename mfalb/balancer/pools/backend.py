@@ -7,6 +7,7 @@ from enum import Enum
 
 from mfalb.balancer.config.models import Backend as BackendConfig
 from mfalb.balancer.pools.health_state import Health, HealthState
+from mfalb.balancer.pools.watchdog import Watchdog
 
 
 class AdminState(Enum):
@@ -37,20 +38,28 @@ class Backend:
         "name",
         "on_suspicion",
         "pool",
+        "probes_answered",
+        "probes_lost",
+        "probes_sent",
         "requests",
         "suspected_at",
+        "watchdog",
     )
 
-    def __init__(self, pool: str, config: BackendConfig, health: HealthState) -> None:
+    def __init__(self, pool: str, config: BackendConfig, health: HealthState, watchdog: Watchdog | None = None) -> None:
         self.pool = pool
         self.name = config.name
         self.address = config.address
         self.config = config
         self.health = health
+        self.watchdog = watchdog
         self.admin_state = AdminState.READY
         self.active = 0
         self.requests = 0
         self.failures = 0
+        self.probes_sent = 0
+        self.probes_answered = 0
+        self.probes_lost = 0
         self.last_reply_at = 0.0
         self.suspected_at = 0.0
         self.on_suspicion: Callable[[], None] | None = None  # set by whoever watches this backend

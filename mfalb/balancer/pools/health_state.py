@@ -63,7 +63,14 @@ class HealthState:
         self.streak += 1
         if self.results_to_flip > 0 and self.health is not Health.UNKNOWN:
             return False
-        self.health = target
+        return self.decide(target, reason, now)
+
+    def decide(self, health: Health, reason: str, now: float) -> bool:
+        """Take a verdict that was reached elsewhere (by a watchdog). True when the health changed."""
+        self.reason = reason
+        if self.health is health:
+            return False
+        self.health = health
         self.streak = 0
         self.changed_at = now
         return True

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
 from mfalb.balancer.config.models import Pool as PoolConfig
+from mfalb.balancer.config.models import RadiusCheck
 from mfalb.balancer.pools.backend import AdminState, Backend
-from mfalb.balancer.pools.health_state import HealthState, Thresholds
+from mfalb.balancer.pools.health_state import Health, HealthState, Thresholds
 from mfalb.balancer.pools.rendezvous import highest_for
 from mfalb.balancer.pools.round_robin import RoundRobin
+from mfalb.balancer.pools.watchdog import Event, Moment, Orders, Pace, Phase, Watchdog
 
 NOTHING_TRIED: frozenset[str] = frozenset()
+CHANGES_KEPT: Final = 50  # of each pool: one that flaps does not push out what happened to another
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A backend's health changed. `at` is monotonic seconds."""
+
+    at: float
+    backend: str
+    health: Health
+    reason: str
 
 
 class Pool:
@@ -18,12 +35,15 @@ class Pool:
     than a refused user), then nobody. Pinned work asks `pinned` first.
     """
 
-    __slots__ = ("_draining", "_ready", "backends", "config", "name")
+    __slots__ = ("_draining", "_ready", "backends", "changes", "config", "name")
 
     def __init__(self, name: str, config: PoolConfig) -> None:
         self.name = name
         self.config = config
-        self.backends = {backend.name: Backend(name, backend, _health(config)) for backend in config.backends}
+        self.backends = {
+            backend.name: Backend(name, backend, _health(config), _watchdog(config)) for backend in config.backends
+        }
+        self.changes: deque[Change] = deque(maxlen=CHANGES_KEPT)  # RFC 3539 section 3.4.2 asks for such a table
         self._ready = RoundRobin()
         self._draining = RoundRobin()
         self.refresh()
@@ -56,16 +76,41 @@ class Pool:
 
     def observe(self, name: str, *, is_good: bool, reason: str, now: float) -> bool:
         """Score a probe's result. True when the backend's health changed (and the turns were laid anew)."""
-        has_changed = self.backends[name].health.observe(is_good=is_good, reason=reason, now=now)
-        if has_changed:
-            self.refresh()
-        return has_changed
+        backend = self.backends[name]
+        return self._noted(backend, backend.health.observe(is_good=is_good, reason=reason, now=now))
 
     def observe_refusal(self, backend: Backend, reason: str, now: float) -> bool:
         """Score a refusal that traffic met. True when the backend's health changed."""
         backend.failures += 1
-        has_changed = backend.health.observe_refusal(reason, now)
+        if backend.watchdog is None:
+            return self._noted(backend, backend.health.observe_refusal(reason, now))
+        orders = self.watch(backend, Event.REFUSED, Moment(now, backend.last_reply_at), reason)
+        if backend.on_suspicion is not None:
+            backend.on_suspicion()
+        return orders.verdict is not None
+
+    def watch(self, backend: Backend, event: Event, moment: Moment, reason: str) -> Orders:
+        """Give an event to a backend's watchdog and let health follow its verdict. Probes are the caller's to send.
+
+        `reason` is what to say if the event turns out to be bad news. Only for backends that have a watchdog.
+        """
+        watchdog = backend.watchdog
+        if watchdog is None:
+            raise ValueError(f"{backend} has no watchdog")
+        orders = watchdog.handle(event, moment)
+        if orders.verdict is not None:
+            text = "ok" if orders.verdict is Health.UP else reason
+            self._noted(backend, backend.health.decide(orders.verdict, text, moment.now))
+        elif watchdog.phase is Phase.REOPEN:
+            backend.health.reason = f"{watchdog.answers} of {watchdog.pace.rise} probes answered"
+        elif watchdog.phase is Phase.DOWN and reason:
+            backend.health.reason = reason
+        return orders
+
+    def _noted(self, backend: Backend, has_changed: bool) -> bool:
         if has_changed:
+            health = backend.health
+            self.changes.append(Change(health.changed_at, backend.name, health.health, health.reason))
             self.refresh()
         return has_changed
 
@@ -79,3 +124,8 @@ def _health(config: PoolConfig) -> HealthState:
     if check is None:
         return HealthState(Thresholds(), is_probed=False)
     return HealthState(Thresholds(check.rise, check.fall), is_probed=True)
+
+
+def _watchdog(config: PoolConfig) -> Watchdog | None:
+    check = config.health_check
+    return Watchdog(Pace(check.interval_s, check.rise, check.fall)) if isinstance(check, RadiusCheck) else None

@@ -77,6 +77,13 @@ def replaced(text: str, old: str, new: str) -> str:
             "pool 'r' takes RADIUS over UDP, of which a tcp check says nothing; write radius",
         ),
         (
+            replaced(RADIUS, "{type: radius}", "{type: radius, interval: 500ms, fast: »true}"),
+            (
+                "fast: a server that is silent for 500ms counts as dead; RFC 3539 section 3.4.1 wants 6s at least, so "
+                "keep this to laboratories and tests"
+            ),
+        ),
+        (
             WEB + "    upstream_tls: {verify: »false}\n",
             "verify: anyone on the way can pose as the server and read passwords; write true and name its 'ca'",
         ),
@@ -116,6 +123,8 @@ def test_an_unwise_setting_is_a_warning(folder: Folder, marked: str, message: st
     "text",
     [
         WEB + "    response_timeout: 5s\n",
+        RADIUS,
+        replaced(RADIUS, "{type: radius}", "{type: radius, interval: 6s, fast: false}"),
         WEB + "    affinity: {preset: azure_mfa_sdk}\n    response_timeout: 60s\n",
         WEB + "    upstream_tls: {verify: true}\n",
         WEB + "admin: {bind: '[::1]:9300'}\n",

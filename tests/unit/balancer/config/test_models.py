@@ -8,6 +8,7 @@ from mfalb.balancer.config.models import (
     Config,
     HttpListener,
     Pool,
+    RadiusCheck,
     RadiusClient,
     Route,
     yaml_name,
@@ -64,3 +65,12 @@ def test_a_dump_is_written_as_in_a_file() -> None:
 
 def test_the_default_admin_address_is_loopback() -> None:
     assert Admin().bind == Address("127.0.0.1", 9300)
+
+
+def test_d5_the_watchdog_of_radius_has_the_times_of_rfc_3539() -> None:
+    check = RadiusCheck(type="radius")
+    assert (check.interval_s, check.rise, check.fast) == (30.0, 3, False)
+    assert RadiusCheck(type="radius", interval_s=6.0).interval_s == 6.0
+    with pytest.raises(ValidationError, match="RFC 3539"):
+        RadiusCheck(type="radius", interval_s=5.999)
+    assert RadiusCheck(type="radius", interval_s=0.5, fast=True).interval_s == 0.5

@@ -11,6 +11,10 @@ HC = "health_check: {type: http}"
 LISTENER_KEYS = "name, protocol, bind, tls, routes, trusted_proxies, limits"
 POOL_KEYS = "algorithm, backends, upstream_tls, health_check, affinity, connect_timeout, response_timeout"
 PRESET_NAMES = "azure_mfa_sdk, azure_mfa_portal, radius_challenge"
+TOO_FAST = (
+    "is less than RFC 3539 section 3.4.1 allows (servers that are slow would look dead); write at least 6s, or fast: "
+    "true in a laboratory"
+)
 NAME_RULE = "use 1 to 64 letters, digits, '.', '_' or '-', with a letter or digit at both ends"
 A_LIST = "must be a list: [one, two], or one entry a line after '- '"
 
@@ -108,6 +112,13 @@ POOL_MISTAKES = [
         f"{BACKENDS}, health_check: {{type: http, »http: 1}}",
         "unknown key 'http'; accepted: interval, timeout, rise, fall, type, path, host, expect_status",
     ),
+    (
+        f"{BACKENDS}, health_check: {{type: radius, »timeout: 4s}}",
+        "unknown key 'timeout'; accepted: type, fast, interval, rise, fall",
+    ),
+    (f"{BACKENDS}, health_check: {{type: radius, interval: »5999ms}}", f"interval: 5999ms {TOO_FAST}"),
+    (f"{BACKENDS}, health_check: {{type: radius, fast: false, interval: »1s}}", f"interval: 1s {TOO_FAST}"),
+    (f"{BACKENDS}, health_check: {{type: radius, interval: »1s, fast: false}}", f"interval: 1s {TOO_FAST}"),
     (
         f"{BACKENDS}, health_check: {{type: http, expect_status: [200, »99]}}",
         "expect_status: must be at least 100, not 99",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hypothesis import strategies as st
 
 from mfalb.balancer.config.models import Backend as BackendConfig
-from mfalb.balancer.config.models import HttpCheck
+from mfalb.balancer.config.models import HttpCheck, RadiusCheck
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.config.values import Address
 from mfalb.balancer.pools.backend import AdminState, Backend
@@ -45,3 +45,12 @@ def pool_of(states_by_name: Mapping[str, State], *, weights: Sequence[int] = ())
             pool.observe(name, is_good=health is Health.UP, reason="test", now=0.0)
         pool.set_admin_state(name, admin_state)
     return pool
+
+
+def watched_pool(*names: str, **check: object) -> Pool:
+    """A pool of RADIUS backends, each with a watchdog that has been told nothing yet."""
+    config = PoolConfig(
+        backends=tuple(backend_config(name) for name in names),
+        health_check=RadiusCheck.model_validate({"type": "radius", **check}),
+    )
+    return Pool("mfa", config)

@@ -77,3 +77,13 @@ def test_a_refusal_counts_as_a_bad_result_for_probed_backends_only() -> None:
 def test_a_backend_is_unknown_until_it_was_seen_and_up_where_nobody_looks() -> None:
     assert HealthState(THRESHOLDS, is_probed=True).health is UNKNOWN
     assert HealthState(THRESHOLDS, is_probed=False).health is UP
+
+
+@pytest.mark.parametrize("health", Health)
+@pytest.mark.parametrize("verdict", [UP, DOWN])
+def test_a_verdict_from_elsewhere_is_taken_as_it_is(health: Health, verdict: Health) -> None:
+    made = state(health, streak=1)
+    has_changed = health is not verdict
+    assert made.decide(verdict, "said so", 5.0) is has_changed
+    assert (made.health, made.reason) == (verdict, "said so")
+    assert (made.changed_at, made.streak) == ((5.0, 0) if has_changed else (0.0, 1))

@@ -3,12 +3,13 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.balancer.pools.pool_builder import State, backend_config, pool_of, states
+from unit.balancer.pools.pool_builder import State, backend_config, pool_of, states, watched_pool
 
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.health_state import Health
-from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.pools.pool import CHANGES_KEPT, Change, Pool
+from mfalb.balancer.pools.watchdog import Ask, Event, Moment, Phase
 
 READY = (Health.UP, AdminState.READY)
 DRAINING = (Health.UP, AdminState.DRAIN)
@@ -122,3 +123,94 @@ def test_a_dead_backend_that_nobody_probes_burdens_all_others_alike() -> None:
         assert first is not None
         served[first.name if first.name != "a" else name_of(pool.pick(frozenset("a")))] += 1
     assert served == {"b": 40, "c": 40, "d": 40}
+
+
+def watched(pool: Pool, name: str, *events: tuple[Event, float]) -> Backend:
+    """The backend after these events, each with its time."""
+    backend = pool.backends[name]
+    for event, now in events:
+        pool.watch(backend, event, Moment(now, backend.last_reply_at), "no answer")
+    return backend
+
+
+def test_only_pools_that_are_checked_by_radius_have_watchdogs() -> None:
+    assert watched_pool("a").backends["a"].watchdog is not None
+    unwatched = pool_of({"a": READY})
+    assert unwatched.backends["a"].watchdog is None
+    with pytest.raises(ValueError, match="no watchdog"):
+        unwatched.watch(unwatched.backends["a"], Event.EXPIRED, Moment(0.0), "")
+
+
+def test_d5_health_and_the_turns_follow_the_watchdog_s_verdicts() -> None:
+    pool = watched_pool("a", "b")
+    assert pool.pick() is None
+    a = watched(pool, "a", (Event.EXPIRED, 1.0), (Event.ANSWERED, 1.1))
+    assert (a.is_up, a.health.reason, a.health.changed_at) == (True, "ok", 1.1)
+    assert [name_of(pool.pick()) for _ in range(2)] == ["a", "a"]
+    watched(pool, "b", (Event.EXPIRED, 1.0), (Event.ANSWERED, 1.1))
+    watched(pool, "a", (Event.EXPIRED, 31.2), (Event.EXPIRED, 61.3))
+    assert (a.is_up, a.health.reason) == (False, "no answer")
+    assert [name_of(pool.pick()) for _ in range(2)] == ["b", "b"]
+
+
+def test_d5_the_way_back_is_told_as_a_reason() -> None:
+    pool = watched_pool("a")
+    a = watched(pool, "a", (Event.EXPIRED, 1.0), (Event.EXPIRED, 5.0), (Event.ANSWERED, 5.1))
+    assert (a.is_up, a.health.reason) == (False, "1 of 3 probes answered")
+    watched(pool, "a", (Event.EXPIRED, 35.0), (Event.ANSWERED, 35.1))
+    assert a.health.reason == "2 of 3 probes answered"
+    watched(pool, "a", (Event.EXPIRED, 65.0), (Event.EXPIRED, 95.0))
+    assert a.health.reason == "no answer"
+
+
+def test_d5_refusals_that_traffic_meets_reach_the_watchdog_at_once() -> None:
+    pool = watched_pool("a", "b", fall=2)
+    for name in ("a", "b"):
+        watched(pool, name, (Event.EXPIRED, 1.0), (Event.ANSWERED, 1.1))
+    a, woken = pool.backends["a"], list[str]()
+    a.on_suspicion = lambda: woken.append("a")
+    assert not pool.observe_refusal(a, "port_unreachable", 2.0)
+    assert pool.observe_refusal(a, "port_unreachable", 2.0)
+    assert (a.is_up, a.health.reason, a.failures) == (False, "port_unreachable", 2)
+    assert woken == ["a", "a"], "its timer stands elsewhere now"
+    assert not pool.observe_refusal(a, "port_unreachable", 2.1)
+    assert [name_of(pool.pick()) for _ in range(2)] == ["b", "b"]
+
+
+def test_d4_a_reply_between_two_refusals_starts_the_count_afresh() -> None:
+    pool = watched_pool("a", fall=2)
+    a = watched(pool, "a", (Event.EXPIRED, 1.0), (Event.ANSWERED, 1.1))
+    for now in (2.0, 3.0, 4.0):
+        assert not pool.observe_refusal(a, "port_unreachable", now)
+        a.last_reply_at = now + 0.5
+    assert a.is_up
+
+
+def test_d4_a_suspicion_asks_and_never_judges() -> None:
+    pool = watched_pool("a")
+    a = watched(pool, "a", (Event.EXPIRED, 1.0), (Event.ANSWERED, 1.1), (Event.SUSPECTED, 8.0))
+    assert a.is_up
+    assert pool.watch(a, Event.EXPIRED, Moment(8.0), "").ask is Ask.ALSO
+    assert a.is_up
+    assert a.watchdog is not None
+    assert a.watchdog.phase is Phase.SUSPECT
+
+
+def test_each_change_of_health_is_kept_with_its_reason() -> None:
+    pool = pool_of({"a": (Health.UNKNOWN, AdminState.READY), "b": (Health.UNKNOWN, AdminState.READY)})
+    pool.observe("a", is_good=True, reason="ok", now=1.0)
+    pool.observe("a", is_good=True, reason="ok", now=2.0)
+    pool.observe("b", is_good=False, reason="timeout", now=3.0)
+    assert list(pool.changes) == [Change(1.0, "a", Health.UP, "ok"), Change(3.0, "b", Health.DOWN, "timeout")]
+
+
+def test_the_table_of_changes_has_a_limit() -> None:
+    pool = watched_pool("a", rise=1, fall=1)
+    now = 1.0
+    for _ in range(CHANGES_KEPT + 5):
+        a = watched(pool, "a", (Event.EXPIRED, now), (Event.ANSWERED, now + 1), (Event.REFUSED, now + 2))
+        assert a.watchdog is not None
+        now = a.watchdog.expires_at
+    assert len(pool.changes) == CHANGES_KEPT
+    assert pool.changes[-1] == Change(pool.changes[-1].at, "a", Health.DOWN, "no answer")
+    assert pool.changes[0].at > 30
