@@ -5,7 +5,8 @@ No label value is ever a client's choice, and none names a session or a user.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -44,9 +45,10 @@ class Source(Protocol):
 class MetricsPage(Collector):
     """Collects when asked; nothing on the data path knows of it."""
 
-    def __init__(self, source: Source, pools: Mapping[str, Pool]) -> None:
+    def __init__(self, source: Source, pools: Mapping[str, Pool], clock: Callable[[], float] = time.monotonic) -> None:
         self._source = source
         self._pools = pools
+        self._clock = clock
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -62,6 +64,7 @@ class MetricsPage(Collector):
         yield from self._radius_peers()
         yield from self._pins()
         yield from self._backends()
+        yield from self._health()
 
     def _listeners(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -139,3 +142,28 @@ class MetricsPage(Collector):
                 for state in AdminState:
                     admin.add_metric([*names, state.value], backend.admin_state is state)
         yield from (up, admin, requests, failures, active)
+
+    def _health(self) -> Iterator[Metric]:
+        labels, now = ["pool", "backend"], self._clock()
+        sent = CounterMetricFamily("mfalb_backend_probes_sent", "Health probes sent.", labels=labels)
+        answered = CounterMetricFamily(
+            "mfalb_backend_probes_answered", "Health probes with a good answer.", labels=labels
+        )
+        lost = CounterMetricFamily("mfalb_backend_probes_lost", "Health probes without a good answer.", labels=labels)
+        health = GaugeMetricFamily(
+            "mfalb_backend_health_age_seconds", "For how long the backend has been up or down.", labels=labels
+        )
+        reply = GaugeMetricFamily(
+            "mfalb_backend_last_reply_age_seconds", "Since a RADIUS backend was heard last.", labels=labels
+        )
+        for pool in self._pools.values():
+            for backend in pool.backends.values():
+                names = [pool.name, backend.name]
+                sent.add_metric(names, backend.probes_sent)
+                answered.add_metric(names, backend.probes_answered)
+                lost.add_metric(names, backend.probes_lost)
+                if backend.health.changed_at:
+                    health.add_metric(names, now - backend.health.changed_at)
+                if backend.last_reply_at:
+                    reply.add_metric(names, now - backend.last_reply_at)
+        yield from (sent, answered, lost, health, reply)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import monotonic, time
 
 from aiohttp import web
 
-import mfalb
 from mfalb.balancer.admin.metrics import MetricsPage, Source
+from mfalb.balancer.admin.status import Clocks, status
 from mfalb.balancer.config.values import Address
-from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 
 
@@ -44,20 +44,4 @@ class AdminServer:
         return web.Response(text=text, status=503 if empty else 200)
 
     async def _status(self, _request: web.Request) -> web.Response:
-        pools = {
-            pool.name: [_backend_status(backend) for backend in pool.backends.values()] for pool in self._pools.values()
-        }
-        return web.json_response({"version": mfalb.__version__, "pools": pools})
-
-
-def _backend_status(backend: Backend) -> dict[str, object]:
-    return {
-        "name": backend.name,
-        "address": str(backend.address),
-        "health": backend.health.health.value,
-        "reason": backend.health.reason,
-        "admin_state": backend.admin_state.value,
-        "active": backend.active,
-        "requests": backend.requests,
-        "failures": backend.failures,
-    }
+        return web.json_response(status(self._pools, Clocks(monotonic(), time())))

@@ -40,9 +40,9 @@ def make_pool() -> Pool:
     return Pool("web", config)
 
 
-def samples(source: Source, pools: Mapping[str, Pool] | None = None) -> dict[Sample, float]:
+def samples(source: Source, pools: Mapping[str, Pool] | None = None, *, now: float = 100.0) -> dict[Sample, float]:
     """The page as a scraper reads it; a sample that stands twice fails."""
-    text = MetricsPage(source, pools or {}).text().decode()
+    text = MetricsPage(source, pools or {}, lambda: now).text().decode()
     found: dict[Sample, float] = {}
     for family in text_string_to_metric_families(text):
         for one in family.samples:
@@ -92,6 +92,21 @@ def test_a_backend_s_work_is_told() -> None:
     assert page[sample("mfalb_backend_requests_total", **names)] == 7
     assert page[sample("mfalb_backend_failures_total", **names)] == 2
     assert page[sample("mfalb_backend_active", **names)] == 1
+
+
+def test_a_backend_s_probes_and_ages_are_told() -> None:
+    pool, told = make_pool(), {"pool": "web", "backend": "b1"}
+    backend = pool.backends["b1"]
+    backend.probes_sent, backend.probes_answered, backend.probes_lost = 9, 6, 2
+    pool.observe("b1", is_good=True, reason="ok", now=10.0)
+    backend.last_reply_at = 37.5
+    page = samples(Source(), {"web": pool}, now=40.0)
+    counts = {name: page[sample(f"mfalb_backend_probes_{name}_total", **told)] for name in ("sent", "answered", "lost")}
+    assert counts == {"sent": 9, "answered": 6, "lost": 2}
+    assert page[sample("mfalb_backend_health_age_seconds", **told)] == 30.0
+    assert page[sample("mfalb_backend_last_reply_age_seconds", **told)] == 2.5
+    ages = {one for one in page if one[0].endswith("age_seconds")}
+    assert {dict(labels)["backend"] for _, labels in ages} == {"b1"}, "b2 was never heard of"
 
 
 def test_pins_are_counted_and_never_shown() -> None:

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from unit.balancer.pools.pool_builder import pool_of, watched_pool
+
+from mfalb.balancer.admin.status import Clocks, status
+from mfalb.balancer.pools.backend import AdminState
+from mfalb.balancer.pools.health_state import Health
+from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.pools.watchdog import Event, Moment
+
+# 100 s after the process began to count, at noon.
+CLOCKS = Clocks(100.0, 1_760_011_200.0)
+
+
+def page(*pools: Pool, clocks: Clocks = CLOCKS) -> Any:
+    """The page as a script reads it."""
+    return json.loads(json.dumps(status({pool.name: pool for pool in pools}, clocks)))
+
+
+def test_a_watched_backend_s_state_is_told_with_reason_age_and_counts() -> None:
+    pool = watched_pool("mfa1")
+    backend = pool.backends["mfa1"]
+    pool.watch(backend, Event.EXPIRED, Moment(40.0), "no answer")
+    pool.watch(backend, Event.ANSWERED, Moment(40.5), "no answer")
+    backend.last_reply_at = 93.2
+    backend.probes_sent, backend.probes_answered, backend.probes_lost = 5, 3, 1
+    backend.requests, backend.failures, backend.active = 70, 2, 1
+    assert page(pool)["pools"] == {
+        "mfa": [
+            {
+                "name": "mfa1",
+                "address": "10.0.0.1:443",
+                "health": "up",
+                "reason": "ok",
+                "since": "2025-10-09T11:59:00+00:00",
+                "watchdog": "okay",
+                "last_reply_age_s": 6.8,
+                "probes": {"sent": 5, "answered": 3, "lost": 1},
+                "admin_state": "ready",
+                "active": 1,
+                "requests": 70,
+                "failures": 2,
+            }
+        ]
+    }
+
+
+def test_what_is_not_known_is_null() -> None:
+    told = page(pool_of({"b1": (Health.UNKNOWN, AdminState.DRAIN)}))["pools"]["web"][0]
+    assert (told["health"], told["admin_state"]) == ("unknown", "drain")
+    assert (told["since"], told["watchdog"], told["last_reply_age_s"]) == (None, None, None)
+
+
+def test_changes_of_all_pools_stand_in_one_table_newest_first() -> None:
+    web = pool_of({"b1": (Health.UNKNOWN, AdminState.READY)})
+    web.observe("b1", is_good=True, reason="ok", now=10.0)
+    mfa = watched_pool("mfa1")
+    for event, now in ((Event.EXPIRED, 40.0), (Event.EXPIRED, 44.0)):
+        mfa.watch(mfa.backends["mfa1"], event, Moment(now), "wrong secret")
+    assert page(web, mfa)["failovers"] == [
+        {
+            "time": "2025-10-09T11:59:04+00:00",
+            "pool": "mfa",
+            "backend": "mfa1",
+            "health": "down",
+            "reason": "wrong secret",
+        },
+        {"time": "2025-10-09T11:58:30+00:00", "pool": "web", "backend": "b1", "health": "up", "reason": "ok"},
+    ]
