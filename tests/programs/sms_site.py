@@ -41,7 +41,7 @@ NAS_SECRET: Final = SharedSecret(b"between-the-nas-and-the-balancer")
 HEALTH: Final[Mapping[str, Any]] = {
     "type": "radius",
     "interval": "500ms",
-    "timeout": "400ms",
+    "fast": True,
     "rise": 1,
     "fall": 3,
 }

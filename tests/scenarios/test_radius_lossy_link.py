@@ -28,8 +28,8 @@ SIGN_INS: Final = int(os.environ.get("LOSSY_SIGN_INS", "1000"))
 USERS: Final = users(50)  # each has one sign-in at a time, so 50 are under way at once
 SEED: Final = 20
 FAULTS: Final = Faults(loss=0.05, duplication=0.05, holding=0.1, held_s=0.1)
-# Probes are lost on this link too: with `fall: 3` a healthy backend would be down for a moment now and then
-PATIENT_HEALTH: Final = {**HEALTH, "fall": 12}
+# Probes are lost on this link too. For a living server to be taken for dead, three in a row and all else must be.
+PATIENT_HEALTH: Final = {**HEALTH, "interval": "2s"}
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from mfalb.balancer.health.status_probe import NO_ANSWER, StatusProbe
 from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.health_state import Health
 from mfalb.balancer.pools.pool import Pool
-from mfalb.balancer.pools.watchdog import SUSPECT_PROBES, Ask, Event, Moment, Watchdog
+from mfalb.balancer.pools.watchdog import PROBES, Ask, Event, Moment, Watchdog
 from mfalb.wire.radius import SharedSecret
 
 _log = logging.getLogger("mfalb.health")
@@ -96,7 +96,7 @@ class RadiusWatch:
         return self._probes[-1].fault if self._probes else self._fault
 
     def _ask(self, ask: Ask) -> None:
-        keep = SUSPECT_PROBES - 1 if ask is Ask.ALSO else 0
+        keep = PROBES - 1 if ask is Ask.ALSO else 0
         while len(self._probes) > keep:
             self._lose(self._probes[0])
         probe = StatusProbe(self._backend.address, self._secret, self)

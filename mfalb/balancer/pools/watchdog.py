@@ -7,8 +7,9 @@ What differs from the RFC, and why:
 
 * There is no connection to close. The RFC's SUSPECT (work has moved, the connection still stands) and DOWN are one
   phase here; SUSPECT is the name of the doubt before that.
-* UDP loses datagrams. A reply of any kind also forgives a pending probe (in the RFC it only sets the timer anew), and
-  in SUSPECT three probes are sent, where the RFC's reliable transport needs one. None is a retransmit of another.
+* UDP loses datagrams, and a wrong verdict makes a second phone ring. Where the RFC has one probe pending until the
+  timer expires, three go out in that time, evenly spread (none is a retransmit of another); and a reply of any kind
+  forgives them all, where in the RFC it only sets the timer anew.
 * A refused port is evidence by itself: `fall` refusals in a row, with no reply between them, are enough.
 
 A backend that came back takes work again after `rise` answered probes, one each Tw: 60 to 90 s with the defaults.
@@ -25,17 +26,17 @@ from mfalb.balancer.pools.health_state import Health
 
 JITTER_S: Final = 2.0  # RFC 3539 section 3.4.1: so that many clients of one server do not march in step
 _FIRST_WAIT_S: Final = 4.0  # for the very first answer: whoever starts a balancer waits for it
-SUSPECT_PROBES: Final = 3
+PROBES: Final = 3  # that must be lost before a backend is given up
 
 
 class Phase(Enum):
     """What a watchdog knows. A backend takes work in OKAY, PROBED and SUSPECT."""
 
     INITIAL = "initial"  # nothing was asked yet
-    FIRST = "first"  # the first probe is out; its result decides alone
+    FIRST = "first"  # it is asked for the first time; the result decides alone
     OKAY = "okay"  # the timer runs since the last reply; nothing is pending
-    PROBED = "probed"  # nothing came for one Tw; a probe is out
-    SUSPECT = "suspect"  # a client asked in vain, or somebody was refused: probes follow each other quickly
+    PROBED = "probed"  # nothing came for one Tw: it is asked, and has another Tw
+    SUSPECT = "suspect"  # a client asked in vain, or somebody was refused: it is asked, and has the least Tw
     DOWN = "down"  # given up; a probe is out, or was refused
     REOPEN = "reopen"  # the last probe was answered, and more must be; the next one follows when the timer expires
     REPROBED = "reprobed"  # on the way back as in REOPEN; the next probe is out
@@ -60,8 +61,7 @@ class Timer(Enum):
 
     KEEP = "keep"
     FULL = "full"  # one Tw, with jitter
-    STEP = "step"  # a share of the least Tw, so that all steps of SUSPECT are one
-    FIRST = "first"
+    STEP = "step"  # until the next probe of several: together they last as long as the phase may
     NOW = "now"
 
 
@@ -85,19 +85,20 @@ class Row(NamedTuple):
 # An event that has no row in a phase changes nothing there (the RFC's "Throwaway").
 TABLE: Final[dict[Phase, dict[Event, Row]]] = {
     Phase.INITIAL: {
-        Event.EXPIRED: Row(Phase.FIRST, Timer.FIRST, Ask.ANEW),
+        Event.EXPIRED: Row(Phase.FIRST, Timer.NOW),
         Event.PAUSED: Row(Phase.INITIAL, Timer.FULL),
     },
     Phase.FIRST: {
         Event.ANSWERED: Row(Phase.OKAY, Timer.FULL, verdict=Health.UP),
-        Event.EXPIRED: Row(Phase.DOWN, Timer.FULL, Ask.ANEW, Health.DOWN),
+        Event.EXPIRED: Row(Phase.FIRST, Timer.STEP, Ask.ALSO),
+        Event.EXPIRED_ENOUGH: Row(Phase.DOWN, Timer.FULL, Ask.ANEW, Health.DOWN),
         Event.REFUSED: Row(Phase.DOWN, Timer.FULL, verdict=Health.DOWN),
         Event.PAUSED: Row(Phase.INITIAL, Timer.FULL),
     },
     Phase.OKAY: {
         Event.REPLIED: Row(Phase.OKAY, Timer.FULL),
         Event.ANSWERED: Row(Phase.OKAY, Timer.FULL),
-        Event.EXPIRED: Row(Phase.PROBED, Timer.FULL, Ask.ANEW),
+        Event.EXPIRED: Row(Phase.PROBED, Timer.NOW),
         Event.SUSPECTED: Row(Phase.SUSPECT, Timer.NOW),
         Event.REFUSED: Row(Phase.SUSPECT, Timer.NOW),
         Event.REFUSED_ENOUGH: Row(Phase.DOWN, Timer.FULL, verdict=Health.DOWN),
@@ -106,7 +107,8 @@ TABLE: Final[dict[Phase, dict[Event, Row]]] = {
     Phase.PROBED: {
         Event.REPLIED: Row(Phase.OKAY, Timer.FULL),
         Event.ANSWERED: Row(Phase.OKAY, Timer.FULL),
-        Event.EXPIRED: Row(Phase.DOWN, Timer.FULL, Ask.ANEW, Health.DOWN),
+        Event.EXPIRED: Row(Phase.PROBED, Timer.STEP, Ask.ALSO),
+        Event.EXPIRED_ENOUGH: Row(Phase.DOWN, Timer.FULL, Ask.ANEW, Health.DOWN),
         Event.SUSPECTED: Row(Phase.SUSPECT, Timer.NOW),
         Event.REFUSED: Row(Phase.SUSPECT, Timer.STEP),
         Event.REFUSED_ENOUGH: Row(Phase.DOWN, Timer.FULL, verdict=Health.DOWN),
@@ -158,14 +160,13 @@ class Pace:
     def jitter_s(self) -> float:
         return min(JITTER_S, self.interval_s / 3)
 
-    @property
-    def first_wait_s(self) -> float:
-        return min(_FIRST_WAIT_S, self.interval_s)
-
-    @property
-    def suspect_s(self) -> float:
-        """How long a suspected backend may be silent: the least Tw."""
-        return min(LEAST_WATCHDOG_INTERVAL_S, self.interval_s)
+    def patience_s(self, phase: Phase, jitter_s: float) -> float:
+        """How long a backend that is asked again and again may be silent: FIRST, PROBED or SUSPECT."""
+        if phase is Phase.FIRST:
+            return min(_FIRST_WAIT_S, self.interval_s)
+        if phase is Phase.SUSPECT:
+            return min(LEAST_WATCHDOG_INTERVAL_S, self.interval_s) + jitter_s
+        return self.interval_s + jitter_s
 
 
 class Moment(NamedTuple):
@@ -216,10 +217,12 @@ class Watchdog:
         row = TABLE[self.phase].get(self._counted(event))
         if row is None:
             return _NOTHING
-        self._set_timer(row.timer, moment)
+        if row.phase is not self.phase:
+            self._steps = 0
         if row.phase in _COUNT_AFRESH:
-            self.answers = self.refusals = self._steps = 0
+            self.answers = self.refusals = 0
         self.phase = row.phase
+        self._set_timer(row.timer, moment)
         return Orders(row.ask, row.verdict)
 
     def _counted(self, event: Event) -> Event:
@@ -231,9 +234,9 @@ class Watchdog:
         if event is Event.REFUSED and phase in (Phase.OKAY, Phase.PROBED, Phase.SUSPECT):
             self.refusals += 1
             return Event.REFUSED_ENOUGH if self.refusals >= pace.fall else event
-        if event is Event.EXPIRED and phase is Phase.SUSPECT:
+        if event is Event.EXPIRED and phase in (Phase.FIRST, Phase.PROBED, Phase.SUSPECT):
             self._steps += 1
-            return Event.EXPIRED_ENOUGH if self._steps > SUSPECT_PROBES else event
+            return Event.EXPIRED_ENOUGH if self._steps > PROBES else event
         return event
 
     def _set_timer(self, timer: Timer, moment: Moment) -> None:
@@ -244,9 +247,7 @@ class Watchdog:
             case Timer.FULL:
                 self.expires_at = moment.now + self.pace.interval_s + jitter_s
             case Timer.STEP:
-                self.expires_at = moment.now + (self.pace.suspect_s + jitter_s) / SUSPECT_PROBES
-            case Timer.FIRST:
-                self.expires_at = moment.now + self.pace.first_wait_s
+                self.expires_at = moment.now + self.pace.patience_s(self.phase, jitter_s) / PROBES
             case Timer.NOW:
                 self.expires_at = moment.now
             case _:

@@ -58,15 +58,15 @@ def test_changes_of_all_pools_stand_in_one_table_newest_first() -> None:
     web = pool_of({"b1": (Health.UNKNOWN, AdminState.READY)})
     web.observe("b1", is_good=True, reason="ok", now=10.0)
     mfa = watched_pool("mfa1")
-    for event, now in ((Event.EXPIRED, 40.0), (Event.EXPIRED, 44.0)):
-        mfa.watch(mfa.backends["mfa1"], event, Moment(now), "wrong secret")
+    for event, now in ((Event.EXPIRED, 40.0), (Event.REFUSED, 44.0)):
+        mfa.watch(mfa.backends["mfa1"], event, Moment(now), "Connection refused")
     assert page(web, mfa)["failovers"] == [
         {
             "time": "2025-10-09T11:59:04+00:00",
             "pool": "mfa",
             "backend": "mfa1",
             "health": "down",
-            "reason": "wrong secret",
+            "reason": "Connection refused",
         },
         {"time": "2025-10-09T11:58:30+00:00", "pool": "web", "backend": "b1", "health": "up", "reason": "ok"},
     ]

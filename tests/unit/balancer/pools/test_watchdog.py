@@ -34,22 +34,26 @@ GIVEN = (REPLIED, ANSWERED, EXPIRED, SUSPECTED, REFUSED, PAUSED)
 
 # (phase, how many of this event came in a row already, event) -> (phase, seconds until the timer, probe, verdict)
 ROWS: list[tuple[Phase, int, Event, Phase, float | str, Ask, Health | None]] = [
-    (IN, 0, EXPIRED, F, 4.0, ANEW, None),
+    (IN, 0, EXPIRED, F, 0.0, NOTHING, None),
     (IN, 0, PAUSED, IN, 30.0, NOTHING, None),
     (F, 0, ANSWERED, OK, 30.0, NOTHING, UP),
-    (F, 0, EXPIRED, D, 30.0, ANEW, DOWN),
+    (F, 0, EXPIRED, F, 4 / 3, ALSO, None),
+    (F, 2, EXPIRED, F, 4 / 3, ALSO, None),
+    (F, 3, EXPIRED, D, 30.0, ANEW, DOWN),
     (F, 0, REFUSED, D, 30.0, NOTHING, DOWN),
     (F, 0, PAUSED, IN, 30.0, NOTHING, None),
     (OK, 0, REPLIED, OK, 30.0, NOTHING, None),
     (OK, 0, ANSWERED, OK, 30.0, NOTHING, None),
-    (OK, 0, EXPIRED, P, 30.0, ANEW, None),
+    (OK, 0, EXPIRED, P, 0.0, NOTHING, None),
     (OK, 0, SUSPECTED, S, 0.0, NOTHING, None),
     (OK, 0, REFUSED, S, 0.0, NOTHING, None),
     (OK, 2, REFUSED, D, 30.0, NOTHING, DOWN),
     (OK, 0, PAUSED, OK, 30.0, NOTHING, None),
     (P, 0, REPLIED, OK, 30.0, NOTHING, None),
     (P, 0, ANSWERED, OK, 30.0, NOTHING, None),
-    (P, 0, EXPIRED, D, 30.0, ANEW, DOWN),
+    (P, 0, EXPIRED, P, 10.0, ALSO, None),
+    (P, 2, EXPIRED, P, 10.0, ALSO, None),
+    (P, 3, EXPIRED, D, 30.0, ANEW, DOWN),
     (P, 0, SUSPECTED, S, 0.0, NOTHING, None),
     (P, 0, REFUSED, S, 2.0, NOTHING, None),
     (P, 2, REFUSED, D, 30.0, NOTHING, DOWN),
@@ -155,7 +159,9 @@ def test_d5_a_busy_backend_is_never_probed() -> None:
 
 def test_d5_a_silent_idle_backend_is_down_after_two_tw() -> None:
     watchdog = watchdog_in(OK, due=NOW + 30)
-    assert expire(watchdog, 2) == [Orders(ANEW), Orders(ANEW, DOWN)]
+    assert expire(watchdog, 1) == [Orders()]
+    assert watchdog.expires_at == NOW + 30, "the first probe goes out when the timer expires"
+    assert expire(watchdog, 4) == [Orders(ALSO), Orders(ALSO), Orders(ALSO), Orders(ANEW, DOWN)]
     assert watchdog.expires_at - 30 == NOW + 60
 
 
@@ -177,7 +183,8 @@ def test_d4_a_suspected_backend_that_says_anything_at_all_stays_up(steps: int) -
         assert tell(watchdog, event, NOW + 5.9) == Orders()
         assert watchdog.phase is OK
         assert watchdog.expires_at == pytest.approx(NOW + 35.9)
-        assert expire(watchdog, 1) == [Orders(ANEW)], "nothing of the old suspicion is left"
+        assert expire(watchdog, 4) == [Orders(), *[Orders(ALSO)] * 3], "nothing of the old suspicion is left"
+        assert watchdog.phase is P
 
 
 def test_d4_suspicions_do_not_add_up() -> None:
@@ -258,7 +265,7 @@ def test_d5_jitter_spreads_tw_by_two_seconds_or_a_third_of_a_fast_one(
     interval_s: float, jitter_s: float, spread: float
 ) -> None:
     watchdog = watchdog_in(OK, pace=Pace(interval_s))
-    tell(watchdog, EXPIRED, spread=spread)
+    tell(watchdog, REPLIED, spread=spread)
     assert watchdog.expires_at == pytest.approx(NOW + interval_s + spread * jitter_s)
 
 
@@ -267,7 +274,25 @@ def test_d5_no_time_but_the_first_is_below_six_seconds_unless_tw_is(
     interval_s: float, first_s: float, suspect_s: float
 ) -> None:
     pace = Pace(interval_s)
-    assert (pace.first_wait_s, pace.suspect_s) == (first_s, suspect_s)
+    patience_s = [pace.patience_s(phase, 0.0) for phase in (F, P, S)]
+    assert patience_s == [first_s, interval_s, suspect_s]
+    assert [pace.patience_s(phase, 0.5) for phase in (F, P, S)] == [first_s, interval_s + 0.5, suspect_s + 0.5]
+
+
+@pytest.mark.parametrize("phase", [F, P, S])
+def test_a_lost_probe_or_two_decide_nothing(phase: Phase) -> None:
+    """Of a server that answers every third probe only, none is ever taken for dead."""
+    watchdog, now = watchdog_in(phase), NOW
+    for _ in range(200):
+        asked = 0
+        while asked < 3:
+            now = watchdog.expires_at
+            orders = tell(watchdog, EXPIRED, now)
+            assert orders.verdict is None
+            asked += orders.ask is not NOTHING
+        now += 0.1
+        assert tell(watchdog, ANSWERED, now).verdict in {None, UP}
+        tell(watchdog, SUSPECTED, now + 5)
 
 
 EVENTS = st.tuples(st.sampled_from([*GIVEN, EXPIRED, EXPIRED]), st.floats(0, 40), st.floats(-1, 1))
