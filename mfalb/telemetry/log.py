@@ -100,14 +100,18 @@ class AccessLog:
         stream.flush()
 
 
+_FLOATS: Final = ("ms",)  # numbers that are rounded when a line is written, off the hot path
+
+
 class LineForm:
     """The form of one kind of access log line, made once: a line then costs 1 us instead of 8 (measured)."""
 
     def __init__(self, event: str, names: tuple[str, ...]) -> None:
         self.event = event
         self.names = names
-        self.text = event + "".join(f" {name}=%s" for name in names)
+        self.text = event + "".join(f" {name}=%.1f" if name in _FLOATS else f" {name}=%s" for name in names)
 
     def json(self, values: tuple[object, ...]) -> str:
         """The fields as the rest of a JSON object."""
-        return ", " + json.dumps(dict(zip(self.names, values, strict=True)), default=str)[1:]
+        rounded = (round(value, 1) if isinstance(value, float) else value for value in values)
+        return ", " + json.dumps(dict(zip(self.names, rounded, strict=True)), default=str)[1:]

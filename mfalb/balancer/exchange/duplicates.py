@@ -7,17 +7,14 @@ Request Authenticator. It must never become a second request to a backend, or th
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 Flight = TypeVar("Flight")
 
 
-class Answered(NamedTuple):
-    """What a client was told, kept for its retransmits until `expires_at` (monotonic seconds)."""
-
-    authenticator: bytes
-    datagram: bytes
-    expires_at: float
+# What a client was told: the request's authenticator, the answer, and until when (monotonic seconds) it is kept for
+# retransmits. A plain tuple: making a named one costs 0.3 us.
+Answered = tuple[bytes, bytes, float]
 
 
 class DuplicateTable(Generic[Flight]):
@@ -47,7 +44,7 @@ class DuplicateTable(Generic[Flight]):
         """The exchange under `key` is over; its retransmits get these bytes from now on."""
         self.in_flight.pop(key, None)
         expires_at = now + self.answer_life_s
-        self.answered[key] = Answered(authenticator, datagram, expires_at)
+        self.answered[key] = (authenticator, datagram, expires_at)
         self._order.append((expires_at, key))
         if len(self._order) > self.answered_limit:
             self._forget_oldest()
@@ -60,5 +57,5 @@ class DuplicateTable(Generic[Flight]):
     def _forget_oldest(self) -> None:
         expires_at, key = self._order.popleft()
         kept = self.answered.get(key)
-        if kept is not None and kept.expires_at == expires_at:  # else a newer answer stands under this key
+        if kept is not None and kept[2] == expires_at:  # else a newer answer stands under this key
             del self.answered[key]

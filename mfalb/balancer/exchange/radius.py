@@ -39,13 +39,14 @@ RESEND_INTERVAL_S: Final = 1.0  # a retransmit goes upstream at most this often 
 class RadiusExchanges:
     """All exchanges of one listener. `entropy` arguments are 16 fresh random bytes."""
 
-    __slots__ = ("duplicates", "guards", "pool", "service")
+    __slots__ = ("_response_timeout_s", "duplicates", "guards", "pool", "service")
 
     def __init__(
         self, service: RadiusService, duplicates: DuplicateTable[RadiusExchange], guards: RadiusGuards
     ) -> None:
         self.service = service
         self.pool = service.pool
+        self._response_timeout_s = service.pool.config.response_timeout_s
         self.duplicates = duplicates
         self.guards = guards
 
@@ -65,8 +66,8 @@ class RadiusExchanges:
         if older is not None and older.request.authenticator == packet.authenticator:
             return self._retransmit(older, now, entropy)
         answered = duplicates.answered.get(key)
-        if answered is not None and answered.authenticator == packet.authenticator:
-            return Reply(answered.datagram, "repeated")
+        if answered is not None and answered[0] == packet.authenticator:
+            return Reply(answered[1], "repeated")
         decision = self._begin(packet, key, source, now, entropy)
         if older is not None:
             _supersede(older, decision)
@@ -84,9 +85,9 @@ class RadiusExchanges:
         backend = service.backend_for(packet, client, now)
         if backend is None:
             return self._refusal(packet, key, client, now) if is_bound else Drop("no_backend")
-        upstream = service.upstreams[backend.name]
-        deadline = now + self.pool.config.response_timeout_s
-        exchange = RadiusExchange(key, source, packet, backend, upstream, entropy, now, deadline, is_bound)
+        exchange = RadiusExchange(key, source, packet, now, now + self._response_timeout_s)
+        exchange.is_bound = is_bound
+        exchange.aim(backend, service.upstreams[backend.name], entropy)
         in_flight = self.duplicates.in_flight
         in_flight.pop(key, None)  # so that a superseding exchange stands last: expiry goes in order
         in_flight[key] = exchange
@@ -108,9 +109,7 @@ class RadiusExchanges:
         if backend is None:
             self.duplicates.in_flight.pop(exchange.key, None)
             return Drop("no_backend", exchange)
-        exchange.backend, exchange.upstream = backend, self.service.upstreams[backend.name]
-        exchange.entropy = entropy
-        exchange.transmissions = 0
+        exchange.aim(backend, self.service.upstreams[backend.name], entropy)
         return Forward(exchange)
 
     def _refusal(

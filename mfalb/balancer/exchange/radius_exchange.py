@@ -12,7 +12,6 @@ from mfalb.balancer.pools.pool import NOTHING_TRIED
 from mfalb.wire.radius import Packet
 
 
-@dataclass(slots=True, eq=False)
 class RadiusExchange:
     """One request under way. Times are monotonic seconds.
 
@@ -21,31 +20,56 @@ class RadiusExchange:
     where it is held; `datagram` is what was sent there, `upstream_authenticator` what its answer is checked against.
     """
 
-    key: bytes
-    source: RadiusSource
-    request: Packet
-    backend: Backend
-    upstream: RadiusPeer
-    entropy: bytes
-    begun_at: float
-    deadline: float
-    is_bound: bool
-    datagram: bytes = b""
-    upstream_authenticator: bytes = b""
-    first_sent_at: float = 0.0  # to its present backend
-    sent_at: float = 0.0
-    transmissions: int = 0
-    tried: frozenset[str] = NOTHING_TRIED
-    carrier: Any = None
-    identifier: int = 0
+    __slots__ = (
+        "backend",
+        "begun_at",
+        "carrier",
+        "datagram",
+        "deadline",
+        "entropy",
+        "first_sent_at",
+        "identifier",
+        "is_bound",
+        "key",
+        "request",
+        "sent_at",
+        "source",
+        "transmissions",
+        "tried",
+        "upstream",
+        "upstream_authenticator",
+    )
+
+    def __init__(self, key: bytes, source: RadiusSource, request: Packet, now: float, deadline: float) -> None:
+        self.key = key
+        self.source = source
+        self.request = request
+        self.begun_at = self.first_sent_at = self.sent_at = now  # first_sent_at: to its present backend
+        self.deadline = deadline
+        self.is_bound = False
+        self.datagram = self.upstream_authenticator = b""
+        self.identifier = 0
+        self.tried = NOTHING_TRIED
+        self.carrier: Any = None
+
+    def aim(self, backend: Backend, upstream: RadiusPeer, entropy: bytes) -> None:
+        """From now on this backend has to answer."""
+        self.backend = backend
+        self.upstream = upstream
+        self.entropy = entropy
+        self.transmissions = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)  # its own __init__, since a compiled build makes that three times as fast
 class Forward:
     """Send the exchange to its backend. `superseded` is an older exchange of that client socket to let go of."""
 
     exchange: RadiusExchange
-    superseded: RadiusExchange | None = None
+    superseded: RadiusExchange | None
+
+    def __init__(self, exchange: RadiusExchange, superseded: RadiusExchange | None = None) -> None:
+        self.exchange = exchange
+        self.superseded = superseded
 
 
 @dataclass(slots=True)
@@ -55,7 +79,7 @@ class Resend:
     exchange: RadiusExchange
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Reply:
     """Give the client these bytes. A pin must be stored before; `exchange` is over and to be let go of.
 
@@ -63,9 +87,21 @@ class Reply:
     """
 
     datagram: bytes
-    reason: str = "answered"
-    exchange: RadiusExchange | None = None
-    pin: Pin | None = None
+    reason: str
+    exchange: RadiusExchange | None
+    pin: Pin | None
+
+    def __init__(
+        self,
+        datagram: bytes,
+        reason: str = "answered",
+        exchange: RadiusExchange | None = None,
+        pin: Pin | None = None,
+    ) -> None:
+        self.datagram = datagram
+        self.reason = reason
+        self.exchange = exchange
+        self.pin = pin
 
 
 @dataclass(slots=True)

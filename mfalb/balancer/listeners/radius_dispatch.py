@@ -206,9 +206,8 @@ class RadiusDispatch:
     def _access(self, exchange: RadiusExchange, answer: str, reason: str, now: float) -> None:
         log = self._access_log
         if log is not None:
-            milliseconds = round((now - exchange.begun_at) * 1000, 1)
             values = (
                 self.counters.name, exchange.source.client.name, exchange.backend.name,
-                answer, reason, "state" if exchange.is_bound else "-", milliseconds,
+                answer, reason, "state" if exchange.is_bound else "-", (now - exchange.begun_at) * 1000,
             )  # fmt: skip
             log.add(_LINE, values)
