@@ -1,18 +1,30 @@
-"""The plainest configuration for RADIUS: one listener on loopback, one pool of FreeRADIUS servers."""
+"""The plainest configuration for RADIUS: one listener on loopback, one pool of servers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from programs.balancer import write_secret
-from programs.freeradius import FreeRadius
 from programs.ports import LOOPBACK, free_udp_port
 
 STATE_PINS: Final[Mapping[str, Any]] = {"type": "radius_state"}
 NO_PINS: Final[Mapping[str, Any]] = {"type": "none"}
+
+
+class RadiusBackend(Protocol):
+    """A server as the balancer must know it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def secret(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +38,17 @@ class RadiusPool:
 
 
 def radius_pool(
-    servers: Sequence[FreeRadius], run_dir: Path, *, affinity: Mapping[str, Any] = STATE_PINS
+    servers: Sequence[RadiusBackend],
+    run_dir: Path,
+    *,
+    affinity: Mapping[str, Any] = STATE_PINS,
+    client_secret: str = "towards-the-clients-0",
 ) -> RadiusPool:
-    """A balancer in front of `servers`, probing them with Status-Server. The client's secret is none of theirs."""
-    client_secret, port = "towards-the-clients-0", free_udp_port()
+    """A balancer in front of `servers`, probing them with Status-Server.
+
+    The client's secret is none of theirs unless it is given.
+    """
+    port = free_udp_port()
     secret_dir = run_dir / "secrets"
     backends = [
         {

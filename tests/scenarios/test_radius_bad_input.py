@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import pytest
 from programs.balancer import Balancer, write_secret
 from programs.ports import LOOPBACK, free_udp_port
 from programs.process import wait_until
+from programs.radius_server import Answers, RadiusServer
 
 from mfalb.wire import radius
 from mfalb.wire.radius import Packet, SharedSecret
@@ -22,8 +22,6 @@ from mfalb.wire.radius import Packet, SharedSecret
 CLIENT = SharedSecret(b"towards-the-clients-0")
 SERVER = SharedSecret(b"towards-the-server-1")
 USER = radius.attribute(radius.USER_NAME, b"alice")
-
-Answers = Callable[[Packet], list[bytes]]
 
 
 def accept(request: Packet) -> list[bytes]:
@@ -35,44 +33,12 @@ def answer(request: Packet, code: int, body: bytes = b"", secret: SharedSecret =
     return radius.signed_response(code, request.identifier, request.authenticator, body, secret)
 
 
-class Server:
-    """A RADIUS server in a thread: `answers` gives the datagrams for each request."""
-
-    def __init__(self) -> None:
-        self.answers: Answers = accept
-        self.requests: list[Packet] = []
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((LOOPBACK, 0))
-        self.address = f"{LOOPBACK}:{self._socket.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
-            last.sendto(b"", self._socket.getsockname())  # an empty datagram ends the thread
-        self._thread.join(5)
-        self._socket.close()
-
-    def _serve(self) -> None:
-        while True:
-            data, peer = self._socket.recvfrom(4096)
-            if not data:
-                return
-            request = radius.read_untrusted(data)
-            self.requests.append(request)
-            for datagram in self.answers(request):
-                self._socket.sendto(datagram, peer)
-
-
 @dataclass(frozen=True)
 class Site:
     """A balancer before one server, and a client's socket that it knows (127.0.0.1)."""
 
     balancer: Balancer
-    server: Server
+    server: RadiusServer
     port: int
 
     def drops(self, reason: str) -> float:
@@ -102,14 +68,14 @@ class Site:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     run_dir, port = tmp_path_factory.mktemp("radius_bad_input"), free_udp_port()
     with ExitStack() as stack:
-        server = stack.enter_context(Server())
+        server = stack.enter_context(RadiusServer("b1", SERVER.value.decode()))
         config = configuration(run_dir, port, server)
         secrets = [CLIENT.value.decode(), SERVER.value.decode()]
         balancer = stack.enter_context(Balancer(config, run_dir / "mfalb", secrets=secrets))
         yield Site(balancer, server, port)
 
 
-def configuration(run_dir: Path, port: int, server: Server) -> dict[str, object]:
+def configuration(run_dir: Path, port: int, server: RadiusServer) -> dict[str, object]:
     client_file = write_secret(run_dir, "client", CLIENT.value.decode())
     server_file = write_secret(run_dir, "server", SERVER.value.decode())
     listener = {
