@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final, Generic, TypeVar
 
 IDENTIFIERS: Final = 256
@@ -12,34 +13,39 @@ Holder = TypeVar("Holder")
 class IdentifierTable(Generic[Holder]):
     """Fixed slots. When all are held the upstream opens another socket; the table itself never grows.
 
-    An identifier comes back only when its exchange was answered or given up (RFC 5080 section 2.2.2). The search for a
-    free one goes round, so the identifier that was freed last is used again last.
+    An identifier comes back only when its exchange was answered or given up (RFC 5080 section 2.2.2), and the one that
+    has been free longest is given first: a backend then meets a late copy of an old request as rarely as can be.
     """
 
-    __slots__ = ("_busy", "_holders", "_start", "held")
+    __slots__ = ("_free", "_holders")
 
     def __init__(self) -> None:
-        self._busy = bytearray(IDENTIFIERS)  # bytearray.find makes the search one C call
+        # Longest free first. Not a plain dict: finding the first key of one that shrinks at its head takes linear time
+        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(IDENTIFIERS))
         self._holders: list[Holder | None] = [None] * IDENTIFIERS
-        self._start = 0
-        self.held = 0
+
+    @property
+    def held(self) -> int:
+        return IDENTIFIERS - len(self._free)
+
+    @property
+    def has_room(self) -> bool:
+        return bool(self._free)
 
     def is_free(self, identifier: int) -> bool:
-        return not self._busy[identifier]
+        return identifier in self._free
 
-    def take(self, preferred: int, holder: Holder) -> int | None:
-        """An identifier for `holder`: the preferred one when free, else the next free one; None when all are held."""
-        identifier = preferred
-        if self._busy[preferred]:
-            identifier = self._busy.find(0, self._start)
-            if identifier < 0:
-                identifier = self._busy.find(0)
-                if identifier < 0:
-                    return None
-            self._start = (identifier + 1) % IDENTIFIERS
-        self._busy[identifier] = 1
+    def take(self, preferred: int | None, holder: Holder) -> int | None:
+        """An identifier for `holder`: the preferred one when free, else the longest free; None when all are held."""
+        free = self._free
+        if preferred is not None and preferred in free:
+            del free[preferred]
+            identifier = preferred
+        elif free:
+            identifier, _ = free.popitem(last=False)
+        else:
+            return None
         self._holders[identifier] = holder
-        self.held += 1
         return identifier
 
     def holder(self, identifier: int) -> Holder | None:
@@ -50,7 +56,5 @@ class IdentifierTable(Generic[Holder]):
         return [holder for holder in self._holders if holder is not None]
 
     def release(self, identifier: int) -> None:
-        if self._busy[identifier]:
-            self._busy[identifier] = 0
-            self._holders[identifier] = None
-            self.held -= 1
+        self._holders[identifier] = None
+        self._free.setdefault(identifier)  # one that was free already keeps its place

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, Protocol
 
-from mfalb.balancer.exchange.identifiers import IDENTIFIERS, IdentifierTable
+from mfalb.balancer.exchange.identifiers import IdentifierTable
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.pools.backend import Backend
 from mfalb.errors import BackendFailure
@@ -25,7 +25,9 @@ from mfalb.net.datagrams import (
 )
 from mfalb.wire.radius import HEADER_BYTES
 
-SOCKET_LIMIT: Final = 64  # per backend: 16,384 exchanges in flight; past that, new requests are dropped and counted
+# Per backend: 32,768 exchanges in flight, so that a listener's in_flight_limit (20,000 by default) is met first, even
+# with one backend left. Past it new requests are dropped and counted.
+SOCKET_LIMIT: Final = 128
 
 _log = logging.getLogger("mfalb.upstreams.radius")
 
@@ -120,17 +122,11 @@ class RadiusUpstream:
 
     def _hold(self, exchange: RadiusExchange) -> UpstreamSocket:
         """The socket that will carry the exchange, which holds an identifier there from now on."""
-        backend, preferred = exchange.backend, exchange.request.identifier
+        backend, preferred = exchange.backend, None
         sockets = self._sockets.setdefault(backend.name, [])
-        chosen = None
-        for upstream in sockets:
-            if upstream.identifiers.is_free(preferred):  # the datagram may then pass untouched
-                chosen = upstream
-                break
-            if chosen is None and upstream.identifiers.held < IDENTIFIERS:
-                chosen = upstream
-        if chosen is None:
-            chosen = self._open(backend, sockets)
+        if exchange.upstream.secret is exchange.source.client.secret:
+            preferred = exchange.request.identifier  # with it the datagram may pass untouched
+        chosen = _with_room(sockets, preferred) or self._open(backend, sockets)
         identifier = chosen.identifiers.take(preferred, exchange)
         if identifier is None:
             raise BackendFailure(backend.name, "identifiers_exhausted", sent=False)
@@ -180,3 +176,16 @@ class RadiusUpstream:
             exchange = upstream.identifiers.holder(data[1]) if len(data) >= HEADER_BYTES else None
             if exchange is not None and exchange.datagram[:HEADER_BYTES] == data[:HEADER_BYTES]:
                 self._events.refused(exchange)
+
+
+def _with_room(sockets: list[UpstreamSocket], preferred: int | None) -> UpstreamSocket | None:
+    """The first socket where the preferred identifier is free, else the first where any is."""
+    chosen = None
+    for upstream in sockets:
+        if preferred is not None and upstream.identifiers.is_free(preferred):
+            return upstream
+        if chosen is None and upstream.identifiers.has_room:
+            chosen = upstream
+            if preferred is None:
+                break
+    return chosen

@@ -16,12 +16,12 @@ class Identifiers(RuleBasedStateMachine):
         self.held: dict[int, str] = {}
         self.count = 0
 
-    @rule(preferred=st.integers(0, 255), times=st.sampled_from([1, 1, 1, 40, 300]))
-    def take(self, preferred: int, times: int) -> None:
+    @rule(preferred=st.none() | st.integers(0, 255), times=st.sampled_from([1, 1, 1, 40, 300]))
+    def take(self, preferred: int | None, times: int) -> None:
         for _ in range(times):
             self.count += 1
             name = f"exchange {self.count}"
-            was_free = self.table.is_free(preferred)
+            was_free = preferred is not None and self.table.is_free(preferred)
             identifier = self.table.take(preferred, name)
             if identifier is None:
                 assert len(self.held) == IDENTIFIERS
@@ -47,7 +47,7 @@ TestIdentifiers = Identifiers.TestCase
 TestIdentifiers.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
-def test_an_identifier_that_was_freed_last_is_used_again_last() -> None:
+def test_c5_an_identifier_that_was_freed_last_is_used_again_last() -> None:
     table: IdentifierTable[int] = IdentifierTable()
     first = [table.take(0, number) for number in range(10)]
     for identifier in first:
@@ -56,3 +56,25 @@ def test_an_identifier_that_was_freed_last_is_used_again_last() -> None:
             table.release(identifier)
     later = [table.take(0, number) for number in range(200)]
     assert not set(first) & set(later)
+
+
+def test_c5_identifiers_are_given_again_in_the_order_in_which_they_were_let_go() -> None:
+    table: IdentifierTable[int] = IdentifierTable()
+    for number in range(IDENTIFIERS):
+        table.take(None, number)
+    let_go = [9, 200, 3, 77, 255, 0]
+    for identifier in let_go:
+        table.release(identifier)
+    assert [table.take(None, 0) for _ in let_go] == let_go
+    assert table.take(None, 0) is None, "held until it is answered or given up, however many ask"
+
+
+def test_c5_letting_go_twice_gives_no_identifier_to_two_holders() -> None:
+    table: IdentifierTable[str] = IdentifierTable()
+    identifier = table.take(None, "one")
+    assert identifier is not None
+    table.release(identifier)
+    table.release(identifier)
+    given = [table.take(None, "two") for _ in range(IDENTIFIERS + 1)]
+    assert sorted(one for one in given if one is not None) == list(range(IDENTIFIERS))
+    assert given[-1] is None
