@@ -26,7 +26,7 @@ from mfalb.balancer.exchange.radius_exchange import (
     RequestDecision,
     Resend,
 )
-from mfalb.balancer.exchange.radius_guards import RadiusGuards
+from mfalb.balancer.exchange.radius_guards import LOOP, RadiusGuards
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
 from mfalb.balancer.exchange.radius_service import RadiusService
 from mfalb.errors import MalformedMessage
@@ -78,7 +78,10 @@ class RadiusExchanges:
         is_bound = service.is_bound(packet)
         if self.duplicates.is_full and not (is_bound and service.is_on_record(packet, client, now)):
             return Drop("in_flight_limit")
-        if not is_bound:
+        if self.guards.is_loop(packet):
+            return Drop(LOOP)
+        # A State that nobody knows continues nothing: it is as good as none, and makes a phone ring all the same
+        if self.guards.has_limits and not (is_bound and service.is_on_record(packet, client, now)):
             barrier = self.guards.barrier(packet, client, now)
             if barrier is not None:
                 return self._barred(barrier, packet, key, client, now)

@@ -1,6 +1,7 @@
 """What may begin at all: loops, floods of a client, and a user whose phone someone else makes ring.
 
-All of these look at new work only: a retransmit rings nobody again, and a State continues what was let in before.
+The limits look at new work only: a retransmit rings nobody again, and a State on record continues what was let in
+before. A loop is one whatever it carries.
 """
 
 from __future__ import annotations
@@ -86,16 +87,17 @@ class RadiusGuards:
         self._rates = {name: TokenBucket(per_s) for name, per_s in rates.items()}
         self._status: dict[str, TokenBucket] = {}
         self._flood = UserFlood(user_limit) if user_limit is not None else None
+        self.has_limits = bool(rates) or user_limit is not None
+
+    def is_loop(self, packet: Packet) -> bool:
+        """Whether so many proxies had this request that it goes round: each adds one Proxy-State (RFC 2865 2.3)."""
+        return radius.PROXY_STATE in packet.offsets and len(packet.every(radius.PROXY_STATE)) > self._proxy_state_limit
 
     def barrier(self, packet: Packet, client: RadiusPeer, now: float) -> str | None:
         """Why this new request may not begin, as a metric label; None when it may."""
-        offsets = packet.offsets
-        if radius.PROXY_STATE in offsets and len(packet.every(radius.PROXY_STATE)) > self._proxy_state_limit:
-            return LOOP  # RFC 2865 section 2.3: each proxy adds one, so their number is the practical sign of a loop
-        if self._rates:
-            bucket = self._rates.get(client.name)
-            if bucket is not None and not bucket.takes(now):
-                return RATE_LIMIT
+        bucket = self._rates.get(client.name)
+        if bucket is not None and not bucket.takes(now):
+            return RATE_LIMIT
         if self._flood is not None:
             user_name = packet.first(radius.USER_NAME)
             if user_name is not None and not self._flood.takes(user_name, now):

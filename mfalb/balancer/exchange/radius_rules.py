@@ -52,25 +52,32 @@ def check_response_untrusted(
     answer: Packet, backend: RadiusPeer, request: Packet, request_authenticator: bytes
 ) -> None:
     """Raises MalformedMessage when a backend's answer must be discarded in silence; the reason is a metric label."""
+    offsets = answer.offsets
+    is_signed = radius.MESSAGE_AUTHENTICATOR in offsets
+    if not is_signed:  # before any other check: a Response Authenticator alone can be forged (CVE-2024-3596)
+        if backend.requires_message_authenticator or radius.EAP_MESSAGE in offsets:
+            raise MalformedMessage("missing_message_authenticator")
+        if backend.limits_proxy_state and radius.PROXY_STATE in offsets:
+            raise MalformedMessage("unsigned_proxy_state")
     if not radius.has_valid_response_authenticator(answer, backend.secret, request_authenticator):
         raise MalformedMessage("bad_response_authenticator")
-    offsets = answer.offsets
-    if radius.MESSAGE_AUTHENTICATOR in offsets:
-        if not radius.has_valid_message_authenticator(answer, backend.secret, request_authenticator):
-            raise MalformedMessage("bad_message_authenticator")
-    elif backend.requires_message_authenticator or radius.EAP_MESSAGE in offsets:
-        raise MalformedMessage("missing_message_authenticator")
-    elif backend.limits_proxy_state and radius.PROXY_STATE in offsets:
-        raise MalformedMessage("unsigned_proxy_state")
+    if is_signed and not radius.has_valid_message_authenticator(answer, backend.secret, request_authenticator):
+        raise MalformedMessage("bad_message_authenticator")
     if radius.PROXY_STATE in offsets and has_foreign_proxy_state(answer, request):
         raise MalformedMessage("foreign_proxy_state")
 
 
-def refusal_datagram(request: Packet, client: RadiusPeer, text: bytes) -> bytes:
-    """An Access-Reject of our own, with the request's Proxy-States (RFC 2865 section 5.33) and a Reply-Message."""
+def refusal_datagram(request: Packet, client: RadiusPeer, text: bytes) -> bytes | None:
+    """An Access-Reject of our own, with the request's Proxy-States (RFC 2865 section 5.33) and a Reply-Message.
+
+    None when the Proxy-States leave no room for the rest: silence is all that is left then.
+    """
     states = b"".join(radius.attribute(radius.PROXY_STATE, value) for value in request.every(radius.PROXY_STATE))
     body = radius.attribute(radius.REPLY_MESSAGE, text) + states
-    return answer_datagram(radius.ACCESS_REJECT, request, body, client)
+    try:
+        return answer_datagram(radius.ACCESS_REJECT, request, body, client)
+    except MalformedMessage:
+        return None
 
 
 def answer_datagram(code: int, request: Packet, body: bytes, client: RadiusPeer) -> bytes:
