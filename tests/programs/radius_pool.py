@@ -12,6 +12,7 @@ from programs.ports import LOOPBACK, free_udp_port
 
 STATE_PINS: Final[Mapping[str, Any]] = {"type": "radius_state"}
 NO_PINS: Final[Mapping[str, Any]] = {"type": "none"}
+QUICK_HEALTH: Final[Mapping[str, Any]] = {"type": "radius", "interval": "500ms", "fast": True, "rise": 1, "fall": 3}
 
 
 class RadiusBackend(Protocol):
@@ -42,6 +43,7 @@ def radius_pool(
     run_dir: Path,
     *,
     affinity: Mapping[str, Any] = STATE_PINS,
+    health: Mapping[str, Any] = QUICK_HEALTH,
     client_secret: str = "towards-the-clients-0",
 ) -> RadiusPool:
     """A balancer in front of `servers`, probing them with Status-Server.
@@ -74,7 +76,7 @@ def radius_pool(
     pool = {
         "backends": backends,
         "affinity": dict(affinity),
-        "health_check": {"type": "radius", "interval": "500ms", "fast": True, "rise": 1, "fall": 3},
+        "health_check": dict(health),
     }
     return RadiusPool(
         {"listeners": [listener], "pools": {"mfa": pool}},

@@ -99,7 +99,8 @@ class RadiusWatch:
         keep = PROBES - 1 if ask is Ask.ALSO else 0
         while len(self._probes) > keep:
             self._lose(self._probes[0])
-        probe = StatusProbe(self._backend.address, self._secret, self)
+        # In turn (RFC 5997 section 3: a new question has a new identifier); the first of a process does not matter.
+        probe = StatusProbe(self._backend.address, self._backend.probes_sent % 256, self._secret, self)
         self._probes.append(probe)
         self._backend.probes_sent += 1
         probe.send()

@@ -31,12 +31,13 @@ class ProbeEvents(Protocol):
 class StatusProbe:
     """A question under way. `fault` is the best reason known why it has no answer."""
 
-    def __init__(self, address: Address, secret: SharedSecret, events: ProbeEvents) -> None:
+    def __init__(self, address: Address, identifier: int, secret: SharedSecret, events: ProbeEvents) -> None:
         self.fault = NO_ANSWER
         self._address = address
+        self._identifier = identifier
         self._secret = secret
         self._events = events
-        self._authenticator = os.urandom(radius.AUTHENTICATOR_BYTES)  # its first byte is the identifier, too
+        self._authenticator = os.urandom(radius.AUTHENTICATOR_BYTES)
         self._socket: socket.socket | None = None
 
     def send(self) -> None:
@@ -44,7 +45,7 @@ class StatusProbe:
         try:
             self._socket = sock = _connected(self._address)
             asyncio.get_running_loop().add_reader(sock, self._readable)
-            sock.send(status_request(self._authenticator, self._secret))
+            sock.send(status_request(self._identifier, self._authenticator, self._secret))
         except OSError as error:
             self.fault = error.strerror or "cannot send"
 
@@ -70,12 +71,15 @@ class StatusProbe:
         except OSError as error:
             self.fault = error.strerror or "unreachable"
             return
-        fault = status_fault_untrusted(datagram, self._authenticator, self._secret)
+        fault = self._fault_untrusted(datagram)
         if fault is None:
             self.close()
             self._events.probe_answered(self)
         else:
             self.fault = fault
+
+    def _fault_untrusted(self, datagram: bytes) -> str | None:
+        return status_fault_untrusted(datagram, self._identifier, self._authenticator, self._secret)
 
 
 def _connected(address: Address) -> socket.socket:
@@ -93,21 +97,21 @@ def _connected(address: Address) -> socket.socket:
     return sock
 
 
-def status_request(authenticator: bytes, secret: SharedSecret) -> bytes:
-    """Status-Server under the identifier that the authenticator begins with: signed, and nothing about any user."""
-    return radius.signed_request(radius.STATUS_SERVER, authenticator[0], authenticator, b"", secret)
+def status_request(identifier: int, authenticator: bytes, secret: SharedSecret) -> bytes:
+    """Status-Server: signed, and nothing about any user."""
+    return radius.signed_request(radius.STATUS_SERVER, identifier, authenticator, b"", secret)
 
 
-def status_fault_untrusted(datagram: bytes, authenticator: bytes, secret: SharedSecret) -> str | None:
-    """Why this is no answer to the Status-Server with that authenticator, whose first byte was its identifier.
+def status_fault_untrusted(datagram: bytes, identifier: int, authenticator: bytes, secret: SharedSecret) -> str | None:
+    """Why this is no answer to the Status-Server with that identifier and authenticator; None when it is one.
 
-    None when it is one. The texts are for operators.
+    The texts are for operators.
     """
     try:
         packet = radius.read_untrusted(datagram)
     except MalformedMessage as error:
         return error.reason
-    if packet.identifier != authenticator[0] or packet.code not in _ANSWERS:
+    if packet.identifier != identifier or packet.code not in _ANSWERS:
         return "unexpected answer"
     if not radius.has_valid_response_authenticator(packet, secret, authenticator):
         return "wrong secret"

@@ -6,7 +6,7 @@ from mfalb.wire import radius
 from mfalb.wire.radius import SharedSecret
 
 SECRET = SharedSecret(b"towards-the-server-1")
-AUTHENTICATOR = bytes(range(40, 56))
+AUTHENTICATOR = bytes(range(50, 66))
 
 
 def answer(code: int = radius.ACCESS_ACCEPT, identifier: int = 40, secret: SharedSecret = SECRET) -> bytes:
@@ -19,9 +19,9 @@ def unsigned_answer() -> bytes:
 
 
 def test_d3_a_probe_is_status_server_with_a_signature_and_nothing_else() -> None:
-    request = status_request(AUTHENTICATOR, SECRET)
+    request = status_request(40, AUTHENTICATOR, SECRET)
     code, identifier, length, authenticator = request[0], request[1], request[2:4], request[4:20]
-    assert (code, identifier, authenticator) == (12, AUTHENTICATOR[0], AUTHENTICATOR)
+    assert (code, identifier, authenticator) == (12, 40, AUTHENTICATOR)
     assert length == (38).to_bytes(2, "big") == len(request).to_bytes(2, "big")
     assert request[20:22] == bytes((80, 18)), "the Message-Authenticator is the only attribute"
     assert accepts_request(request, SECRET)
@@ -40,7 +40,7 @@ def test_d3_a_probe_is_status_server_with_a_signature_and_nothing_else() -> None
     ids=["accept", "accounting response", "reject", "challenge", "unsigned", "padded"],
 )
 def test_d3_any_valid_answer_to_status_server_shows_a_working_server(datagram: bytes) -> None:
-    assert status_fault_untrusted(datagram, AUTHENTICATOR, SECRET) is None
+    assert status_fault_untrusted(datagram, 40, AUTHENTICATOR, SECRET) is None
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_d3_any_valid_answer_to_status_server_shows_a_working_server(datagram: b
     ],
 )
 def test_d3_what_does_not_answer_the_probe_shows_nothing_good(datagram: bytes, fault: str) -> None:
-    assert status_fault_untrusted(datagram, AUTHENTICATOR, SECRET) == fault
+    assert status_fault_untrusted(datagram, 40, AUTHENTICATOR, SECRET) == fault
