@@ -27,7 +27,7 @@ def run_sign_ins(servers: Servers, run_dir: Path, affinity: Mapping[str, Any]) -
         return sign_in_all(target, USERS, seed=len(USERS))
 
 
-def test_with_pins_every_sign_in_succeeds_and_both_servers_take_part(otp_servers: Servers, tmp_path: Path) -> None:
+def test_b10_with_pins_every_sign_in_succeeds_and_both_servers_take_part(otp_servers: Servers, tmp_path: Path) -> None:
     outcome = run_sign_ins(otp_servers, tmp_path, STATE_PINS)
     served = [server.sign_ins() for server in otp_servers]
     assert outcome.accepted == len(USERS), f"{outcome}; by server: {served}"

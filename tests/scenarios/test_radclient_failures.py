@@ -53,7 +53,7 @@ def test_a_client_with_a_wrong_secret_hears_nothing_and_no_server_hears_of_it(
     assert all("mallory" not in server.log() for server in otp_servers)
 
 
-def test_the_balancer_says_that_it_is_alive_when_asked_with_status_server(target: Target) -> None:
+def test_d1_the_balancer_says_that_it_is_alive_when_asked_with_status_server(target: Target) -> None:
     (answer,) = send(target, [[]], "status")
     assert answer is not None
     assert answer.code == "Access-Accept"
@@ -67,7 +67,7 @@ def test_sign_ins_go_on_at_the_other_server_when_one_is_killed(target: Target, o
     assert survivor.sign_ins() == 20
 
 
-def test_a_sign_in_begun_at_a_killed_server_is_never_given_to_the_other_one(
+def test_b13_a_sign_in_begun_at_a_killed_server_is_never_given_to_the_other_one(
     target: Target, otp_servers: Servers
 ) -> None:
     users = [f"user{number}" for number in range(30)]

@@ -135,12 +135,12 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_datagram_is_met_with_silence_and_counted(site: Site, name: str) -> None:
+def test_a2_a4_a5_a6_e3_a_bad_datagram_is_met_with_silence_and_counted(site: Site, name: str) -> None:
     make, reason = BAD[name]
     site.assert_dropped(make(), reason)
 
 
-def test_a_client_nobody_configured_is_met_with_silence_and_counted(site: Site) -> None:
+def test_a1_a_client_nobody_configured_is_met_with_silence_and_counted(site: Site) -> None:
     site.assert_dropped(request(), "unknown_client", source="127.0.0.2")
 
 
@@ -183,7 +183,7 @@ def unsigned_answer(request: Packet, body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_a_forged_answer_is_counted_and_the_genuine_one_behind_it_reaches_the_client(site: Site, name: str) -> None:
+def test_b1_a_forged_answer_is_counted_and_the_genuine_one_behind_it_reaches_the_client(site: Site, name: str) -> None:
     forge, reason = FORGERIES[name]
     before = site.drops(reason)
     site.server.answers = lambda r: [*forge(r), answer(r, radius.ACCESS_REJECT)]
@@ -191,14 +191,14 @@ def test_a_forged_answer_is_counted_and_the_genuine_one_behind_it_reaches_the_cl
     wait_until(lambda: site.drops(reason) == before + 1, f"{reason} to be counted")
 
 
-def test_a_second_answer_is_dropped(site: Site) -> None:
+def test_b8_a_second_answer_is_dropped(site: Site) -> None:
     before = site.drops("late_answer")
     site.server.answers = lambda r: [answer(r, radius.ACCESS_REJECT), answer(r, radius.ACCESS_ACCEPT)]
     assert radius.read_untrusted(site.ask(request())).code == radius.ACCESS_REJECT
     wait_until(lambda: site.drops("late_answer") == before + 1, "the second answer to be counted")
 
 
-def test_a_bad_retransmit_does_not_take_the_place_of_the_good_request(site: Site) -> None:
+def test_a6_a_bad_retransmit_does_not_take_the_place_of_the_good_request(site: Site) -> None:
     """Identifier and source of a request under way, other bytes: only a valid signature may supersede."""
     may_answer = threading.Event()
     site.server.answers = lambda r: [answer(r, radius.ACCESS_ACCEPT)] if may_answer.wait(5) else []

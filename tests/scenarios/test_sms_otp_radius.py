@@ -57,7 +57,7 @@ async def end(balanced: BalancedEstate, user: User, state: str) -> str:
 
 
 @pytest.mark.parametrize("state", list(StateKind), ids=lambda kind: kind.value)
-async def test_codes_are_accepted_whether_states_are_unique_or_every_server_sends_the_same(
+async def test_b14_codes_are_accepted_whether_states_are_unique_or_every_server_sends_the_same(
     tmp_path: Path, state: StateKind
 ) -> None:
     async with balanced_estate(tmp_path, state=state) as balanced:
@@ -103,7 +103,7 @@ def repeated(balanced: BalancedEstate, request: bytes, times: int, pause_s: floa
         return answers
 
 
-async def test_a_nas_that_repeats_itself_while_the_phone_rings_rings_it_once(balanced: BalancedEstate) -> None:
+async def test_c1_a_nas_that_repeats_itself_while_the_phone_rings_rings_it_once(balanced: BalancedEstate) -> None:
     request = first_half(CALLED, 7)
     # The person answers after two seconds; the NAS asks every half second and does not wait
     answers = await asyncio.to_thread(repeated, balanced, request, 6, 0.5)
@@ -114,7 +114,9 @@ async def test_a_nas_that_repeats_itself_while_the_phone_rings_rings_it_once(bal
     assert sum(server.log_text().count("first half") for server in balanced.estate.mfa_servers) == 1
 
 
-async def test_when_the_server_that_sent_the_code_is_dead_the_user_is_told_at_once(balanced: BalancedEstate) -> None:
+async def test_b13_when_the_server_that_sent_the_code_is_dead_the_user_is_told_at_once(
+    balanced: BalancedEstate,
+) -> None:
     user = TEXTED[0]
     state = await begin(balanced, user)
     sender = next(server for server in balanced.estate.mfa_servers if "first half" in server.log_text())
@@ -129,7 +131,7 @@ async def test_when_the_server_that_sent_the_code_is_dead_the_user_is_told_at_on
         assert await end(balanced, other, await begin(balanced, other)) == "Access-Accept"
 
 
-async def test_a_wrong_password_and_a_wrong_code_are_rejections_and_are_tried_on_no_other_server(
+async def test_f3_a_wrong_password_and_a_wrong_code_are_rejections_and_are_tried_on_no_other_server(
     balanced: BalancedEstate,
 ) -> None:
     user = TEXTED[0]

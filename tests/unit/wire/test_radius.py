@@ -75,7 +75,7 @@ MALFORMED: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("data", "value"), WELL_FORMED)
-def test_a_well_formed_packet_is_read_whole_and_with_a_tail_that_is_ignored(
+def test_a3_a_well_formed_packet_is_read_whole_and_with_a_tail_that_is_ignored(
     data: bytes, value: tuple[int, int, list[tuple[int, bytes]]]
 ) -> None:
     assert shown(data) == value
@@ -85,13 +85,13 @@ def test_a_well_formed_packet_is_read_whole_and_with_a_tail_that_is_ignored(
 
 
 @pytest.mark.parametrize("data", [data for data, _ in WELL_FORMED])
-def test_a_packet_cut_at_any_length_is_refused(data: bytes) -> None:
+def test_a2_a_packet_cut_at_any_length_is_refused(data: bytes) -> None:
     for length in range(len(data)):
         assert outcome(read_untrusted, data[:length]) == ("short_datagram" if length < 20 else "truncated")
 
 
 @pytest.mark.parametrize(("data", "reason"), MALFORMED)
-def test_a_malformed_packet_is_refused_with_its_reason(data: bytes, reason: str) -> None:
+def test_a2_a4_a_malformed_packet_is_refused_with_its_reason(data: bytes, reason: str) -> None:
     assert outcome(read_untrusted, data) == reason
 
 
@@ -227,7 +227,7 @@ def test_a_request_made_by_pyrad_is_valid() -> None:
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_a_message_authenticator_is_valid_wherever_it_stands(place: int) -> None:
+def test_e5_a_message_authenticator_is_valid_wherever_it_stands(place: int) -> None:
     parts = [b"\x01\x05bob", b"\x21\x03x", b"\x21\x03y"]
     unsigned = packet(b"".join([*parts[:place], MA, *parts[place:]]))
     mac = hmac.digest(SECRET.value, unsigned, "md5")
@@ -245,7 +245,7 @@ def test_an_accounting_request_is_signed_over_zeros() -> None:
     assert not radius.has_valid_accounting_authenticator(read, SharedSecret(b"x"))
 
 
-def test_what_would_grow_past_4096_bytes_is_not_signed() -> None:
+def test_e8_what_would_grow_past_4096_bytes_is_not_signed() -> None:
     parts = [radius.attribute(18, bytes(253))] * 15
     room = 4096 - 20 - sum(len(part) for part in parts)
     signers: list[tuple[Callable[[bytes], bytes], int]] = [

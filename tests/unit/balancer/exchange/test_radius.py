@@ -23,7 +23,7 @@ OTHER_AUTHENTICATOR = bytes(range(50, 66))
 # ------------------------------------------------------------------------------- retransmits (C1, C2, C3)
 
 
-def test_a_retransmit_in_flight_is_dropped_within_a_second_and_then_sent_again_with_the_same_bytes() -> None:
+def test_c1_a_retransmit_in_flight_is_dropped_within_a_second_and_then_sent_again_with_the_same_bytes() -> None:
     world = World()
     exchange = world.begin(sign_in(), now=10.0)
     bytes_sent = exchange.datagram
@@ -34,7 +34,7 @@ def test_a_retransmit_in_flight_is_dropped_within_a_second_and_then_sent_again_w
     assert exchange.datagram == bytes_sent
 
 
-def test_a_retransmit_is_sent_again_at_most_once_a_second() -> None:
+def test_c1_a_retransmit_is_sent_again_at_most_once_a_second() -> None:
     world = World()
     exchange = world.begin(sign_in(), now=0.0)
     resent = 0
@@ -46,7 +46,7 @@ def test_a_retransmit_is_sent_again_at_most_once_a_second() -> None:
     assert resent == 9
 
 
-def test_a_retransmit_after_the_answer_gets_the_stored_bytes_and_reaches_no_server() -> None:
+def test_c2_a_retransmit_after_the_answer_gets_the_stored_bytes_and_reaches_no_server() -> None:
     world = World()
     exchange = world.begin(sign_in())
     first = world.answer(exchange, radius.ACCESS_ACCEPT, now=1.0)
@@ -55,14 +55,14 @@ def test_a_retransmit_after_the_answer_gets_the_stored_bytes_and_reaches_no_serv
     assert again == Reply(first.datagram, "repeated")
 
 
-def test_an_answer_is_forgotten_after_its_time_and_a_very_late_retransmit_is_new() -> None:
+def test_c4_an_answer_is_forgotten_after_its_time_and_a_very_late_retransmit_is_new() -> None:
     world = World()
     world.answer(world.begin(sign_in()), radius.ACCESS_ACCEPT, now=1.0)
     world.exchanges.expire(16.1)
     assert isinstance(world.request(sign_in(), now=16.1), Forward)
 
 
-def test_the_same_identifier_with_a_new_authenticator_supersedes_the_older_request() -> None:
+def test_c3_the_same_identifier_with_a_new_authenticator_supersedes_the_older_request() -> None:
     world = World()
     older = world.begin(sign_in())
     decision = world.request(sign_in(authenticator=OTHER_AUTHENTICATOR), now=0.1)
@@ -92,7 +92,7 @@ def test_an_unusable_new_request_leaves_the_older_one_under_way() -> None:
     assert list(world.exchanges.duplicates.in_flight.values()) == [older]
 
 
-def test_the_same_identifier_from_another_port_is_another_request() -> None:
+def test_c1_the_same_identifier_from_another_port_is_another_request() -> None:
     world = World()
     one = world.begin(sign_in(), source=SOURCE)
     two = world.begin(sign_in(), source=b"10.0.0.5:40001")
@@ -100,7 +100,7 @@ def test_the_same_identifier_from_another_port_is_another_request() -> None:
     assert len(world.exchanges.duplicates.in_flight) == 2
 
 
-def test_a_forged_retransmit_neither_resends_nor_disturbs_the_one_under_way() -> None:
+def test_a6_a_forged_retransmit_neither_resends_nor_disturbs_the_one_under_way() -> None:
     world = World()
     exchange = world.begin(sign_in())
     forged = sign_in()[:-1] + b"?"
@@ -180,7 +180,7 @@ def test_a_silent_server_that_health_found_down_loses_the_request_with_the_next_
     assert exchange.deadline == DEADLINE_S, "a second server is no reason to wait longer"
 
 
-def test_a_late_answer_of_the_server_that_was_left_is_dropped() -> None:
+def test_b9_a_late_answer_of_the_server_that_was_left_is_dropped() -> None:
     world = World()
     exchange = world.begin(sign_in())
     late = server_answer(exchange, radius.ACCESS_ACCEPT)
@@ -191,7 +191,7 @@ def test_a_late_answer_of_the_server_that_was_left_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("code", [radius.ACCESS_ACCEPT, radius.ACCESS_REJECT, radius.ACCESS_CHALLENGE])
-def test_every_answer_is_final_whatever_it_says(code: int) -> None:
+def test_f3_f4_every_answer_is_final_whatever_it_says(code: int) -> None:
     world = World()
     exchange = world.begin(sign_in())
     decision = world.answer(exchange, code)
@@ -229,7 +229,7 @@ def test_with_no_server_up_a_request_is_dropped() -> None:
 # -------------------------------------------------------------------------------- limits, Status-Server
 
 
-def test_past_the_limit_new_requests_are_dropped_and_those_with_a_state_are_served() -> None:
+def test_d7_past_the_limit_new_requests_are_dropped_and_those_with_a_state_are_served() -> None:
     world = World(in_flight_limit=2)
     issuer = world.challenge(b"s", identifier=1)
     for number in (2, 3):
@@ -238,7 +238,7 @@ def test_past_the_limit_new_requests_are_dropped_and_those_with_a_state_are_serv
     assert world.begin(sign_in(state=b"s", identifier=5)).backend.name == issuer
 
 
-def test_past_the_limit_retransmits_and_answers_still_pass() -> None:
+def test_d7_past_the_limit_retransmits_and_answers_still_pass() -> None:
     world = World(in_flight_limit=1)
     exchange = world.begin(sign_in())
     assert isinstance(world.request(sign_in(), now=2.0), Resend)
@@ -252,7 +252,7 @@ def status_server(*, is_signed: bool = True) -> bytes:
     return bytes((radius.STATUS_SERVER, 3, 0, 20)) + AUTHENTICATOR
 
 
-def test_status_server_is_answered_here_and_reaches_no_server() -> None:
+def test_d1_status_server_is_answered_here_and_reaches_no_server() -> None:
     world = World()
     answer = received(world.request(status_server()))
     assert answer.code == radius.ACCESS_ACCEPT
@@ -262,21 +262,21 @@ def test_status_server_is_answered_here_and_reaches_no_server() -> None:
     assert not world.exchanges.duplicates.in_flight
 
 
-def test_status_server_meets_silence_when_no_server_could_take_work() -> None:
+def test_d1_status_server_meets_silence_when_no_server_could_take_work() -> None:
     world = World()
     for name in ("b1", "b2"):
         world.set_up(name, is_up=False)
     assert world.request(status_server()) == Drop("status_no_backend")
 
 
-def test_status_server_must_be_signed_whatever_the_client_may_leave_out() -> None:
+def test_d1_status_server_must_be_signed_whatever_the_client_may_leave_out() -> None:
     assert World().request(status_server(is_signed=False)) == Drop("missing_message_authenticator")
 
 
 # ------------------------------------------------------------------------------ untouched, or too long
 
 
-def test_a_datagram_passes_byte_for_byte_both_ways_when_nothing_has_to_change() -> None:
+def test_a3_a_datagram_passes_byte_for_byte_both_ways_when_nothing_has_to_change() -> None:
     world = World(is_shared_secret=True)
     request = sign_in() + b"padding behind the packet"
     decision = world.exchanges.request(request, world.source(SOURCE), 0.0, ENTROPY)
@@ -299,7 +299,7 @@ def test_with_one_secret_a_taken_identifier_changes_the_signature_and_nothing_el
     assert radius.has_valid_message_authenticator(packet, CLIENT)
 
 
-def test_an_answer_without_a_signature_is_signed_for_the_client_first_attribute() -> None:
+def test_e2_an_answer_without_a_signature_is_signed_for_the_client_first_attribute() -> None:
     for is_shared in (True, False):
         world = World(is_shared_secret=is_shared)
         decision = world.answer(
@@ -311,7 +311,7 @@ def test_an_answer_without_a_signature_is_signed_for_the_client_first_attribute(
         assert radius.has_valid_response_authenticator(answer, CLIENT, AUTHENTICATOR)
 
 
-def test_a_request_that_signing_makes_too_long_is_not_sent() -> None:
+def test_e8_a_request_that_signing_makes_too_long_is_not_sent() -> None:
     world = World()
     world.client = type(world.client)("old", CLIENT, requires_message_authenticator=False)
     body = radius.attribute(radius.REPLY_MESSAGE, bytes(253)) * 15 + radius.attribute(radius.REPLY_MESSAGE, bytes(240))
@@ -321,7 +321,7 @@ def test_a_request_that_signing_makes_too_long_is_not_sent() -> None:
     assert not world.exchanges.duplicates.in_flight
 
 
-def test_an_answer_that_signing_makes_too_long_is_dropped() -> None:
+def test_e8_an_answer_that_signing_makes_too_long_is_dropped() -> None:
     world = World()
     many = [(radius.REPLY_MESSAGE, bytes(253))] * 15 + [(radius.REPLY_MESSAGE, bytes(240))]
     decision = world.answer(world.begin(sign_in()), radius.ACCESS_ACCEPT, *many, is_signed=False)

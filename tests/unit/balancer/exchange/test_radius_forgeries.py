@@ -65,7 +65,7 @@ FORGERIES = (
 
 
 @pytest.mark.parametrize("kind", FORGERIES)
-def test_a_forged_answer_is_dropped_and_the_genuine_one_is_still_taken(kind: str) -> None:
+def test_b1_a_forged_answer_is_dropped_and_the_genuine_one_is_still_taken(kind: str) -> None:
     world = World()
     exchange = world.begin(sign_in())
     before = (exchange.datagram, exchange.sent_at, exchange.deadline, exchange.backend, exchange.transmissions)
@@ -78,7 +78,7 @@ def test_a_forged_answer_is_dropped_and_the_genuine_one_is_still_taken(kind: str
     assert received(world.answer(exchange, radius.ACCESS_REJECT)).code == radius.ACCESS_REJECT
 
 
-def test_an_unsigned_answer_is_dropped_when_the_server_must_sign_and_taken_when_it_need_not() -> None:
+def test_e3_an_unsigned_answer_is_dropped_when_the_server_must_sign_and_taken_when_it_need_not() -> None:
     strict, lenient = World(requires_message_authenticator=True), World()
     for world, expected in ((strict, Drop), (lenient, Reply)):
         decision = world.answer(world.begin(sign_in()), radius.ACCESS_ACCEPT, is_signed=False)

@@ -21,7 +21,7 @@ OTHER_AUTHENTICATOR = bytes(range(50, 66))
 # ------------------------------------------------------------------------------- State and pins (B10-B14)
 
 
-def test_a_state_goes_to_the_server_that_issued_it_whoever_is_next_in_turn() -> None:
+def test_b10_a_state_goes_to_the_server_that_issued_it_whoever_is_next_in_turn() -> None:
     world = World()
     issuers = {number: world.challenge(b"state%d" % number, identifier=number) for number in range(10)}
     assert set(issuers.values()) == {"b1", "b2"}
@@ -30,7 +30,7 @@ def test_a_state_goes_to_the_server_that_issued_it_whoever_is_next_in_turn() -> 
         assert exchange.backend.name == issuers[number]
 
 
-def test_the_same_state_bytes_of_two_servers_lead_each_user_back_to_the_right_one() -> None:
+def test_b14_the_same_state_bytes_of_two_servers_lead_each_user_back_to_the_right_one() -> None:
     world = World()
     issuers = {user: world.challenge(b"SMS", user, identifier=n) for n, user in enumerate((b"alice", b"bob"))}
     assert set(issuers.values()) == {"b1", "b2"}
@@ -38,12 +38,12 @@ def test_the_same_state_bytes_of_two_servers_lead_each_user_back_to_the_right_on
         assert world.begin(sign_in(user, b"SMS", identifier=50 + number)).backend.name == issuer
 
 
-def test_the_same_state_and_user_from_another_client_is_not_the_same_pin() -> None:
+def test_b14_the_same_state_and_user_from_another_client_is_not_the_same_pin() -> None:
     keys = {radius_state_key("mfa", client, b"alice", b"SMS") for client in ("vpn", "wifi")}
     assert len(keys) == 2
 
 
-def test_a_second_challenge_of_a_conversation_is_pinned_as_well() -> None:
+def test_b10_a_second_challenge_of_a_conversation_is_pinned_as_well() -> None:
     world = World()
     issuer = world.challenge(b"one")
     middle = world.begin(sign_in(state=b"one", identifier=8))
@@ -68,7 +68,7 @@ def test_only_a_challenge_makes_a_pin(code: int) -> None:
     assert decision.pin is None
 
 
-def test_a_state_nobody_knows_goes_to_the_server_that_every_node_would_choose() -> None:
+def test_b12_a_state_nobody_knows_goes_to_the_server_that_every_node_would_choose() -> None:
     chosen = set()
     for turns in range(4):  # whatever the round robin's position is
         world = World(servers=3)
@@ -78,13 +78,13 @@ def test_a_state_nobody_knows_goes_to_the_server_that_every_node_would_choose() 
     assert len(chosen) == 1
 
 
-def test_states_nobody_knows_spread_over_all_servers() -> None:
+def test_b12_states_nobody_knows_spread_over_all_servers() -> None:
     world = World(servers=3)
     names = {world.begin(sign_in(state=b"unknown%d" % n, identifier=n)).backend.name for n in range(60)}
     assert names == {"b1", "b2", "b3"}
 
 
-def test_a_state_reaches_its_server_while_that_one_drains() -> None:
+def test_b10_a_state_reaches_its_server_while_that_one_drains() -> None:
     world = World()
     issuer = world.challenge(b"s")
     world.pool.set_admin_state(issuer, AdminState.DRAIN)
@@ -92,7 +92,7 @@ def test_a_state_reaches_its_server_while_that_one_drains() -> None:
 
 
 @pytest.mark.parametrize("is_maintained", [True, False])
-def test_a_state_whose_server_is_gone_is_rejected_at_once_and_goes_to_no_other(*, is_maintained: bool) -> None:
+def test_b13_a_state_whose_server_is_gone_is_rejected_at_once_and_goes_to_no_other(*, is_maintained: bool) -> None:
     world = World()
     issuer = world.challenge(b"s")
     if is_maintained:

@@ -100,7 +100,7 @@ def test_everything_else_in_a_request_passes_unread_and_in_order() -> None:
     assert packet.attributes()[0][0] == radius.MESSAGE_AUTHENTICATOR
 
 
-def test_a_signature_that_stood_last_is_moved_to_the_front() -> None:
+def test_e1_e5_a_signature_that_stood_last_is_moved_to_the_front() -> None:
     body = radius.attribute(radius.USER_NAME, b"alice")
     head = bytes((1, 7, 0, 20 + len(body) + 18)) + AUTHENTICATOR
     mac = CLIENT.hmac(head + body + b"\x50\x12" + bytes(16))
@@ -116,7 +116,7 @@ def test_a_password_of_an_impossible_length_is_dropped(length: int) -> None:
 
 
 @pytest.mark.parametrize("code", [2, 3, 4, 5, 11, 13, 40, 43, 0, 255])
-def test_other_codes_than_access_request_and_status_server_are_dropped(code: int) -> None:
+def test_a5_other_codes_than_access_request_and_status_server_are_dropped(code: int) -> None:
     datagram = bytes((code, 7, 0, 20)) + AUTHENTICATOR
     assert World().request(datagram) == Drop("unexpected_code")
 
@@ -126,7 +126,7 @@ def unsigned(*attributes: tuple[int, bytes]) -> bytes:
     return bytes((1, 7, 0, 20 + len(body))) + AUTHENTICATOR + body
 
 
-def test_an_unsigned_request_is_dropped_unless_its_client_may_leave_the_signature_out() -> None:
+def test_e3_an_unsigned_request_is_dropped_unless_its_client_may_leave_the_signature_out() -> None:
     strict = RadiusPeer("vpn", CLIENT, requires_message_authenticator=True)
     lenient = RadiusPeer("old", CLIENT, requires_message_authenticator=False)
     request = unsigned((radius.USER_NAME, b"alice"))
@@ -135,13 +135,13 @@ def test_an_unsigned_request_is_dropped_unless_its_client_may_leave_the_signatur
     assert access_request_untrusted(request, lenient).first(radius.USER_NAME) == b"alice"
 
 
-def test_eap_must_be_signed_even_by_a_client_that_may_leave_signatures_out() -> None:
+def test_a7_eap_must_be_signed_even_by_a_client_that_may_leave_signatures_out() -> None:
     lenient = RadiusPeer("old", CLIENT, requires_message_authenticator=False)
     with pytest.raises(MalformedMessage, match="missing_message_authenticator"):
         access_request_untrusted(unsigned((radius.EAP_MESSAGE, b"\2\1\0\5\1")), lenient)
 
 
-def test_a_wrong_signature_is_dropped_even_where_none_is_needed() -> None:
+def test_a6_a_wrong_signature_is_dropped_even_where_none_is_needed() -> None:
     lenient = RadiusPeer("old", CLIENT, requires_message_authenticator=False)
     signed_by_another = radius.signed_request(1, 7, AUTHENTICATOR, b"", SharedSecret(b"another"))
     with pytest.raises(MalformedMessage, match="bad_message_authenticator"):

@@ -27,7 +27,7 @@ def test_the_choice_does_not_depend_on_the_order_of_the_members(key: bytes, coun
 
 @given(keys, st.integers(2, 6), st.integers(0, 5))
 @settings(max_examples=150)
-def test_only_the_keys_of_a_lost_member_move(key: bytes, count: int, lost: int) -> None:
+def test_d6_only_the_keys_of_a_lost_member_move(key: bytes, count: int, lost: int) -> None:
     members = backends([1] * count)
     name = f"b{lost % count}"
     before = highest_for(key, members)
