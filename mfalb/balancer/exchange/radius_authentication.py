@@ -31,6 +31,7 @@ from mfalb.wire.radius import Packet
 _ANSWER_CODES: Final = frozenset((radius.ACCESS_ACCEPT, radius.ACCESS_REJECT, radius.ACCESS_CHALLENGE))
 _BEGIN_AGAIN: Final = b"The server that began this sign-in is not available. Please sign in again."
 _RADIUS_REQUEST: Final = (1).to_bytes(4, "big")  # a Termination-Action (RFC 2865 section 5.29)
+_INTEGER_BYTES: Final = 4  # RFC 2865 section 5
 _SESSION_SLACK_S: Final = 300.0  # a NAS that re-authenticates may be late by as much
 
 
@@ -132,7 +133,7 @@ class Authentication(RadiusService):
         elif answer.code == radius.ACCESS_ACCEPT and answer.first(radius.TERMINATION_ACTION) == _RADIUS_REQUEST:
             timeout = answer.first(radius.SESSION_TIMEOUT)
             life_s = self._state_pins.session_s
-            if timeout is not None:
+            if timeout is not None and len(timeout) == _INTEGER_BYTES:
                 life_s = min(life_s, int.from_bytes(timeout, "big") + _SESSION_SLACK_S)
         else:
             return None

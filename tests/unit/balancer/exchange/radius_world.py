@@ -74,6 +74,7 @@ class World:
     in_flight_limit: int = 100
     requires_message_authenticator: bool = False
     when_pinned_down: RefusalForm = RefusalForm.REJECT
+    session_lifetime_s: float = 86_400.0
     guards: RadiusGuards = field(default_factory=guards)
     pins: PinTable = field(default_factory=lambda: PinTable(1000))
 
@@ -104,7 +105,12 @@ class World:
     def _affinity(self) -> RadiusStateAffinity | NoAffinity:
         if not self.has_pins:
             return NoAffinity()
-        return RadiusStateAffinity(type="radius_state", lifetime_s=LIFETIME_S, when_pinned_down=self.when_pinned_down)
+        return RadiusStateAffinity(
+            type="radius_state",
+            lifetime_s=LIFETIME_S,
+            session_lifetime_s=self.session_lifetime_s,
+            when_pinned_down=self.when_pinned_down,
+        )
 
     def set_up(self, name: str, *, is_up: bool = True) -> None:
         """What the prober found."""

@@ -4,6 +4,7 @@ import pytest
 from unit.balancer.exchange.radius_world import (
     ENTROPY,
     World,
+    access_request,
     received,
     server_answer,
     sign_in,
@@ -76,6 +77,39 @@ def test_b1_a_forged_answer_is_dropped_and_the_genuine_one_is_still_taken(kind: 
     )  # fmt: skip
     assert len(world.pins) == 0
     assert received(world.answer(exchange, radius.ACCESS_REJECT)).code == radius.ACCESS_REJECT
+
+
+def test_b1_a_forged_answer_says_nothing_of_its_server_s_health() -> None:
+    world = World()
+    exchange = world.begin(sign_in())
+    backend = exchange.backend
+    before = (backend.is_up, backend.last_reply_at, backend.failures, backend.active)
+    for kind in FORGERIES:
+        datagram, _ = forged(kind, world)
+        world.exchanges.answer(exchange, datagram, 1.0)
+    assert (backend.is_up, backend.last_reply_at, backend.failures, backend.active) == before
+
+
+def test_a7_eap_in_an_answer_must_be_signed_even_by_a_server_that_may_leave_signatures_out() -> None:
+    for is_signed, expected in ((False, Drop), (True, Reply)):
+        world = World(requires_message_authenticator=False)
+        eap = (radius.EAP_MESSAGE, b"\3\1\0\4")
+        decision = world.answer(world.begin(sign_in()), radius.ACCESS_ACCEPT, eap, is_signed=is_signed)
+        assert isinstance(decision, expected)
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+@pytest.mark.parametrize("values", [[b"other"], [b"one", b"other"], [b"other", b"one"], [b""]])
+def test_e7_an_answer_with_a_proxy_state_that_was_not_sent_is_dropped_however_well_it_is_signed(
+    values: list[bytes], *, is_signed: bool
+) -> None:
+    world = World()
+    exchange = world.begin(access_request((radius.USER_NAME, b"alice"), (radius.PROXY_STATE, b"one")))
+    states = [(radius.PROXY_STATE, value) for value in values]
+    assert world.answer(exchange, radius.ACCESS_ACCEPT, *states, is_signed=is_signed) == Drop("foreign_proxy_state")
+    assert list(world.exchanges.duplicates.in_flight.values()) == [exchange]
+    own = (radius.PROXY_STATE, b"one")
+    assert isinstance(world.answer(exchange, radius.ACCESS_ACCEPT, own, is_signed=is_signed), Reply)
 
 
 def test_e3_an_unsigned_answer_is_dropped_when_the_server_must_sign_and_taken_when_it_need_not() -> None:
