@@ -55,8 +55,9 @@ class UserLimit:
 class UserFlood:
     """Counts sign-ins by user, whatever client they come through: push bombing is spread over gateways, too."""
 
-    def __init__(self, limit: UserLimit) -> None:
+    def __init__(self, limit: UserLimit, users_limit: int = _USERS_LIMIT) -> None:
         self.limit = limit
+        self._users_limit = users_limit
         self._begun: dict[bytes, tuple[float, int]] = {}
 
     def takes(self, user_name: bytes, now: float) -> bool:
@@ -67,7 +68,7 @@ class UserFlood:
             started_at, count = now, 0
         if count >= self.limit.sign_ins:
             return False
-        if len(self._begun) >= _USERS_LIMIT and user not in self._begun:
+        if len(self._begun) >= self._users_limit and user not in self._begun:
             self._begun.clear()
         self._begun[user] = (started_at, count + 1)
         return True

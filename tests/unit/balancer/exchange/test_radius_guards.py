@@ -12,7 +12,6 @@ from unit.balancer.exchange.radius_world import (
     sign_in,
 )
 
-from mfalb.balancer.exchange import radius_guards
 from mfalb.balancer.exchange.radius_exchange import Drop, Forward, Reply
 from mfalb.balancer.exchange.radius_guards import STATUS_PER_S, TokenBucket, UserFlood, UserLimit
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
@@ -204,9 +203,8 @@ def test_users_are_forgotten_with_their_window() -> None:
     world.guards.expire(WINDOW_S)  # without a user limit there is nothing to forget
 
 
-def test_made_up_users_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(radius_guards, "_USERS_LIMIT", 100)
-    flood = UserFlood(UserLimit(1, WINDOW_S, is_answered=True))
+def test_made_up_users_do_not_fill_the_memory() -> None:
+    flood = UserFlood(UserLimit(1, WINDOW_S, is_answered=True), users_limit=100)
     for number in range(1000):
         assert flood.takes(b"user %d" % number, 0.0)
         assert len(flood._begun) <= 100

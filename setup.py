@@ -1,0 +1,57 @@
+"""Compiles the RADIUS data path when asked to: `MFALB_COMPILE=1 pip install .` (needs a C compiler, Python's headers).
+
+mypyc makes C extensions of the same typed source. Without that variable this file does nothing, and the package is pure
+Python, as `pyproject.toml` describes it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from setuptools import setup
+
+# What each RADIUS datagram passes through, and the values it is made of. Modules whose classes tests or other code
+# replace at run time stay interpreted.
+COMPILED = (
+    "mfalb/errors.py",
+    "mfalb/wire/radius.py",
+    "mfalb/wire/radius_hidden.py",
+    "mfalb/net/entropy.py",
+    "mfalb/telemetry/log.py",
+    "mfalb/telemetry/metrics.py",
+    "mfalb/telemetry/rare_log.py",
+    "mfalb/balancer/pools/backend.py",
+    "mfalb/balancer/pools/health_state.py",
+    "mfalb/balancer/pools/pool.py",
+    "mfalb/balancer/pools/round_robin.py",
+    "mfalb/balancer/exchange/duplicates.py",
+    "mfalb/balancer/exchange/identifiers.py",
+    "mfalb/balancer/exchange/radius.py",
+    "mfalb/balancer/exchange/radius_authentication.py",
+    "mfalb/balancer/exchange/radius_exchange.py",
+    "mfalb/balancer/exchange/radius_guards.py",
+    "mfalb/balancer/exchange/radius_peer.py",
+    "mfalb/balancer/exchange/radius_rules.py",
+    "mfalb/balancer/exchange/radius_service.py",
+    "mfalb/balancer/listeners/radius.py",
+    "mfalb/balancer/listeners/radius_dispatch.py",
+    "mfalb/balancer/upstreams/radius.py",
+)
+
+
+IS_COMPILED = bool(os.environ.get("MFALB_COMPILE"))
+
+
+def extensions() -> list[object]:
+    """The extension modules to build: none, unless MFALB_COMPILE is set."""
+    if not IS_COMPILED:
+        return []
+    try:
+        from mypyc.build import mypycify  # noqa: PLC0415 - a build requirement of the compiled form only
+    except ImportError:  # pip runs this file a first time to read setup_requires; it installs them before it builds
+        return []
+    return list(mypycify([*COMPILED, "--ignore-missing-imports"], opt_level="3"))
+
+
+# setup_requires: pip asks for it before it builds, and installs mypy into the build's own environment only
+setup(ext_modules=extensions(), setup_requires=["mypy>=1.14"] if IS_COMPILED else [])
