@@ -1,20 +1,36 @@
-"""RADIUS attributes hidden with the shared secret: User-Password and the salted kind.
+"""RADIUS attributes hidden with the shared secret: the three schemes there are.
 
 User-Password (RFC 2865 section 5.2), blocks of 16:   c1 = p1 xor MD5(secret + authenticator)
                                                       ci = pi xor MD5(secret + c(i-1))
 Salted (RFC 2868 section 3.5, RFC 2548 section 2.4):  the same, keyed first by MD5(secret + authenticator + salt), over
                                                       one length octet, the text and zeros up to a multiple of 16
+Ascend-Secret (Ascend's own, at most 16 bytes):       c  = p  xor MD5(authenticator + secret)
+
+Which attribute is hidden in which way is told by `radius_hidden_attributes`.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from mfalb.errors import MalformedMessage
 from mfalb.wire.radius import SharedSecret, md5
 
 PASSWORD_LIMIT_BYTES: Final = 128
+SALT_BYTES: Final = 2
 _BLOCK: Final = 16
+_SALT_MARK: Final = 0x8000  # RFC 2868 section 3.5: the most significant bit of a salt is set
+
+
+class Keying(NamedTuple):
+    """What hidden values depend on: the secret, and the Request Authenticator of the request or of its answer.
+
+    Requests whose authenticator is made over the finished packet (Accounting-, CoA- and Disconnect-Request) hide with
+    sixteen zeros in its place, as FreeRADIUS does.
+    """
+
+    secret: SharedSecret
+    authenticator: bytes
 
 
 def _xor(left: bytes, right: bytes) -> bytes:
@@ -59,29 +75,50 @@ def reveal_password_untrusted(value: bytes, secret: SharedSecret, authenticator:
     return _reveal(value, secret, authenticator)
 
 
-def rehide_password_untrusted(value: bytes, old: tuple[SharedSecret, bytes], new: tuple[SharedSecret, bytes]) -> bytes:
-    """A User-Password hidden anew; `old` and `new` are (secret, request authenticator).
+def rehide_password_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
+    """A User-Password hidden anew.
 
     Raises MalformedMessage as `reveal_password_untrusted` does. A password of up to 16 bytes, as nearly all are, is one
     block: both keys in one xor cost 1.7 us instead of 4.5 (measured).
     """
     if len(value) != _BLOCK:
         return hide_password(reveal_password_untrusted(value, *old), *new)
-    old_key = md5(old[0].value + old[1]).digest()
-    new_key = md5(new[0].value + new[1]).digest()
+    old_key = md5(old.secret.value + old.authenticator).digest()
+    new_key = md5(new.secret.value + new.authenticator).digest()
     text = int.from_bytes(value, "big") ^ int.from_bytes(old_key, "big") ^ int.from_bytes(new_key, "big")
     return text.to_bytes(_BLOCK, "big")
 
 
-def rehide_salted_untrusted(value: bytes, old: tuple[SharedSecret, bytes], new: tuple[SharedSecret, bytes]) -> bytes:
-    """A salted value (2 bytes of salt, then blocks) hidden anew.
+def unique_salt(salt: bytes, used: set[int]) -> bytes:
+    """The salt itself where it may stand in a packet that uses those already; else the next one that may.
 
-    `old` and `new` are (secret, request authenticator). The salt is kept: it is unique within its packet already, and
-    stays so. The padded text passes as it is, so nothing is learned or lost. Raises MalformedMessage when the value
-    is no salt and whole blocks.
+    RFC 2868 section 3.5: the first bit set, and no other like it in the packet. Adds it to `used`. A packet has room
+    for some two hundred salted values, so one of the 32,768 salts is always free.
     """
-    salt, hidden = value[:2], value[2:]
+    number = int.from_bytes(salt, "big") | _SALT_MARK
+    while number in used:
+        number = (number + 1) & 0xFFFF | _SALT_MARK
+    used.add(number)
+    return number.to_bytes(SALT_BYTES, "big")
+
+
+def rehide_salted_untrusted(value: bytes, old: Keying, new: Keying, salt: bytes) -> bytes:
+    """A salted value (2 bytes of salt, then blocks) hidden anew under `salt`, which `unique_salt` gives.
+
+    The padded text passes as it is, so nothing is learned or lost. Raises MalformedMessage when the value is no salt
+    and whole blocks.
+    """
+    hidden = value[SALT_BYTES:]
     if not hidden or len(hidden) % _BLOCK:
         raise MalformedMessage("bad_salted_length")
-    text = _reveal(hidden, old[0], old[1] + salt)
-    return salt + _hide(text, new[0], new[1] + salt)
+    text = _reveal(hidden, old.secret, old.authenticator + value[:SALT_BYTES])
+    return salt + _hide(text, new.secret, new.authenticator + salt)
+
+
+def rehide_ascend_secret_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
+    """An Ascend-Send- or -Receive-Secret hidden anew. Raises MalformedMessage when the value is not 1 to 16 bytes."""
+    size = len(value)
+    if not 1 <= size <= _BLOCK:
+        raise MalformedMessage("bad_ascend_secret_length")
+    text = _xor(value, old.secret.digest(old.authenticator)[:size])
+    return _xor(text, new.secret.digest(new.authenticator)[:size])

@@ -12,7 +12,6 @@ from mfalb.balancer.config.models import RadiusStateAffinity, RefusalForm
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.exchange.radius_rules import (
-    Keying,
     access_request_untrusted,
     answer_datagram,
     check_response_untrusted,
@@ -27,6 +26,7 @@ from mfalb.balancer.pools.pool import Pool
 from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
 from mfalb.wire.radius import Packet
+from mfalb.wire.radius_hidden import Keying
 
 _ANSWER_CODES: Final = frozenset((radius.ACCESS_ACCEPT, radius.ACCESS_REJECT, radius.ACCESS_CHALLENGE))
 _BEGIN_AGAIN: Final = b"The server that began this sign-in is not available. Please sign in again."

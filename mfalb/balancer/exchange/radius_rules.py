@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from collections import Counter
+from typing import Final
 
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
+from mfalb.balancer.exchange.radius_rehiding import rehidden_body_untrusted
 from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
-from mfalb.wire.radius import Packet, SharedSecret
-from mfalb.wire.radius_hidden import rehide_password_untrusted, rehide_salted_untrusted
+from mfalb.wire.radius import Packet
+from mfalb.wire.radius_hidden import Keying
 
-MICROSOFT: Final = 311
-MS_CHAP_MPPE_KEYS: Final = 12  # RFC 2548 section 2.4.1: hidden as a User-Password is
-MS_MPPE_SEND_KEY: Final = 16  # RFC 2548 section 2.4.2
-MS_MPPE_RECV_KEY: Final = 17
-_MPPE_KEYS: Final = frozenset((MS_MPPE_SEND_KEY, MS_MPPE_RECV_KEY))
 _REQUEST_CODES: Final = frozenset((radius.ACCESS_REQUEST, radius.STATUS_SERVER))
-_TAG_BYTES: Final = 1  # Tunnel-Password is one tag octet, then salted (RFC 2868 section 3.5)
-
-
-class Keying(NamedTuple):
-    """What hidden attributes and authenticators depend on: the secret and the Request Authenticator."""
-
-    secret: SharedSecret
-    authenticator: bytes
 
 
 def access_request_untrusted(datagram: bytes, client: RadiusPeer) -> Packet:
@@ -91,29 +79,30 @@ def starts_with_message_authenticator(packet: Packet) -> bool:
     return packet.offsets.get(radius.MESSAGE_AUTHENTICATOR) == radius.HEADER_BYTES
 
 
-def request_body_untrusted(packet: Packet, old: Keying, new: Keying) -> bytes:
-    """The attributes of an Access-Request as a backend with another secret must get them, unsigned.
+def request_body_untrusted(packet: Packet, old: Keying, new: Keying, unhandled: Counter[str] | None = None) -> bytes:
+    """The attributes of a request as a backend with another secret must get them, unsigned.
 
-    User-Password is hidden anew; a CHAP-Password whose challenge was the authenticator gets it spelt out before that
-    changes (RFC 2865 sections 2.3 and 5.40). Everything else, known or not, passes in its place.
+    What is hidden is hidden anew; a CHAP-Password whose challenge was the authenticator gets it spelt out before that
+    changes (RFC 2865 sections 2.3 and 5.40). Everything else, known or not, passes in its place. `unhandled` counts
+    what should have been hidden anew and was not, by a name of ours.
     """
     if old is new:
         return radius.body_without_message_authenticator(packet)
-    body = _with_password_hidden_anew_untrusted(packet, old, new)
+    body = rehidden_body_untrusted(packet, old, new, unhandled)
     if radius.CHAP_PASSWORD in packet.offsets and radius.CHAP_CHALLENGE not in packet.offsets:
         body += radius.attribute(radius.CHAP_CHALLENGE, old.authenticator)
     return body
 
 
-def response_body_untrusted(packet: Packet, old: Keying, new: Keying) -> bytes:
+def response_body_untrusted(packet: Packet, old: Keying, new: Keying, unhandled: Counter[str] | None = None) -> bytes:
     """The attributes of an answer as a client with another secret must get them, unsigned.
 
-    Tunnel-Password and the MS-MPPE keys are hidden anew. State, Class and the client's Proxy-States pass untouched and
-    in order (RFC 2865 section 2.3).
+    What is hidden is hidden anew. State, Class and the client's Proxy-States pass untouched and in order (RFC 2865
+    section 2.3). `unhandled` counts as for requests.
     """
     if old is new:
         return radius.body_without_message_authenticator(packet)
-    return _rewritten(packet, _HIDDEN_IN_ANSWERS, old, new)
+    return rehidden_body_untrusted(packet, old, new, unhandled)
 
 
 def has_foreign_proxy_state(response: Packet, request: Packet) -> bool:
@@ -122,70 +111,3 @@ def has_foreign_proxy_state(response: Packet, request: Packet) -> bool:
         return False
     ours = request.every(radius.PROXY_STATE)
     return any(value not in ours for value in response.every(radius.PROXY_STATE))
-
-
-Rehide = Callable[[bytes, Keying, Keying], bytes]
-
-
-def _rewritten(packet: Packet, hidden: Mapping[int, Rehide], old: Keying, new: Keying) -> bytes:
-    """The attributes with the hidden ones hidden anew. No length changes by that, so each is patched in its place."""
-    found = packet.offsets.keys() & hidden.keys()
-    if not found:
-        return radius.body_without_message_authenticator(packet)
-    patched, position = bytearray(packet.data), min(packet.offsets[kind] for kind in found)
-    while position < len(patched):
-        end = position + patched[position + 1]
-        rehide = hidden.get(patched[position])
-        if rehide is not None:
-            patched[position + 2 : end] = rehide(packet.data[position + 2 : end], old, new)
-        position = end
-    offset = packet.offsets.get(radius.MESSAGE_AUTHENTICATOR)
-    if offset is not None:
-        del patched[offset : offset + radius.MESSAGE_AUTHENTICATOR_BYTES]
-    return bytes(patched[radius.HEADER_BYTES :])
-
-
-def _with_password_hidden_anew_untrusted(packet: Packet, old: Keying, new: Keying) -> bytes:
-    """The attributes less the Message-Authenticator, the User-Password patched in its place (its length stays)."""
-    password = packet.offsets.get(radius.USER_PASSWORD)
-    if password is None:
-        return radius.body_without_message_authenticator(packet)
-    data, start = packet.data, password + 2
-    end = password + data[password + 1]
-    hidden = rehide_password_untrusted(data[start:end], old, new)
-    mac = packet.offsets.get(radius.MESSAGE_AUTHENTICATOR)
-    if mac is None:
-        return data[radius.HEADER_BYTES : start] + hidden + data[end:]
-    after_mac = mac + radius.MESSAGE_AUTHENTICATOR_BYTES
-    if mac < password:
-        return data[radius.HEADER_BYTES : mac] + data[after_mac:start] + hidden + data[end:]
-    return data[radius.HEADER_BYTES : start] + hidden + data[end:mac] + data[after_mac:]
-
-
-def _rehide_tunnel_password_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
-    return value[:_TAG_BYTES] + rehide_salted_untrusted(value[_TAG_BYTES:], old, new)
-
-
-def _rehide_vendor_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
-    """A Vendor-Specific value (RFC 2865 section 5.26): vendor (4), then type, length, value, repeated."""
-    if int.from_bytes(value[:4], "big") != MICROSOFT:
-        return value
-    parts, position = [value[:4]], 4
-    while position < len(value):
-        length = value[position + 1] if position + 1 < len(value) else 0
-        if length < 2 or position + length > len(value):  # noqa: PLR2004 - type and length octets
-            raise MalformedMessage("bad_vendor_attribute")
-        kind, text = value[position], value[position + 2 : position + length]
-        if kind in _MPPE_KEYS:
-            text = rehide_salted_untrusted(text, old, new)
-        elif kind == MS_CHAP_MPPE_KEYS:
-            text = rehide_password_untrusted(text, old, new)
-        parts.append(bytes((kind, length)) + text)
-        position += length
-    return b"".join(parts)
-
-
-_HIDDEN_IN_ANSWERS: Final[Mapping[int, Rehide]] = {
-    radius.TUNNEL_PASSWORD: _rehide_tunnel_password_untrusted,
-    radius.VENDOR_SPECIFIC: _rehide_vendor_untrusted,
-}

@@ -8,11 +8,6 @@ from unit.balancer.exchange.radius_world import AUTHENTICATOR, CLIENT, World, ac
 from mfalb.balancer.exchange.radius_exchange import Drop, Reply
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.exchange.radius_rules import (
-    MICROSOFT,
-    MS_CHAP_MPPE_KEYS,
-    MS_MPPE_RECV_KEY,
-    MS_MPPE_SEND_KEY,
-    Keying,
     access_request_untrusted,
     has_foreign_proxy_state,
     response_body_untrusted,
@@ -20,9 +15,9 @@ from mfalb.balancer.exchange.radius_rules import (
 from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
 from mfalb.wire.radius import SharedSecret, md5
-from mfalb.wire.radius_hidden import hide_password, reveal_password_untrusted
+from mfalb.wire.radius_hidden import Keying, hide_password, reveal_password_untrusted
 
-NEW_AUTHENTICATOR = bytes(range(200, 216))
+MICROSOFT, MS_CHAP_MPPE_KEYS, MS_MPPE_SEND_KEY, MS_MPPE_RECV_KEY = 311, 12, 16, 17
 
 
 def salted(text: bytes, secret: bytes, authenticator: bytes, salt: bytes) -> bytes:
