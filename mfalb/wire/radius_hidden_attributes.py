@@ -262,7 +262,8 @@ def _add_vendors(
         return unfinished
     for kind, value, value_end, has_more in attributes:
         is_fragment = has_more or unfinished == (vendor, kind)
-        unfinished = (vendor, kind) if has_more else None
+        if vendor.form.has_continuation:
+            unfinished = (vendor, kind) if has_more else None
         row, inner = vendor.attributes.get(kind), vendor.nested.get(kind)
         if row is not None:
             found.append(Hidden(row.name, None if is_fragment else row.scheme, value, value_end))

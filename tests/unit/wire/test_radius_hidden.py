@@ -4,13 +4,16 @@ from hypothesis import strategies as st
 from unit.wire import pyrad_peer
 from unit.wire import rfc2865_examples as rfc
 from unit.wire.outcomes import outcome
+from unit.wire.rfc2868_peer import ascend_secret
 
 from mfalb.wire.radius import USER_PASSWORD, SharedSecret, read_untrusted
 from mfalb.wire.radius_hidden import (
     Keying,
     hide_password,
+    rehide_ascend_secret_untrusted,
     rehide_salted_untrusted,
     reveal_password_untrusted,
+    unique_salt,
 )
 
 OLD = Keying(SharedSecret(b"old"), bytes(range(16)))
@@ -87,3 +90,33 @@ def test_a_salted_value_of_a_wrong_length_is_refused(length: int) -> None:
         return rehide_salted_untrusted(value, OLD, NEW, SALT)
 
     assert outcome(read, bytes(length)) == "bad_salted_length"
+
+
+@given(st.lists(st.binary(min_size=2, max_size=2), max_size=220))
+def test_salts_get_their_first_bit_and_become_unique_and_stay_when_they_may(salts: list[bytes]) -> None:
+    used: set[int] = set()
+    given_out = [unique_salt(salt, used) for salt in salts]
+    assert len(set(given_out)) == len(salts) == len(used)
+    assert all(salt[0] & 0x80 for salt in given_out)
+    again: set[int] = set()
+    assert [unique_salt(salt, again) for salt in given_out] == given_out
+
+
+def test_the_salt_after_the_last_one_is_the_first_one() -> None:
+    used: set[int] = set()
+    assert [unique_salt(b"\xff\xff", used) for _ in range(3)] == [b"\xff\xff", b"\x80\x00", b"\x80\x01"]
+
+
+@given(st.binary(min_size=1, max_size=16), keyings, keyings)
+def test_an_ascend_secret_says_the_same_after_it_was_hidden_anew(text: bytes, old: Keying, new: Keying) -> None:
+    value = ascend_secret(text, old.secret.value, old.authenticator)
+    hidden = rehide_ascend_secret_untrusted(value, old, new)
+    assert ascend_secret(hidden, new.secret.value, new.authenticator) == text
+
+
+@pytest.mark.parametrize("length", [0, 17, 32])
+def test_an_ascend_secret_of_a_wrong_length_is_refused(length: int) -> None:
+    def read(value: bytes) -> bytes:
+        return rehide_ascend_secret_untrusted(value, OLD, NEW)
+
+    assert outcome(read, bytes(length)) == "bad_ascend_secret_length"

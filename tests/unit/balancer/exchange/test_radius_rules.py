@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 from pyrad.dictionary import Dictionary
 from pyrad.packet import AuthPacket
-from unit.balancer.exchange.radius_world import AUTHENTICATOR, CLIENT, World, access_request, received, sent, sign_in
+from unit.balancer.exchange.radius_world import (
+    AUTHENTICATOR,
+    CLIENT,
+    World,
+    access_request,
+    guards,
+    received,
+    sent,
+    sign_in,
+)
+from unit.wire.rfc2868_peer import salted, unsalted
 
 from mfalb.balancer.exchange.radius_exchange import Drop, Reply
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
@@ -20,32 +30,11 @@ from mfalb.wire.radius_hidden import Keying, hide_password, reveal_password_untr
 MICROSOFT, MS_CHAP_MPPE_KEYS, MS_MPPE_SEND_KEY, MS_MPPE_RECV_KEY = 311, 12, 16, 17
 
 
-def salted(text: bytes, secret: bytes, authenticator: bytes, salt: bytes) -> bytes:
-    """RFC 2868 section 3.5, written down here a second time: what a server would send."""
-    padded = bytes((len(text),)) + text
-    padded += bytes(-len(padded) % 16)
-    hidden, key = b"", md5(secret + authenticator + salt).digest()
-    for start in range(0, len(padded), 16):
-        block = bytes(a ^ b for a, b in zip(padded[start : start + 16], key, strict=True))
-        hidden, key = hidden + block, md5(secret + block).digest()
-    return salt + hidden
-
-
-def unsalted(value: bytes, secret: bytes, authenticator: bytes) -> bytes:
-    """What a client reads out of a salted value."""
-    salt, hidden = value[:2], value[2:]
-    text, key = b"", md5(secret + authenticator + salt).digest()
-    for start in range(0, len(hidden), 16):
-        block = hidden[start : start + 16]
-        text, key = text + bytes(a ^ b for a, b in zip(block, key, strict=True)), md5(secret + block).digest()
-    return text[1 : 1 + text[0]]
-
-
 # --------------------------------------------------------------------------------------- requests
 
 
-@pytest.mark.parametrize("password", [b"hello", b"", b"sixteen bytes!!!", b"pass phrase of more than thirty-two bytes"])
-def test_a_password_is_hidden_anew_for_a_server_with_another_secret(password: bytes) -> None:
+@pytest.mark.parametrize("password", [b"a" * length for length in (0, 1, 15, 16, 17, 31, 32, 33, 127, 128)])
+def test_b5_a_password_is_hidden_anew_for_a_server_with_another_secret(password: bytes) -> None:
     world = World()
     hidden = hide_password(password, CLIENT, AUTHENTICATOR)
     exchange = world.begin(access_request((radius.USER_NAME, b"alice"), (radius.USER_PASSWORD, hidden)))
@@ -57,28 +46,39 @@ def test_a_password_is_hidden_anew_for_a_server_with_another_secret(password: by
     assert server.verify_message_authenticator()
 
 
-def test_chap_whose_challenge_was_the_authenticator_gets_it_spelt_out() -> None:
+def test_b6_chap_whose_challenge_was_the_authenticator_gets_it_spelt_out() -> None:
     chap = b"\x09" + md5(b"\x09" + b"arctangent" + AUTHENTICATOR).digest()
     packet = sent(World().begin(access_request((radius.USER_NAME, b"flopsy"), (radius.CHAP_PASSWORD, chap))))
     assert packet.every(radius.CHAP_CHALLENGE) == [AUTHENTICATOR]
     assert packet.first(radius.CHAP_PASSWORD) == chap
 
 
-def test_chap_with_a_challenge_of_its_own_passes_as_it_is() -> None:
+def test_b6_chap_with_a_challenge_of_its_own_passes_as_it_is() -> None:
     chap = b"\x09" + bytes(16)
     request = access_request((radius.CHAP_PASSWORD, chap), (radius.CHAP_CHALLENGE, b"the challenge...."))
     packet = sent(World().begin(request))
     assert packet.attributes()[1:] == [(radius.CHAP_PASSWORD, chap), (radius.CHAP_CHALLENGE, b"the challenge....")]
 
 
-def test_with_one_secret_chap_needs_no_challenge_since_the_authenticator_stays() -> None:
+def test_b6_with_one_secret_chap_needs_no_challenge_since_the_authenticator_stays() -> None:
     request = access_request((radius.CHAP_PASSWORD, b"\x09" + bytes(16)))
     packet = sent(World(is_shared_secret=True).begin(request))
     assert packet.authenticator == AUTHENTICATOR
     assert packet.every(radius.CHAP_CHALLENGE) == []
 
 
-def test_everything_else_in_a_request_passes_unread_and_in_order() -> None:
+@pytest.mark.parametrize(("last", "is_dropped"), [(194, False), (195, True)])
+def test_b6_a_request_that_its_spelt_out_challenge_makes_too_long_is_dropped_and_counted(
+    last: int, is_dropped: bool
+) -> None:
+    chap = (radius.CHAP_PASSWORD, b"\x09" + bytes(16))
+    request = access_request(chap, *((radius.PROXY_STATE, bytes(253)),) * 15, (radius.REPLY_MESSAGE, bytes(last)))
+    assert len(request) == 4096 - 18 + is_dropped, "a CHAP-Challenge takes 18 bytes"
+    decision = World(guards=guards(proxy_state_limit=20)).request(request)
+    assert (decision == Drop("too_long_when_signed")) is is_dropped
+
+
+def test_a9_a10_everything_else_in_a_request_passes_as_it_is_and_in_order() -> None:
     attributes = [
         (radius.USER_NAME, b"alice"),
         (radius.PROXY_STATE, b"first"),
@@ -104,8 +104,8 @@ def test_e1_e5_a_signature_that_stood_last_is_moved_to_the_front() -> None:
         assert [kind for kind, _ in packet.attributes()] == [radius.MESSAGE_AUTHENTICATOR, radius.USER_NAME]
 
 
-@pytest.mark.parametrize("length", [1, 15, 17, 144])
-def test_a_password_of_an_impossible_length_is_dropped(length: int) -> None:
+@pytest.mark.parametrize("length", [0, 1, 15, 17, 31, 127, 129, 144, 253])
+def test_b5_a_password_of_an_impossible_length_is_dropped(length: int) -> None:
     request = access_request((radius.USER_NAME, b"alice"), (radius.USER_PASSWORD, bytes(length)))
     assert World().request(request) == Drop("bad_user_password_length")
 
@@ -150,7 +150,7 @@ def mppe(kind: int, value: bytes) -> bytes:
     return MICROSOFT.to_bytes(4, "big") + bytes((kind, len(value) + 2)) + value
 
 
-def test_mppe_keys_are_hidden_anew_for_the_client() -> None:
+def test_b7_mppe_keys_are_hidden_anew_for_the_client() -> None:
     world = World()
     exchange = world.begin(sign_in())
     keys = {MS_MPPE_SEND_KEY: bytes(range(32)), MS_MPPE_RECV_KEY: bytes(range(32, 64))}
@@ -171,7 +171,7 @@ def test_mppe_keys_are_hidden_anew_for_the_client() -> None:
     assert all(salt[0] & 128 for salt in salts)
 
 
-def test_the_older_mppe_keys_are_hidden_anew_as_passwords_are() -> None:
+def test_b7_the_older_mppe_keys_are_hidden_anew_as_passwords_are() -> None:
     world = World()
     exchange = world.begin(sign_in())
     keys = bytes(range(24)) + bytes(8)  # RFC 2548 section 2.4.1: 24 bytes, padded
@@ -181,7 +181,7 @@ def test_the_older_mppe_keys_are_hidden_anew_as_passwords_are() -> None:
     assert reveal_password_untrusted(value[6:], CLIENT, AUTHENTICATOR) == keys
 
 
-def test_both_mppe_keys_in_one_vendor_attribute_and_their_neighbours_survive() -> None:
+def test_b7_both_mppe_keys_in_one_vendor_attribute_and_their_neighbours_survive() -> None:
     world = World()
     exchange = world.begin(sign_in())
     secret, authenticator = exchange.upstream.secret.value, exchange.upstream_authenticator
@@ -198,7 +198,7 @@ def test_both_mppe_keys_in_one_vendor_attribute_and_their_neighbours_survive() -
     assert unsalted(new[position + 8 :], CLIENT.value, AUTHENTICATOR) == b"receive key"
 
 
-def test_every_tunnel_password_is_hidden_anew_and_keeps_its_tag() -> None:
+def test_b7_every_tunnel_password_is_hidden_anew_and_keeps_its_tag() -> None:
     world = World()
     exchange = world.begin(sign_in())
     secret, authenticator = exchange.upstream.secret.value, exchange.upstream_authenticator
@@ -215,7 +215,7 @@ def test_every_tunnel_password_is_hidden_anew_and_keeps_its_tag() -> None:
     ]
 
 
-def test_another_vendors_attributes_pass_unread_however_they_look() -> None:
+def test_a9_another_vendors_attributes_pass_unread_however_they_look() -> None:
     world = World()
     value = b"\0\0\0\x09\x10\xff" + bytes(10)
     answer = received(world.answer(world.begin(sign_in()), radius.ACCESS_ACCEPT, (radius.VENDOR_SPECIFIC, value)))
@@ -227,17 +227,23 @@ def test_another_vendors_attributes_pass_unread_however_they_look() -> None:
     [
         (mppe(MS_MPPE_SEND_KEY, b"\x80\x01" + bytes(15)), "bad_salted_length"),
         (mppe(MS_MPPE_SEND_KEY, b"\x80"), "bad_salted_length"),
-        (MICROSOFT.to_bytes(4, "big") + b"\x10\x30short", "bad_vendor_attribute"),
-        (MICROSOFT.to_bytes(4, "big") + b"\x10\x01", "bad_vendor_attribute"),
+        (mppe(MS_CHAP_MPPE_KEYS, bytes(24)), "bad_user_password_length"),
     ],
 )
-def test_keys_that_cannot_be_read_are_dropped_with_their_answer(value: bytes, reason: str) -> None:
+def test_b7_keys_of_an_impossible_length_are_dropped_with_their_answer(value: bytes, reason: str) -> None:
     world = World()
     exchange = world.begin(sign_in())
     assert world.answer(exchange, radius.ACCESS_ACCEPT, (radius.VENDOR_SPECIFIC, value)) == Drop(reason)
 
 
-def test_state_class_and_the_clients_proxy_states_come_back_untouched_and_in_order() -> None:
+@pytest.mark.parametrize("inside", [b"\x10\x30short", b"\x10\x01"])
+def test_a9_a_vendor_attribute_that_cannot_be_read_passes_as_it_is(inside: bytes) -> None:
+    world, value = World(), MICROSOFT.to_bytes(4, "big") + inside
+    answer = received(world.answer(world.begin(sign_in()), radius.ACCESS_ACCEPT, (radius.VENDOR_SPECIFIC, value)))
+    assert answer.every(radius.VENDOR_SPECIFIC) == [value]
+
+
+def test_b4_state_class_and_the_clients_proxy_states_come_back_untouched_and_in_order() -> None:
     world = World()
     request = access_request((radius.PROXY_STATE, b"one"), (radius.USER_NAME, b"alice"), (radius.PROXY_STATE, b"two"))
     attributes = [
