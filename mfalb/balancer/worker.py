@@ -118,6 +118,7 @@ class Worker:
         upstreams = radius_peers(pool, secrets)
         self._radius_peers[config.name] = (clients.peers, list(upstreams.values()))
         service = Authentication(pool, upstreams, self.pins)
+        self.counters[config.name].unhandled_hidden = service.unhandled_hidden
         duplicates: DuplicateTable[RadiusExchange] = DuplicateTable(
             config.in_flight_limit, _ANSWERED_LIMIT, config.answer_cache_s
         )

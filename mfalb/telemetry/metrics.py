@@ -11,6 +11,7 @@ class ListenerCounters:
     """What one listener did since its start.
 
     `answers` counts by what the client got (a status class, a RADIUS code or reason); `drops` by why it got nothing.
+    `unhandled_hidden` counts RADIUS attributes that a shared secret hides and that passed as they were, by name.
     Keys are our own words, never a client's: a label that clients choose is a way to fill the memory.
     """
 
@@ -19,5 +20,6 @@ class ListenerCounters:
     requests: int = 0
     answers: Counter[str] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
+    unhandled_hidden: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     connections: int = 0

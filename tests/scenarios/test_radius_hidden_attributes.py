@@ -1,4 +1,4 @@
-"""What vendors hide with the shared secret arrives readable, although client's and server's secrets differ.
+"""Promise: what vendors hide with the shared secret arrives readable, although client's and server's secrets differ.
 
 FreeRADIUS hides it, radclient reveals it, and neither knows of the balancer between them.
 """
@@ -12,6 +12,7 @@ import pytest
 from programs.balancer import Balancer
 from programs.freeradius import FreeRadius, attribute_server
 from programs.ports import LOOPBACK
+from programs.process import wait_until
 from programs.radclient import Answer, Target, send
 from programs.radius_pool import RadiusPool, radius_pool
 
@@ -42,13 +43,18 @@ CLEAR = {
     "WiMAX-BS-Location": "0x0102",
     "Reply-Message": '"welcome"',
 }
-REQUEST = [("User-Name", "alice"), ("User-Password", "any"), ("NAS-Identifier", "all")]
+UNHANDLED = ("X-Ascend-Send-Secret", "X-Ascend-Receive-Secret")
+CASES = {
+    "all": "\n".join(f"&reply:{name} += {value}" for name, value in (HIDDEN | CLEAR).items()),
+    "one unhandled": f'&reply:{UNHANDLED[0]} := "old ascend secret"',
+    "two unhandled": "\n".join(f'&reply:{name} := "old ascend secret"' for name in UNHANDLED),
+}
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[FreeRadius]:
-    reply = "\n".join(f"&reply:{name} += {value}" for name, value in (HIDDEN | CLEAR).items())
-    with attribute_server("vendors", tmp_path, "towards-the-server-0", {"all": f"update {{\n{reply}\n}}"}) as running:
+    cases = {case: f"update {{\n{assignments}\n}}" for case, assignments in CASES.items()}
+    with attribute_server("vendors", tmp_path, "towards-the-server-0", cases) as running:
         yield running
 
 
@@ -64,8 +70,9 @@ def balancer(pool: RadiusPool, tmp_path: Path) -> Iterator[Balancer]:
         yield running
 
 
-def accepted(port: int, secret: str) -> Answer:
-    (answer,) = send(Target(LOOPBACK, port, secret), [REQUEST])
+def accepted(port: int, secret: str, case: str) -> Answer:
+    request = [("User-Name", "alice"), ("User-Password", "any"), ("NAS-Identifier", case)]
+    (answer,) = send(Target(LOOPBACK, port, secret), [request])
     assert answer is not None
     assert answer.code == "Access-Accept"
     return answer
@@ -75,9 +82,22 @@ def test_b7_what_every_vendor_hides_reads_the_same_through_the_balancer_as_from_
     balancer: Balancer, pool: RadiusPool, server: FreeRadius
 ) -> None:
     assert pool.client_secret != server.secret
-    direct = accepted(server.port, server.secret).attributes
-    through = accepted(pool.port, pool.client_secret).attributes
+    direct = accepted(server.port, server.secret, "all").attributes
+    through = accepted(pool.port, pool.client_secret, "all").attributes
     expected = {name: value.strip('"') for name, value in (HIDDEN | CLEAR).items()}
     assert {name: direct.get(name) for name in expected} == expected, "what the server itself says"
     assert {name: through.get(name) for name in expected} == expected
     assert balancer.metrics().total("mfalb_listener_answers_total", answer="accept") == 1
+
+
+def test_what_is_known_and_not_handled_is_counted_each_time_and_logged_once(
+    balancer: Balancer, pool: RadiusPool
+) -> None:
+    for _ in range(3):
+        accepted(pool.port, pool.client_secret, "one unhandled")
+    wait_until(lambda: UNHANDLED[0] in balancer.log(), "the first attribute in the log")
+    accepted(pool.port, pool.client_secret, "two unhandled")
+    wait_until(lambda: UNHANDLED[1] in balancer.log(), "the second attribute in the log")
+    assert [balancer.log().count(name) for name in UNHANDLED] == [1, 1]
+    metrics, name = balancer.metrics(), "mfalb_radius_unhandled_hidden_attributes_total"
+    assert [metrics.total(name, listener="radius", attribute=attribute) for attribute in UNHANDLED] == [4, 1]

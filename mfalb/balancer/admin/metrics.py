@@ -62,6 +62,7 @@ class MetricsPage(Collector):
         yield build
         yield from self._listeners()
         yield from self._radius_peers()
+        yield self._unhandled_hidden()
         yield from self._pins()
         yield from self._backends()
         yield from self._health()
@@ -115,6 +116,17 @@ class MetricsPage(Collector):
                     for reason, count in peer.drops.items():
                         drops.add_metric([listener, role, peer.name, reason], count)
         yield drops
+
+    def _unhandled_hidden(self) -> Metric:
+        passed = CounterMetricFamily(
+            "mfalb_radius_unhandled_hidden_attributes",
+            "Attributes hidden with the shared secret that passed to a peer with another secret as they were.",
+            labels=["listener", "attribute"],
+        )
+        for counters in self._source.counters.values():
+            for attribute, count in counters.unhandled_hidden.items():
+                passed.add_metric([counters.name, attribute], count)
+        return passed
 
     def _pins(self) -> Iterator[Metric]:
         pins = self._source.pins

@@ -102,7 +102,7 @@ class Authentication(RadiusService):
         else:
             exchange.upstream_authenticator = authenticator = exchange.entropy
             old, new = Keying(client.secret, request.authenticator), Keying(secret, authenticator)
-            body = request_body_untrusted(request, old, new)
+            body = request_body_untrusted(request, old, new, self.unhandled_hidden)
         return radius.signed_request(radius.ACCESS_REQUEST, identifier, authenticator, body, secret)
 
     def answer_untrusted(self, exchange: RadiusExchange, datagram: bytes) -> Packet:
@@ -121,7 +121,8 @@ class Authentication(RadiusService):
             body = radius.body_without_message_authenticator(answer)
         else:
             old = Keying(secret, exchange.upstream_authenticator)
-            body = response_body_untrusted(answer, old, Keying(client.secret, request.authenticator))
+            new = Keying(client.secret, request.authenticator)
+            body = response_body_untrusted(answer, old, new, self.unhandled_hidden)
         return answer_datagram(answer.code, request, body, client)
 
     def pin(self, exchange: RadiusExchange, answer: Packet, now: float) -> Pin | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -18,7 +19,8 @@ class RadiusService(ABC):
     """The part of an exchange's life that differs; `RadiusExchanges` lives the rest.
 
     `upstreams` maps a backend's name to the peer it is. A method that reads a peer's bytes raises MalformedMessage for
-    all that must be discarded in silence.
+    all that must be discarded in silence. `unhandled_hidden` counts what a secret hides and could not be hidden anew,
+    by its name in `wire.radius_hidden_attributes`.
     """
 
     status_answer_code: ClassVar[int]  # what answers a Status-Server on this port (RFC 5997 section 4.2)
@@ -27,6 +29,7 @@ class RadiusService(ABC):
     def __init__(self, pool: Pool, upstreams: Mapping[str, RadiusPeer]) -> None:
         self.pool = pool
         self.upstreams = upstreams
+        self.unhandled_hidden: Counter[str] = Counter()
 
     @abstractmethod
     def request_untrusted(self, datagram: bytes, client: RadiusPeer) -> Packet:

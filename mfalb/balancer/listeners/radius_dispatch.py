@@ -79,6 +79,7 @@ class RadiusDispatch:
         self._backend_refused = parts.backend_refused
         self._entropy = Entropy()
         self._rare_log = RareLog(_log)
+        self._told_unhandled: set[str] = set()
         self.upstream = upstream(self)
 
     @property
@@ -92,8 +93,16 @@ class RadiusDispatch:
             self._end(exchange, "backend_silent", now)
 
     def expire(self, now: float) -> None:
-        """Forget what no longer counts. Called about once a second."""
+        """Forget what no longer counts, tell what was seen for the first time. Called about once a second."""
         self._exchanges.guards.expire(now)
+        self._tell_of_unhandled()
+
+    def _tell_of_unhandled(self) -> None:
+        """Each attribute is told of once: it comes with every answer, and only a change of configuration helps."""
+        for attribute in self.counters.unhandled_hidden.keys() - self._told_unhandled:
+            self._told_unhandled.add(attribute)
+            facts = {"listener": self.counters.name, "attribute": attribute}
+            _log.warning("an attribute hidden with another secret passed as it was: use equal secrets", extra=facts)
 
     # ------------------------------------------------------------------------------ the client's side
 

@@ -140,6 +140,14 @@ def test_no_label_is_one_that_clients_could_choose() -> None:
     assert labels <= {"version", "listener", "protocol", "answer", "reason", "pool", "backend", "state"}
 
 
+def test_hidden_attributes_that_passed_as_they_were_are_told_by_name() -> None:
+    counters = ListenerCounters("radius", "radius")
+    counters.unhandled_hidden["WiMAX-MSK"] += 2
+    page = samples(Source(counters={"radius": counters}))
+    name = "mfalb_radius_unhandled_hidden_attributes_total"
+    assert page[sample(name, listener="radius", attribute="WiMAX-MSK")] == 2
+
+
 def test_names_with_quotes_and_newlines_cannot_break_the_page() -> None:
     counters = ListenerCounters('we"b\n', "http", requests=1)
     page = samples(Source(counters={"web": counters}))
