@@ -15,7 +15,8 @@ from typing import Final
 
 from mfalb.balancer.affinity.cookie import CookieSealer
 from mfalb.balancer.affinity.store import PinTable
-from mfalb.balancer.config.models import Config, HttpListener, LogFormat, RadiusListener, RefusalForm
+from mfalb.balancer.config.models import Config, HttpListener, LogFormat
+from mfalb.balancer.config.radius_models import RadiusListener, RefusalForm
 from mfalb.balancer.exchange.duplicates import DuplicateTable
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
 from mfalb.balancer.exchange.radius import RadiusExchanges

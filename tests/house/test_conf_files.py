@@ -12,8 +12,8 @@ from programs.certificates import make_certificate
 from ruamel.yaml import YAML
 
 from mfalb.balancer.config.loader import check
-from mfalb.balancer.config.models import Table
 from mfalb.balancer.config.outline import accepted_keys
+from mfalb.balancer.config.tables import Table
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(file.relative_to(CONF) for file in CONF.rglob("*.yaml"))

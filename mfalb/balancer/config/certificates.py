@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from mfalb.balancer.config.document import Loc
 from mfalb.balancer.config.draft import Draft
 from mfalb.balancer.config.findings import Findings
-from mfalb.balancer.config.models import Certificate
 from mfalb.balancer.config.secret_sources import read_file, reason, warn_if_exposed
+from mfalb.balancer.config.tls_models import Certificate
 from mfalb.balancer.config.values import quoted
 
 _Parsed = TypeVar("_Parsed")

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from mfalb.balancer.config.document import Document, Loc
-from mfalb.balancer.config.models import Admin, HttpListener, Listener, Pins, Pool, RadiusListener, Route
+from mfalb.balancer.config.models import Admin, HttpListener, Listener, Pins, Pool, Route
+from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.values import Origin
 
 _Value = TypeVar("_Value")

@@ -9,15 +9,17 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from mfalb.balancer.config.radius_models import RadiusListener, RefusalForm
+from mfalb.balancer.config.tables import Table
+from mfalb.balancer.config.tls_models import ListenerTls, UpstreamTls
 from mfalb.balancer.config.values import (
     Address,
     CookieName,
     Count,
     Flag,
     Host,
-    LocalFile,
     Name,
     NetworkValue,
     RequestTarget,
@@ -29,50 +31,13 @@ from mfalb.balancer.config.values import (
 )
 
 
-def yaml_name(attribute: str) -> str:
-    """The YAML key of an attribute: in Python the name carries the unit (`interval_s`), in YAML the value (`5s`)."""
-    return attribute.removesuffix("_s")
-
-
-class Table(BaseModel):
-    """A YAML mapping: unknown keys fail, values never change after loading."""
-
-    model_config = ConfigDict(
-        alias_generator=AliasGenerator(validation_alias=yaml_name, serialization_alias=yaml_name),
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-        populate_by_name=True,
-    )
-
-
 class Algorithm(Enum):
     """How a pool spreads exchanges that carry no pin."""
 
     ROUND_ROBIN = "round_robin"
 
 
-class RefusalForm(Enum):
-    """How a sign-in that cannot go on is refused: with a clear end, or with nothing."""
-
-    REJECT = "reject"
-    SILENCE = "silence"
-
-
 # ------------------------------------------------------------------------------------------ listeners
-
-
-class Certificate(Table):
-    """A certificate chain and its private key, both PEM."""
-
-    cert: LocalFile
-    key: LocalFile
-
-
-class ListenerTls(Table):
-    """TLS towards clients. The first certificate is offered when no other matches the client's SNI."""
-
-    certificates: tuple[Certificate, ...] = Field(min_length=1)
 
 
 class Route(Table):
@@ -108,44 +73,6 @@ class HttpListener(Table):
     limits: HttpLimits = HttpLimits()
 
 
-class RadiusClient(Table):
-    """A NAS (or a network of them), the secret it shares with the balancer, and what is asked of its packets.
-
-    `limit_proxy_state` refuses a Proxy-State without a Message-Authenticator; `send_message_authenticator` is false
-    only for devices that choke on one. `rate_limit` bounds the sign-ins it may begin.
-    """
-
-    name: Name
-    network: NetworkValue
-    secret: Secret
-    require_message_authenticator: Flag = True
-    limit_proxy_state: Flag = True
-    send_message_authenticator: Flag = True
-    rate_limit: Count | None = Field(default=None, ge=1)
-
-
-class RadiusUserLimit(Table):
-    """At most `sign_ins` begun for one user within `window_s`: whoever has a password cannot ring a phone all night."""
-
-    sign_ins: Count = Field(ge=1)
-    window_s: Seconds = 60.0
-    answer: RefusalForm = RefusalForm.REJECT
-
-
-class RadiusListener(Table):
-    """A UDP address where RADIUS clients arrive."""
-
-    name: Name
-    protocol: Literal["radius"]
-    bind: tuple[Address, ...] = Field(min_length=1)
-    clients: tuple[RadiusClient, ...] = Field(min_length=1)
-    pool: Name
-    in_flight_limit: Count = Field(default=20_000, ge=1)
-    answer_cache_s: Seconds = 15.0
-    proxy_state_limit: Count = Field(default=10, ge=1, le=255)
-    user_limit: RadiusUserLimit | None = None
-
-
 Listener = Annotated[HttpListener | RadiusListener, Field(discriminator="protocol")]
 
 # ---------------------------------------------------------------------------------------------- pools
@@ -167,14 +94,6 @@ class Backend(Table):
         if value == 0:
             raise ValueError("0 is no weight, write 1 to 256; to take a backend out of service, drain it")
         return value
-
-
-class UpstreamTls(Table):
-    """TLS towards backends. `server_name` is sent as SNI and checked; by default it is the backend's host."""
-
-    ca: LocalFile | None = None
-    verify: Flag = True
-    server_name: Host | None = None
 
 
 class CheckTiming(Table):

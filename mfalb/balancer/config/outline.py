@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from mfalb.balancer.config.document import Loc
-from mfalb.balancer.config.models import Config, Table, yaml_name
+from mfalb.balancer.config.models import Config
+from mfalb.balancer.config.tables import Table, yaml_name
 from mfalb.balancer.config.values import Secret
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mfalb.balancer.config.models import Config, Table
+from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.outline import secret_keys
 from mfalb.balancer.config.presets import PRESETS
+from mfalb.balancer.config.tables import Table
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -18,11 +18,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from mfalb.balancer.affinity.cookie import CookieSealer
 from mfalb.balancer.affinity.store import Pin, PinStore
-from mfalb.balancer.config.models import (
-    CookieAffinity,
-    HttpListener,
-    TransactionAffinity,
-)
+from mfalb.balancer.config.models import CookieAffinity, HttpListener, TransactionAffinity
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.forwarding import ClientFacts, request_bytes
 from mfalb.balancer.exchange.http_affinity import (

@@ -8,7 +8,8 @@ from typing import ClassVar, Final
 
 from mfalb.balancer.affinity.radius_state import radius_state_key
 from mfalb.balancer.affinity.store import Pin, PinStore
-from mfalb.balancer.config.models import RadiusStateAffinity, RefusalForm
+from mfalb.balancer.config.models import RadiusStateAffinity
+from mfalb.balancer.config.radius_models import RefusalForm
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.exchange.radius_rules import (

@@ -9,7 +9,8 @@ from typing import Any, assert_never
 
 import aiohttp
 
-from mfalb.balancer.config.models import HttpCheck, TcpCheck, UpstreamTls
+from mfalb.balancer.config.models import HttpCheck, TcpCheck
+from mfalb.balancer.config.tls_models import UpstreamTls
 from mfalb.balancer.pools.backend import Backend
 from mfalb.net.tls import client_context
 

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Final
 
-from mfalb.balancer.config.models import RadiusClient
+from mfalb.balancer.config.radius_models import RadiusClient
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, Secrets
 
 _CACHE_LIMIT: Final = 65_536  # hosts remembered; when full the cache is emptied and fills again

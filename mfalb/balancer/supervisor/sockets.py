@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from typing import Final
 
-from mfalb.balancer.config.models import Config, RadiusListener
+from mfalb.balancer.config.models import Config
+from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.values import Address
 from mfalb.errors import MfalbError
 from mfalb.net.datagrams import bound_socket

@@ -13,7 +13,8 @@ from contextlib import AsyncExitStack
 import uvloop
 
 from mfalb.balancer.admin.server import AdminServer
-from mfalb.balancer.config.models import Config, RadiusListener
+from mfalb.balancer.config.models import Config
+from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.values import Address
 from mfalb.balancer.health.prober import Prober
 from mfalb.balancer.pools.pool import Pool

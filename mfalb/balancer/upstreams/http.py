@@ -9,7 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, Protocol, cast
 
-from mfalb.balancer.config.models import UpstreamTls
+from mfalb.balancer.config.tls_models import UpstreamTls
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.errors import BackendFailure, MalformedMessage

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from unit.balancer.config.config_folder import LISTENERS, POOLS, Folder
 
 from mfalb.balancer.config.loader import check, load
-from mfalb.balancer.config.models import Config, Table
+from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.outline import accepted_keys
+from mfalb.balancer.config.tables import Table
 from mfalb.balancer.config.values import Address
 from mfalb.errors import ConfigError, Problem
 

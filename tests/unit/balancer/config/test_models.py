@@ -1,18 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
-from mfalb.balancer.config.models import (
-    Admin,
-    Backend,
-    CheckTiming,
-    Config,
-    HttpListener,
-    Pool,
-    RadiusCheck,
-    RadiusClient,
-    Route,
-    yaml_name,
-)
+from mfalb.balancer.config.models import Admin, Backend, CheckTiming, Config, HttpListener, Pool, RadiusCheck, Route
+from mfalb.balancer.config.radius_models import RadiusClient
+from mfalb.balancer.config.tables import yaml_name
 from mfalb.balancer.config.values import Address, Secret
 
 BACKEND = Backend(name="a", address=Address("10.0.0.1", 80), secret=Secret(b"hunter2"))

@@ -10,11 +10,10 @@ from mfalb.balancer.config.models import (
     NoAffinity,
     Pins,
     Pool,
-    RadiusClient,
-    RadiusListener,
     Route,
 )
 from mfalb.balancer.config.outline import accepted_keys, did_you_mean, discriminator, places, secret_keys, tags
+from mfalb.balancer.config.radius_models import RadiusClient, RadiusListener
 
 DATA = {
     "listeners": [

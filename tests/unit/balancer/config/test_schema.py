@@ -3,10 +3,11 @@ from typing import Any
 
 import pytest
 
-from mfalb.balancer.config.models import Pool, Table
+from mfalb.balancer.config.models import Pool
 from mfalb.balancer.config.outline import accepted_keys
 from mfalb.balancer.config.presets import PRESETS
 from mfalb.balancer.config.schema import json_schema
+from mfalb.balancer.config.tables import Table
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from unit.balancer.config.config_folder import LISTENERS, POOLS, Folder
 
-from mfalb.balancer.config.models import RadiusListener
+from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.secret_sources import read_file
 from mfalb.balancer.config.values import Secret
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mfalb.balancer.affinity.store import PinTable
-from mfalb.balancer.config.models import Backend, NoAffinity, RadiusCheck, RadiusStateAffinity, RefusalForm
+from mfalb.balancer.config.models import Backend, NoAffinity, RadiusCheck, RadiusStateAffinity
 from mfalb.balancer.config.models import Pool as PoolConfig
+from mfalb.balancer.config.radius_models import RefusalForm
 from mfalb.balancer.config.values import Address, Secret
 from mfalb.balancer.exchange.duplicates import DuplicateTable
 from mfalb.balancer.exchange.radius import RadiusExchanges

@@ -13,7 +13,7 @@ from unit.balancer.exchange.radius_world import (
 )
 
 from mfalb.balancer.affinity.radius_state import radius_state_key
-from mfalb.balancer.config.models import RefusalForm
+from mfalb.balancer.config.radius_models import RefusalForm
 from mfalb.balancer.exchange.radius_exchange import Drop, Reply
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.wire import radius

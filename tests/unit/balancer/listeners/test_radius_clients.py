@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from mfalb.balancer.config.models import RadiusClient
+from mfalb.balancer.config.radius_models import RadiusClient
 from mfalb.balancer.config.values import Secret
 from mfalb.balancer.exchange.radius_peer import Secrets
 from mfalb.balancer.listeners import radius_clients
