@@ -1,0 +1,247 @@
+"""Promise: no datagram of a client or a server, however wrong, stops mfalb, leaks anything or holds up a good sign-in.
+
+FUZZ_PACKETS says how many are tried in process; a tenth of that goes over UDP to a real balancer. The sequence is that
+of the seed. Each failure names the number of its packet, so it comes again.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pytest
+from programs.balancer import Balancer
+from programs.ports import LOOPBACK
+from programs.process import wait_until
+from programs.radius_mutations import Mutations
+from programs.radius_pool import radius_pool
+from programs.radius_server import RadiusServer
+from unit.balancer.exchange.radius_world import CLIENT, DEADLINE_S, World, received, sent, sign_in
+
+from mfalb.balancer.exchange.radius_exchange import Drop, Forward, RadiusExchange, Reply, Resend
+from mfalb.wire import radius
+from mfalb.wire.radius import Packet, SharedSecret
+
+PACKETS: Final = int(os.environ.get("FUZZ_PACKETS", "100000"))
+SEED: Final = 5080
+GROWTH_LIMIT_BYTES: Final = 4 << 20  # of resident memory, after the first quarter; it grows by less than one MB
+GOOD_EVERY: Final = 500  # packets between two good sign-ins
+
+
+def resident_bytes(pid: int | str = "self") -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
+# --------------------------------------------------------------------------------------- in process
+
+
+@dataclass
+class Siege:
+    """The exchange core between hostile clients and hostile servers. Each step is one datagram and 10 ms."""
+
+    world: World
+    mutations: Mutations = field(default_factory=lambda: Mutations(SEED))
+    now: float = 0.0
+    waiting: list[RadiusExchange] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+    def step(self, number: int) -> None:
+        self.now += 0.01
+        if self.waiting and self.mutations.dice.getrandbits(1):
+            self._answer()
+        else:
+            self._request()
+        if number % GOOD_EVERY == 0:
+            self.good_sign_in(b"alice-%d" % number)
+            self.world.exchanges.expire(self.now)
+
+    def _request(self) -> None:
+        dice = self.mutations.dice
+        source = b"10.0.0.%d" % dice.randrange(16)
+        datagram = self.mutations.request(CLIENT)
+        for _ in range(2 if dice.random() < 0.1 else 1):  # now and then with a retransmit
+            decision = self.world.request(datagram, self.now, source)
+            self._judge_request(decision, datagram)
+
+    def _judge_request(self, decision: object, datagram: bytes) -> None:
+        match decision:
+            case Forward():
+                packet = sent(decision.exchange)
+                assert radius.has_valid_message_authenticator(packet, decision.exchange.upstream.secret)
+                self.waiting.append(decision.exchange)
+                self.outcomes["forwarded"] += 1
+            case Reply():
+                self._judge_reply(received(decision), datagram[4:20])
+                self.outcomes[f"replied: {decision.reason}"] += 1
+            case Drop():
+                self.outcomes[f"dropped: {decision.reason}"] += 1
+            case Resend():
+                self.outcomes["sent again"] += 1
+            case _:
+                pytest.fail(f"no decision: {decision!r}")
+
+    def _answer(self) -> None:
+        waiting, dice = self.waiting, self.mutations.dice
+        index = dice.randrange(len(waiting))
+        waiting[index], waiting[-1] = waiting[-1], waiting[index]
+        exchange = waiting.pop()
+        if self.world.exchanges.duplicates.in_flight.get(exchange.key) is not exchange:
+            self.outcomes["over before its answer"] += 1  # superseded, or its time was up
+            return
+        secret = exchange.upstream.secret
+        datagram = self.mutations.answer(exchange.datagram[1], exchange.upstream_authenticator, secret)
+        decision = self.world.carry(self.world.exchanges.answer(exchange, datagram, self.now), self.now)
+        if isinstance(decision, Reply):
+            self._judge_reply(received(decision), exchange.request.authenticator)
+            self.outcomes["answered"] += 1
+        else:
+            assert isinstance(decision, Drop)
+            self.outcomes[f"answer dropped: {decision.reason}"] += 1
+            if dice.random() < 0.8:  # else it is left to its deadline
+                waiting.append(exchange)
+
+    def _judge_reply(self, reply: Packet, authenticator: bytes) -> None:
+        """Whatever happened: what a client gets is signed for its request, the Message-Authenticator first."""
+        assert radius.has_valid_response_authenticator(reply, CLIENT, authenticator)
+        assert radius.has_valid_message_authenticator(reply, CLIENT, authenticator)
+        assert reply.attributes()[0][0] == radius.MESSAGE_AUTHENTICATOR
+
+    def good_sign_in(self, user: bytes) -> None:
+        """Both halves, at one server."""
+        world, now, state, fresh = self.world, self.now, b"state of " + user, self.mutations.dice.randbytes
+        first = world.begin(sign_in(user, authenticator=fresh(16)), now, b"good")
+        assert received(world.answer(first, radius.ACCESS_CHALLENGE, (radius.STATE, state), now=now)).code == 11
+        second = world.begin(sign_in(user, state, identifier=8, authenticator=fresh(16)), now, b"good")
+        assert second.backend is first.backend
+        assert received(world.answer(second, radius.ACCESS_ACCEPT, now=now)).code == radius.ACCESS_ACCEPT
+        self.outcomes["good sign-ins"] += 1
+
+
+@pytest.mark.parametrize("is_shared_secret", [False, True], ids=["two secrets", "one secret"])
+def test_the_exchange_core_survives_whatever_is_sent_and_keeps_nothing_of_it(*, is_shared_secret: bool) -> None:
+    siege = Siege(World(is_shared_secret=is_shared_secret, in_flight_limit=20_000))
+    resident_at_quarter = 0
+    count = PACKETS // 2  # for each of both parameters
+    for number in range(count):
+        try:
+            siege.step(number)
+        except BaseException as error:
+            error.add_note(f"packet number {number} of seed {SEED}")
+            raise
+        if number == count // 4:
+            resident_at_quarter = resident_bytes()
+    growth = resident_bytes() - resident_at_quarter
+    assert growth < GROWTH_LIMIT_BYTES, f"grew by {growth} bytes in {count} packets"
+    assert_it_was_a_siege(siege.outcomes, count)
+    duplicates = siege.world.exchanges.duplicates
+    siege.world.exchanges.expire(siege.now + DEADLINE_S)
+    assert not duplicates.in_flight
+    siege.world.exchanges.expire(siege.now + DEADLINE_S + 60)
+    assert not duplicates.answered
+
+
+def assert_it_was_a_siege(outcomes: Counter[str], count: int) -> None:
+    """Guards the test itself: packets of each kind got as far as they should, and failed for many reasons."""
+    assert outcomes["good sign-ins"] >= count // GOOD_EVERY
+    assert outcomes["forwarded"] > count // 10, f"hardly anything got past the signatures: {outcomes}"
+    assert outcomes["answered"] > count // 20, f"hardly any answer got past the signatures: {outcomes}"
+    assert len([reason for reason in outcomes if reason.startswith("dropped: ")]) >= 10, f"{outcomes}"
+    assert len([reason for reason in outcomes if reason.startswith("answer dropped: ")]) >= 8, f"{outcomes}"
+
+
+# ----------------------------------------------------------------------------------------- over UDP
+
+
+class HostileServer(RadiusServer):
+    """Honest to users whose names begin with `good`, after some forgeries; to all others it says anything."""
+
+    def __init__(self, name: str, secret: str, seed: int) -> None:
+        super().__init__(name, secret)
+        self._mutations = Mutations(seed)
+        self.answers = self._say
+
+    def _say(self, request: Packet) -> list[bytes]:
+        mutations, user = self._mutations, request.first(radius.USER_NAME) or b""
+        if not user.startswith(b"good"):
+            count = mutations.dice.randrange(4)
+            return [mutations.answer(request.identifier, request.authenticator, self.key) for _ in range(count)]
+        stranger = SharedSecret(b"a guess")
+        forgeries = [mutations.answer(request.identifier, request.authenticator, stranger) for _ in range(2)]
+        state = radius.attribute(radius.STATE, self.name.encode() + user)
+        if radius.STATE not in request.offsets:
+            return [*forgeries, self.signed(request, radius.ACCESS_CHALLENGE, state)]
+        is_mine = request.first(radius.STATE) == self.name.encode() + user
+        return [*forgeries, self.signed(request, radius.ACCESS_ACCEPT if is_mine else radius.ACCESS_REJECT)]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A balancer between a hostile client and two hostile servers."""
+
+    balancer: Balancer
+    port: int
+    secret: SharedSecret
+
+    def ask(self, client: socket.socket, *attributes: tuple[int, bytes]) -> Packet:
+        """A good request's answer. Its socket sends good ones only, its identifier is never used twice at once."""
+        authenticator = os.urandom(16)
+        body = b"".join(radius.attribute(*one) for one in attributes)
+        client.send(radius.signed_request(radius.ACCESS_REQUEST, 1, authenticator, body, self.secret))
+        answer = radius.read_untrusted(client.recv(4096))
+        assert radius.has_valid_response_authenticator(answer, self.secret, authenticator)
+        return answer
+
+    def good_sign_in(self, user: bytes) -> None:
+        name = (radius.USER_NAME, user)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect((LOOPBACK, self.port))
+            client.settimeout(10)
+            challenge = self.ask(client, name)
+            assert challenge.code == radius.ACCESS_CHALLENGE
+            state = challenge.first(radius.STATE)
+            assert state is not None
+            assert self.ask(client, name, (radius.STATE, state)).code == radius.ACCESS_ACCEPT
+
+    def total(self, name: str) -> float:
+        return self.balancer.metrics().total(name)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with ExitStack() as stack:
+        servers = [stack.enter_context(HostileServer(f"b{number}", f"towards-{number}", number)) for number in (1, 2)]
+        pool = radius_pool(servers, tmp_path)
+        (listener,) = pool.config["listeners"]
+        listener["answer_cache"] = "1s"
+        pool.config["pools"]["mfa"]["response_timeout"] = "2s"
+        pool.config["pins"] = {"limit": 1000}
+        balancer = stack.enter_context(Balancer(pool.config, tmp_path / "mfalb", secrets=pool.secrets))
+        yield Site(balancer, pool.port, SharedSecret(pool.client_secret.encode()))
+
+
+def test_a_balancer_under_fire_serves_good_users_and_is_as_it_was_afterwards(site: Site) -> None:
+    """A good sign-in after each batch: it stands behind the batch in the socket's queue, so none of it is lost."""
+    mutations, batch, count = Mutations(SEED), 100, max(PACKETS // 10, 1000)
+    resident_at_quarter = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind((LOOPBACK, 0))
+        for number in range(0, count, batch):
+            for _ in range(batch):
+                client.sendto(mutations.request(site.secret), (LOOPBACK, site.port))
+            site.good_sign_in(b"good-%d" % number)
+            if number == count // 4 // batch * batch:
+                resident_at_quarter = resident_bytes(site.balancer.pid)
+    assert site.total("mfalb_listener_requests_total") >= count
+    growth = resident_bytes(site.balancer.pid) - resident_at_quarter
+    assert growth < GROWTH_LIMIT_BYTES, f"grew by {growth} bytes in {count} packets"
+    wait_until(lambda: site.total("mfalb_listener_in_flight") == 0, "all exchanges to be over")
+    assert site.total("mfalb_backend_active") == 0, "an identifier is still held"
+    assert site.total("mfalb_backend_requests_total") > count // 10, "hardly anything got past the signatures"
+    site.good_sign_in(b"good-afterwards")
