@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NEED = ROOT / ".ci" / "need"
 LOCK = (ROOT / ".ci" / "requirements.lock").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
-TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 PURPOSES = ["bench", "demo", "test", "venv"]
 
 
@@ -145,7 +145,7 @@ def test_the_makefile_has_the_promised_targets() -> None:
 
 def test_every_make_command_of_the_readme_exists() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    named = set(re.findall(r"(?:^|`)\s*make ([a-z]+)", readme, re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)\s*make ([a-z-]+)", readme, re.MULTILINE))
     assert {"demo", "test"} <= named, "the README does not say how to try and to test it"
     assert named <= TARGETS
 
