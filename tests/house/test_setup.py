@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 import tomllib
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NEED = ROOT / ".ci" / "need"
+SOAK = ROOT / ".ci" / "soak"
+SCRIPTS = [NEED, SOAK, ROOT / ".ci" / "run"]
 LOCK = (ROOT / ".ci" / "requirements.lock").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
@@ -42,10 +45,46 @@ def need(purpose: str, environment: dict[str, str]) -> subprocess.CompletedProce
 def test_the_shell_scripts_pass_shellcheck() -> None:
     shellcheck = shutil.which("shellcheck")
     if shellcheck is None:  # `sh .ci/need test` installs it; a machine that only runs `make check` may lack it
-        for script in (NEED, ROOT / ".ci" / "run"):
-            subprocess.run(["sh" if script is NEED else "bash", "-n", str(script)], check=True)
+        for script in SCRIPTS:
+            subprocess.run(["bash" if script.name == "run" else "sh", "-n", str(script)], check=True)
         return
-    subprocess.run([shellcheck, str(NEED), str(ROOT / ".ci" / "run")], check=True)
+    subprocess.run([shellcheck, *map(str, SCRIPTS)], check=True)
+
+
+def soak(length_s: str, directory: Path, body: str) -> subprocess.CompletedProcess[str]:
+    """.ci/soak with a pytest that notes what it was asked for, and then does `body`."""
+    note = f'echo "${{FUZZ_PACKETS:-}}|${{SOAK_KILLS_S:-}}|$*" >> {directory}/asked'
+    put_program(directory, "pytest", f"{note}\n{body}")
+    command = ["sh", str(SOAK), length_s, str(directory / "pytest")]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_a_soak_gives_its_length_to_each_part_and_ends_in_time(tmp_path: Path) -> None:
+    begun_at = time.monotonic()
+    finished = soak("2", tmp_path, "sleep 0.2")
+    assert time.monotonic() - begun_at < 6
+    assert finished.returncode == 0, finished.stderr
+    asked = (tmp_path / "asked").read_text("utf-8").splitlines()
+    assert asked[0] == "5000||-q -x tests/scenarios/test_radius_fuzz.py"
+    assert asked[1] == "|1|-q -x tests/scenarios/test_radius_soak.py"
+    assert 1 <= len(asked) - 2 <= 15
+    assert (
+        finished.stdout
+        == f"soak: 5000 wrong packets, 1 s of killing, {len(asked) - 2} files of tests/scenarios passed\n"
+    )
+
+
+def test_a_soak_ends_with_the_first_failure(tmp_path: Path) -> None:
+    finished = soak("60", tmp_path, 'case "$*" in *soak.py) exit 1 ;; esac')
+    assert finished.returncode != 0
+    assert len((tmp_path / "asked").read_text("utf-8").splitlines()) == 2
+
+
+@pytest.mark.parametrize("length_s", ["", "0", "-1", "ten"])
+def test_a_soak_without_a_length_says_how_it_is_used(tmp_path: Path, length_s: str) -> None:
+    finished = soak(length_s, tmp_path, "")
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("usage: ")
 
 
 def test_as_root_missing_packages_are_installed_while_services_are_forbidden_to_start(
