@@ -106,3 +106,12 @@ def udp_socket(port: int = 0) -> socket.socket:
         created.close()
         raise
     return created
+
+
+def run_in_batches() -> None:
+    """Lets this process, once it runs, work until it has nothing left to do (SCHED_BATCH; its children inherit it).
+
+    Generator and responder share a core. By default each batch that one sends makes the kernel run the other at once,
+    and batches shrink to a few datagrams: alone they reach 80,000 transactions a second, like this 115,000.
+    """
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

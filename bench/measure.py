@@ -168,25 +168,33 @@ class Scenario:
 
         The median shares go into the notes in any case.
         """
+        judged: dict[str, list[str]] = {"generator or responder were the limit": [], "other programs were busy": []}
         shares = []
         for who, efforts in self.efforts.items():
             enough = len(efforts) / 2
-            if sum(one.is_limited_by_load(load_cores) for one in efforts) >= enough:
-                self.spoil(f"{who}: generator or responder were the limit, not the contender")
-            if sum(one.is_disturbed for one in efforts) >= enough:
-                self.spoil(f"{who}: other programs were busy on this machine")
+            are_limited = sum(one.is_limited_by_load(load_cores) for one in efforts) >= enough
+            are_disturbed = sum(one.is_disturbed for one in efforts) >= enough
+            for reason, is_so in zip(judged, (are_limited, are_disturbed), strict=True):
+                judged[reason] += [who] if is_so else []
             parts = ("contender", "generator", "responder")
             shares.append(
                 who + " " + "/".join(f"{median(getattr(one, part) for one in efforts):.0%}" for part in parts)
             )
+        for reason, whose in judged.items():
+            if whose:
+                self.spoil(f"{reason} in the turns of {', '.join(whose)}")
         if shares:
-            self.notes.append(f"median share of a core, contender/generator/responder: {', '.join(shares)}")
+            self.note(f"median share of a core, contender/generator/responder: {', '.join(shares)}")
 
     def spoil(self, reason: str) -> None:
         """The figures must not be used as they stand; the reason is noted once."""
         self.is_valid = False
-        if reason not in self.notes:
-            self.notes.append(reason)
+        self.note(reason)
+
+    def note(self, fact: str) -> None:
+        """What a reader of the figures should know, noted once."""
+        if fact not in self.notes:
+            self.notes.append(fact)
 
     def ratio(self, metric: str, contender: str, other: str) -> float | None:
         """The median over rounds of contender/other, both measured in the same round; None without both."""
@@ -259,12 +267,11 @@ def write_result(result: Mapping[str, Any], directory: Path = RESULTS) -> Path:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The medians, one contender a line, for a terminal."""
+    """The medians, one metric a line and one contender a column, for a terminal."""
     contenders: Mapping[str, Any] = result["contenders"]
     metrics = list(dict.fromkeys(name for one in contenders.values() for name in one["metrics"]))
-    rows = [["", *metrics]]
-    for name, one in contenders.items():
-        rows.append([name, *(_cell(one["metrics"].get(metric)) for metric in metrics)])
+    rows = [["", *contenders]]
+    rows += [[metric, *(_cell(one["metrics"].get(metric)) for one in contenders.values())] for metric in metrics]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     verdict = "valid" if result["valid"] else "NOT VALID"

@@ -2,7 +2,7 @@
 
     python bench/responder.py SECRET_FILE PORT [PORT ...]
 
-One process answers at all ports. Ended with TERM, it prints {"answered": n, "bad": n}; one request of each batch is
+One process answers at all ports. Ended with TERM, it prints {"answered": n, "bad": n}; one request in 64 is
 verified in full, and `bad` counts those that failed.
 """
 
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from datagrams import BATCH, STRIDE_BYTES, Messages, names_for, udp_socket
+from datagrams import BATCH, STRIDE_BYTES, Messages, names_for, run_in_batches, udp_socket
 
 from mfalb.wire.radius import (
     ACCESS_ACCEPT,
@@ -27,6 +27,7 @@ from mfalb.wire.radius import (
     signed_response,
 )
 
+VERIFY_EVERY: Final = 64  # requests, of which one is verified in full
 _ATTRIBUTES_AT: Final = 20
 
 
@@ -39,6 +40,7 @@ class Responder:
         self.answered = 0
         self.bad = 0
         self._secret = secret
+        self._unverified = VERIFY_EVERY  # so that the first request is verified
         self._requests = Messages(BATCH, STRIDE_BYTES, names)
         self._responses = Messages(BATCH, STRIDE_BYTES, names)  # the same names: each goes where its request came from
 
@@ -48,19 +50,25 @@ class Responder:
         count = requests.receive(descriptor)
         if not count:
             return 0
-        memory, secret = requests.memory, self._secret
+        received = requests.memory[: count * STRIDE_BYTES].tobytes()
         for number, length in enumerate(requests.lengths(count)):
             start = number * STRIDE_BYTES
-            request = memory[start : start + length].tobytes()
-            body = _proxy_states(request)
-            responses.put(number, signed_response(ACCESS_ACCEPT, request[1], request[4:20], body, secret))
-        packet = read_untrusted(request)
-        self.bad += not has_valid_message_authenticator(packet, secret)
+            request = received[start : start + length]
+            responses.put(number, self._response(request))
+        self._unverified += count
+        if self._unverified >= VERIFY_EVERY:
+            self._unverified = 0
+            self.bad += not has_valid_message_authenticator(read_untrusted(request), self._secret)
         sent = 0
         while sent < count:
             sent += responses.send(descriptor, sent, count - sent)
         self.answered += count
         return count
+
+    def _response(self, request: bytes) -> bytes:
+        """An Access-Accept. Random bytes hold a 33 in one request of five: walking the others too costs 1 us each."""
+        body = _proxy_states(request) if PROXY_STATE in request else b""
+        return signed_response(ACCESS_ACCEPT, request[1], request[4:20], body, self._secret)
 
 
 def _proxy_states(request: bytes) -> bytes:
@@ -84,6 +92,7 @@ def _end(*_: object) -> None:
 
 def main() -> None:
     """Answers until it is told to end, then says how much that was."""
+    run_in_batches()
     secret = SharedSecret(Path(sys.argv[1]).read_bytes().strip())
     responders = [Responder(udp_socket(int(port)), secret) for port in sys.argv[2:]]
     poll = select.epoll()

@@ -19,7 +19,7 @@ READY_LIMIT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class RadiusTask:
-    """Forward PAP requests from clients on loopback to backends that know another secret than the clients."""
+    """Forward PAP requests from clients on loopback to backends; both sides may know the same secret or not."""
 
     run_dir: Path
     backend_ports: tuple[int, ...]

@@ -59,6 +59,8 @@ server default {{
         type = auth
         ipaddr = {host}
         port = {port}
+        # The kernel's default loses datagrams of a burst of 1024.
+        recv_buff = 4194304
     }}
     authorize {{
         update control {{

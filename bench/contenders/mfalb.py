@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import os
-from typing import Any
+from typing import Any, Final
 
 from programs.balancer import Balancer, write_secret
 from programs.ports import LOOPBACK, free_tcp_port, free_udp_port
 
 import mfalb
 from contenders import HttpsContender, HttpsTask, RadiusContender, RadiusTask
+
+# As in conf/contoso/balancer.yaml: the one place where benches say how RADIUS backends are watched.
+RADIUS_HEALTH_CHECK: Final = {"type": "radius", "interval": "5s"}
 
 
 def radius(task: RadiusTask) -> RadiusContender:
@@ -36,7 +39,7 @@ def radius(task: RadiusTask) -> RadiusContender:
             "backends": {
                 "backends": backends,
                 "affinity": {"type": "radius_state"},
-                "health_check": {"type": "radius"},
+                "health_check": RADIUS_HEALTH_CHECK,
             }
         },
     }

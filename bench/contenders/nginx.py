@@ -35,7 +35,7 @@ stream {{
 {servers}
     }}
     server {{
-        listen {host}:{port} udp;
+        listen {host}:{port} udp rcvbuf=4m;  # the kernel's default loses datagrams of a burst of 1024
         proxy_pass backends;
         proxy_requests 1;
         proxy_responses 1;

@@ -1,4 +1,7 @@
-"""radsecproxy: full RADIUS (it signs anew and hides passwords anew), but one server until that fails: no balancing."""
+"""radsecproxy: full RADIUS (it signs anew and hides passwords anew), but one server until that fails: no balancing.
+
+It has no setting for its receive buffer, which at the kernel's default loses datagrams of a burst of 1024.
+"""
 
 from __future__ import annotations
 
