@@ -43,10 +43,11 @@ $(COMPILED)/.ready: $(VENV)/.ready setup.py $(shell find mfalb -name '*.py')
 	MFALB_COMPILE=1 $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(COMPILED) .
 	@touch $@
 
-# The short form; `bench/radius.py --help` shows how to measure longer.
+# The short form, some six minutes; `bench/radius.py --help` and its siblings show how to measure longer or less.
 bench: $(VENV)/.ready
 	@sh .ci/need bench
 	$(BIN)/python bench/radius.py
+	$(BIN)/python bench/failover.py
 	$(BIN)/python bench/https.py
 
 # SOAK_S seconds in all: wrong packets by the million, ten minutes of killing servers, then the scenarios over and over.

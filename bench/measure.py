@@ -182,7 +182,7 @@ class Scenario:
             )
         for reason, whose in judged.items():
             if whose:
-                self.spoil(f"{reason} in the turns of {', '.join(whose)}")
+                self.spoil(f"{reason} in {'all turns' if len(whose) == len(shares) else ', '.join(whose)}")
         if shares:
             self.note(f"median share of a core, contender/generator/responder: {', '.join(shares)}")
 

@@ -23,8 +23,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -36,18 +36,18 @@ import contenders.freeradius
 import contenders.mfalb
 import contenders.nginx
 import contenders.radsecproxy
+import plot
+from backends import BACKEND_SECRET, responder
 from contenders import RadiusContender, RadiusTask
 from datagrams import run_in_batches
 from generator import Generator, Requests, Tally, sign_requests
-from measure import Cores, Metric, Scenario, Series, Stopwatch, table, write_result
-from programs.balancer import write_secret
+from measure import RESULTS, Cores, Metric, Scenario, Series, Stopwatch, table, write_result
 from programs.ports import free_udp_port
-from programs.process import Launch, Logged, Program, ProgramFailed
+from programs.process import Program, ProgramFailed
 
 from mfalb.wire.radius import SharedSecret
 
 CLIENT_SECRET: Final = "towards-the-clients"  # noqa: S105 - loopback, for the length of a run
-BACKEND_SECRET: Final = "towards-the-backends"  # noqa: S105
 HEADLINE_OUTSTANDING: Final = 128
 SAME_SECRET: Final = "@same_secret"  # noqa: S105 - the end of a metric's name
 BLIND: Final = frozenset({"nginx"})  # contenders that cannot sign anew
@@ -70,6 +70,7 @@ class Plan:
     seconds: float
     outstanding: Sequence[int]
     contenders: Sequence[str]
+    results: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class Bench:
             self.scenario.spoil(f"{entry.name}: wrong answers")
         if tally.lost <= LOST_LIMIT * tally.answered:
             return
-        reason = f"{entry.name} lost more than {LOST_LIMIT:.1%} with {outstanding} outstanding: its figures there are of a smaller load"
+        reason = f"{entry.name} lost more than {LOST_LIMIT:.1%}: with {outstanding} outstanding, fewer really were"
         if entry.contender.name == "mfalb" or outstanding == HEADLINE_OUTSTANDING:
             self.scenario.spoil(reason)
         else:  # a contender that cannot take this load: a result, too
@@ -172,20 +173,6 @@ def _metrics(outstanding: Sequence[int]) -> list[Metric]:
     units = {"transactions_per_s": "1/s", "cpu_us_per_transaction": "us", "p50_us": "us", "p99_us": "us", "lost": "1"}
     suffixes = [_load_suffix(load) + end for end in ("", SAME_SECRET) for load in outstanding]
     return [Metric(name + suffix, unit) for suffix in suffixes for name, unit in units.items()]
-
-
-@contextmanager
-def _responder(run_dir: Path, ports: Sequence[int], cores: frozenset[int]) -> Iterator[Program]:
-    secret = write_secret(run_dir, "responder.secret", BACKEND_SECRET)
-    program = Program(
-        "responder",
-        [sys.executable, str(Path(__file__).with_name("responder.py")), secret, *map(str, ports)],
-        run_dir,
-        ready=Logged("ready"),
-        launch=Launch(pinned_to_cores=cores),
-    )
-    with program:
-        yield program
 
 
 def _start_contenders(bench: Bench, task: RadiusTask, running: ExitStack) -> None:
@@ -228,14 +215,14 @@ def run(plan: Plan) -> Scenario:
     os.sched_setaffinity(0, cores.load)
     with tempfile.TemporaryDirectory(prefix="mfalb-bench-") as name, ExitStack() as running:
         run_dir, ports = Path(name), (free_udp_port(), free_udp_port())
-        responder = running.enter_context(_responder(run_dir, ports, cores.load))
-        bench = Bench(plan, responder, ports[0], scenario)
+        backends = running.enter_context(responder("responder", run_dir, ports, cores.load))
+        bench = Bench(plan, backends, ports[0], scenario)
         task = RadiusTask(run_dir, ports, CLIENT_SECRET, BACKEND_SECRET, cores.contender)
         _start_contenders(bench, task, running)
         run_in_batches()  # from here on: contenders inherit it otherwise
         _run_rounds(bench)
-        responder.stop()
-        if json.loads(responder.log().splitlines()[-1])["bad"]:
+        backends.stop()
+        if json.loads(backends.log().splitlines()[-1])["bad"]:
             scenario.spoil("backends received requests with a wrong Message-Authenticator")
     scenario.judge_efforts(len(cores.load))
     return scenario
@@ -247,20 +234,23 @@ def _plan(arguments: Sequence[str] | None = None) -> Plan:
     parser.add_argument("--seconds", type=float, default=1.0, help="the length of a turn (%(default)s)")
     parser.add_argument("--outstanding", default="8,128,1024", help="loads, by comma (%(default)s)")
     parser.add_argument("--contenders", default=",".join(BUILDERS), help="by comma (%(default)s)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="directory to write to (%(default)s)")
     given = parser.parse_args(arguments)
     names = given.contenders.split(",")
     if unknown := set(names) - BUILDERS.keys():
         parser.error(f"no such contender: {', '.join(sorted(unknown))}")
-    return Plan(given.rounds, given.seconds, [int(load) for load in given.outstanding.split(",")], names)
+    return Plan(given.rounds, given.seconds, [int(load) for load in given.outstanding.split(",")], names, given.results)
 
 
 def main() -> None:
     """Runs what the command line says, prints a table and writes the results file."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # unwind, and so stop every contender
-    scenario = run(_plan())
-    result = scenario.result()
+    plan = _plan()
+    result = run(plan).result()
     print(table(result))
-    print(f"written: {write_result(result)}")
+    path = write_result(result, plan.results)
+    plot.radius(result, path.with_suffix(".png"))
+    print(f"written: {path} and the plot beside it")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "bench"))
 
-from measure import Effort, Metric, Scenario, Series, session_cpu_s, table, write_result  # noqa: E402 - path first
+import failover  # noqa: E402 - path first
+import nas  # noqa: E402
+import plot  # noqa: E402
+import radius  # noqa: E402
+from measure import Effort, Metric, Round, Scenario, Series, session_cpu_s, table, write_result  # noqa: E402
 
-CONTENDERS = {"mfalb", "haproxy", "nginx", "envoy", "aiohttp_handler", "radsecproxy", "freeradius"}
+CONTENDERS = {"mfalb", "haproxy", "nginx", "envoy", "aiohttp_handler", "radsecproxy", "freeradius", "primary_secondary"}
 RATE = Metric("transactions_per_s", "1/s")
 
 
@@ -102,6 +106,119 @@ def test_a_written_result_has_the_published_shape_and_prints_as_a_table(tmp_path
     assert_published_shape(result)
     assert path.name == "example.json"
     assert "2,000.0" in table(result)
+
+
+def test_the_turns_that_spoil_a_result_are_named_once_for_each_reason() -> None:
+    scenario = scenario_of(mfalb=[1.0])
+    for who, strangers in (("mfalb with 8", 0.9), ("mfalb with 128", 0.0), ("nginx with 8", 0.9)):
+        scenario.note_effort(who, Effort(1.0, 0.2, 0.2, strangers))
+    scenario.judge_efforts(load_cores=1)
+    assert "other programs were busy in mfalb with 8, nginx with 8" in scenario.notes
+    assert not any("were the limit" in note for note in scenario.notes)
+
+
+def test_a_radius_metric_is_named_by_load_and_by_secrets_and_128_is_the_headline() -> None:
+    names = [metric.name for metric in radius._metrics([128, 1024])]
+    assert names[0] == "transactions_per_s"
+    assert {"p99_us@1024", "lost@same_secret", "cpu_us_per_transaction@1024@same_secret"} <= set(names)
+    assert len(names) == len(set(names)) == 20
+
+
+def test_load_generators_that_are_too_slow_show_in_the_notes() -> None:
+    scenario = Scenario("radius", radius._metrics([8]), {"nginx": Series("1", [{"transactions_per_s@8": 30_000.0}])})
+    plan = radius.Plan(1, 1.0, [8], ["nginx"], ROOT)
+    bench = radius.Bench(plan, None, 0, scenario, direct={8: [40_000.0, 60_000.0, 50_000.0]})  # type: ignore[arg-type]
+    bench.note_direct()
+    assert scenario.notes == [
+        "generator and responder alone on their core: 50,000/s with 8 outstanding (fastest contender: 60%)"
+    ]
+
+
+class Network:
+    """Servers by port, some of which are dead; it notes who was asked."""
+
+    def __init__(self, *dead: int) -> None:
+        self.dead = set(dead)
+        self.asked: list[int] = []
+
+    def ask(self, server: nas.Server, _: nas.Patience) -> bool:
+        self.asked.append(server.port)
+        return server.port not in self.dead
+
+
+SERVERS = [nas.Server(1, "secret"), nas.Server(2, "secret")]
+
+
+def test_a_nas_without_a_dead_time_asks_the_failed_primary_for_every_user() -> None:
+    network = Network(1)
+    client = nas.Nas(SERVERS, network.ask, nas.Patience())
+    assert [client.sign_in(60.0).is_in for _ in range(2)] == [True, True]
+    assert network.asked == [1, 2, 1, 2]
+
+
+def test_a_nas_with_a_dead_time_asks_a_failed_server_last_until_it_answers() -> None:
+    network = Network(1)
+    client = nas.Nas(SERVERS, network.ask, nas.Patience(), dead_time_s=60.0)
+    assert [client.sign_in(60.0).is_in for _ in range(2)] == [True, True]
+    assert network.asked == [1, 2, 2]
+    network.dead = {2}
+    assert [client.sign_in(60.0).is_in for _ in range(2)] == [True, True]
+    assert network.asked[3:] == [2, 1, 1]
+
+
+def test_a_user_whom_nobody_answers_gives_up_at_the_limit() -> None:
+    network = Network(1, 2)
+    sign_in = nas.Nas(SERVERS, network.ask, nas.Patience()).sign_in(limit_s=0.0)
+    assert (sign_in.is_in, network.asked) == (False, [1, 2])
+
+
+def test_a_user_who_was_refused_begins_again() -> None:
+    network = Network(1)
+
+    def ask(server: nas.Server, patience: nas.Patience) -> bool:
+        network.dead = set() if len(network.asked) > 2 else network.dead
+        return network.ask(server, patience)
+
+    sign_in = nas.Nas(SERVERS[:1], ask, nas.Patience()).sign_in(60.0)
+    assert (sign_in.is_in, sign_in.failed_attempts, network.asked) == (True, 3, [1, 1, 1, 1])
+
+
+def visits_of(contender: str, *elapsed_s: float, failed_attempts: int = 0) -> list[failover.Visit]:
+    first = failover.Phase.FIRST
+    return [failover.Visit(contender, "nas", first, nas.SignIn(one, failed_attempts)) for one in elapsed_s]
+
+
+def test_the_wait_of_every_user_counts_and_p99_is_one_that_somebody_had() -> None:
+    visits = visits_of("mfalb", *(number / 1000 for number in range(200)))
+    figures = failover._figures(visits, failover.Fault.SILENT)
+    assert len(figures["first_ms_silent@nas"]) == 200
+    assert figures["first_p99_ms_silent@nas"] == [pytest.approx(197.0)]
+    assert figures["failed_attempts_silent@nas"] == [0] * 200
+    assert set(figures) <= {metric.name for metric in failover._metrics()}
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_radius_result_becomes_a_picture_even_when_a_contender_has_no_figures(tmp_path: Path) -> None:
+    metrics = radius._metrics([8, 128])
+    rounds: list[Round] = [{metric.name: float(number) for metric in metrics} for number in (1, 2)]
+    series = {"mfalb": Series("1.0", rounds), "nginx": Series("1.2", [])}
+    plot.radius(Scenario("radius", metrics, series).result(), tmp_path / "radius.png")
+    assert (tmp_path / "radius.png").read_bytes().startswith(PNG)
+
+
+def test_a_failover_result_becomes_a_picture(tmp_path: Path) -> None:
+    series = {
+        way: Series("1.0", [{name: value} for name, values in figures.items() for value in values])
+        for way in ("mfalb", "primary_secondary")
+        for figures in [failover._figures(visits_of(way, 0.002, 9.0), failover.Fault.REFUSED)]
+    }
+    result = Scenario("failover", failover._metrics(), series).result()
+    assert_published_shape(result)
+    assert result["ratios"]["first_p99_ms_refused@nas mfalb/primary_secondary"] == 1.0
+    plot.failover(result, series, tmp_path / "failover.png")
+    assert (tmp_path / "failover.png").read_bytes().startswith(PNG)
 
 
 def test_every_result_in_the_repository_has_the_published_shape() -> None:
