@@ -42,7 +42,7 @@ from programs.process import Program
 import mfalb
 
 CLIENT_SECRET: Final = "towards-the-clients"  # noqa: S105 - loopback, for the length of a run
-PROBE_INTERVAL_S: Final = 5.0  # faults come at any moment between two probes (less in a shorter window)
+HEALTHY_S: Final = 5.0  # users come for so long before a fault, or less, which comes at any moment
 FIRST_SPACING_S: Final = 0.25  # between the first users, and ...
 STAGGER_S: Final = 1.0  # ... between repetitions: starting many radclients at once is not what is measured
 HEALTHY_LIMIT_S: Final = 1.0  # a user who waits longer before any fault was held up by the machine
@@ -112,7 +112,7 @@ class Repetition:
         plan, visitors = self.plan, len(self.clients) * (2 * self.plan.users + self._later + 1)
         with ThreadPoolExecutor(max_workers=visitors) as pool:
             for _ in range(plan.users):
-                time.sleep(random.uniform(0, min(PROBE_INTERVAL_S, plan.window_s) / plan.users))  # noqa: S311 - a phase
+                time.sleep(random.uniform(0, min(HEALTHY_S, plan.window_s) / plan.users))  # noqa: S311 - a phase
                 self._collect([self._arrive(pool, Phase.HEALTHY)])
             self._fail()
             began_s, arrivals = time.monotonic(), []

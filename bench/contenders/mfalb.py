@@ -13,7 +13,7 @@ import mfalb
 from contenders import HttpsContender, HttpsTask, RadiusContender, RadiusTask
 
 # As in conf/contoso/balancer.yaml: the one place where benches say how RADIUS backends are watched.
-RADIUS_HEALTH_CHECK: Final = {"type": "radius", "interval": "5s"}
+RADIUS_HEALTH_CHECK: Final = {"type": "radius"}
 
 
 def radius(task: RadiusTask) -> RadiusContender:
