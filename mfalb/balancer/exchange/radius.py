@@ -4,7 +4,7 @@
                                      Resend    the same bytes again    (retransmit, in flight)
                                      Reply     the stored bytes        (retransmit, answered; our own refusals)
                                      Drop      in silence, counted     (everything RFC 2865 says to discard)
-    backend's datagram ──answer()──▶ Reply with its pin, or Drop
+    backend's datagram ──answer()──▶ Reply with its pins, or Drop
     refused before it was received ──refused()──▶ Forward to another backend, Reply (refusal), or Drop
     time passes ──expire()──▶ the exchanges that are given up
 
@@ -158,7 +158,7 @@ class RadiusExchanges:
         except MalformedMessage as error:
             return Drop(error.reason)
         self.duplicates.answer(exchange.key, exchange.request.authenticator, reply, now)
-        return Reply(reply, "answered", exchange, service.pin(exchange, packet, now))
+        return Reply(reply, "answered", exchange, service.pins_of(exchange, packet, now))
 
     def refused(self, exchange: RadiusExchange, now: float, entropy: bytes) -> RequestDecision:
         """The backend's host said that the datagram was not received (ICMP port unreachable).

@@ -126,10 +126,10 @@ class Authentication(RadiusService):
             body = response_body_untrusted(answer, old, new, self.unhandled_hidden)
         return answer_datagram(answer.code, request, body, client)
 
-    def pin(self, exchange: RadiusExchange, answer: Packet, now: float) -> Pin | None:
+    def pins_of(self, exchange: RadiusExchange, answer: Packet, now: float) -> tuple[Pin, ...]:
         """A State in a challenge, and in an Accept after which the NAS will come back with it (section 5.24)."""
         if self._state_pins is None or radius.STATE not in answer.offsets:
-            return None
+            return ()
         if answer.code == radius.ACCESS_CHALLENGE:
             life_s = self._state_pins.challenge_s
         elif answer.code == radius.ACCESS_ACCEPT and answer.first(radius.TERMINATION_ACTION) == _RADIUS_REQUEST:
@@ -138,10 +138,10 @@ class Authentication(RadiusService):
             if timeout is not None and len(timeout) == _INTEGER_BYTES:
                 life_s = min(life_s, int.from_bytes(timeout, "big") + _SESSION_SLACK_S)
         else:
-            return None
+            return ()
         state = answer.first(radius.STATE) or b""
         key = self._pin_key(exchange.request, exchange.source.client, state)
-        return Pin(key, exchange.backend.name, now + life_s)
+        return (Pin(key, exchange.backend.name, now + life_s),)
 
     def _pin_key(self, request: Packet, client: RadiusPeer, state: bytes) -> bytes:
         return radius_state_key(self.pool.name, client.name, request.first(radius.USER_NAME) or b"", state)

@@ -81,7 +81,7 @@ class Resend:
 
 @dataclass(slots=True, init=False)
 class Reply:
-    """Give the client these bytes. A pin must be stored before; `exchange` is over and to be let go of.
+    """Give the client these bytes. Its pins must be stored before; `exchange` is over and to be let go of.
 
     `reason` is a metric label: "answered", "repeated" (a retransmit) or why the balancer itself answered.
     """
@@ -89,19 +89,19 @@ class Reply:
     datagram: bytes
     reason: str
     exchange: RadiusExchange | None
-    pin: Pin | None
+    pins: tuple[Pin, ...]
 
     def __init__(
         self,
         datagram: bytes,
         reason: str = "answered",
         exchange: RadiusExchange | None = None,
-        pin: Pin | None = None,
+        pins: tuple[Pin, ...] = (),
     ) -> None:
         self.datagram = datagram
         self.reason = reason
         self.exchange = exchange
-        self.pin = pin
+        self.pins = pins
 
 
 @dataclass(slots=True)

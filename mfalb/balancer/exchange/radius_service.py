@@ -66,6 +66,6 @@ class RadiusService(ABC):
     def client_datagram(self, exchange: RadiusExchange, answer: Packet) -> bytes:
         """A sound answer as the client must get it. Raises MalformedMessage as `upstream_datagram` does."""
 
-    def pin(self, _exchange: RadiusExchange, _answer: Packet, _now: float) -> Pin | None:
+    def pins_of(self, _exchange: RadiusExchange, _answer: Packet, _now: float) -> tuple[Pin, ...]:
         """What must be remembered before the answer is released."""
-        return None
+        return ()

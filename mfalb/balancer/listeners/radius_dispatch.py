@@ -198,8 +198,8 @@ class RadiusDispatch:
         self._carry_out(decision, exchange.source, now)
 
     def _reply(self, reply: Reply, source: RadiusSource, now: float) -> None:
-        if reply.pin is not None:
-            self._pins.put(reply.pin, now)  # before the answer is released: the next half may come at once
+        for pin in reply.pins:
+            self._pins.put(pin, now)  # before the answer is released: the next half may come at once
         source.path.send(reply.datagram, source.peer)
         counters, exchange, reason = self.counters, reply.exchange, reply.reason
         answer = _ANSWERS[reply.datagram[0]]

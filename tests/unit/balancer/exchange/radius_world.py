@@ -137,8 +137,9 @@ class World:
                 return Drop(error.reason)
             exchange.first_sent_at = exchange.sent_at = now
             exchange.transmissions += 1
-        if isinstance(decision, Reply) and decision.pin is not None:
-            self.pins.put(decision.pin, now)
+        if isinstance(decision, Reply):
+            for pin in decision.pins:
+                self.pins.put(pin, now)
         return decision
 
     def begin(self, datagram: bytes, now: float = 0.0, source: bytes = SOURCE) -> RadiusExchange:

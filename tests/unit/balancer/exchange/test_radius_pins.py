@@ -67,8 +67,8 @@ def test_b10_the_pin_is_made_by_the_challenge_s_own_decision_so_that_it_stands_b
         exchange, server_answer(exchange, radius.ACCESS_CHALLENGE, (radius.STATE, b"s")), 1.0
     )
     assert isinstance(decision, Reply)
-    assert decision.pin is not None
-    assert decision.pin.backend == exchange.backend.name
+    (pin,) = decision.pins
+    assert pin.backend == exchange.backend.name
 
 
 def test_b10_a_second_challenge_of_a_conversation_is_pinned_as_well() -> None:
@@ -84,8 +84,8 @@ def test_the_pin_of_a_challenge_lives_as_long_as_configured() -> None:
     exchange = world.begin(sign_in())
     decision = world.answer(exchange, radius.ACCESS_CHALLENGE, (radius.STATE, b"s"), now=5.0)
     assert isinstance(decision, Reply)
-    assert decision.pin is not None
-    assert (decision.pin.backend, decision.pin.expires_at) == (exchange.backend.name, 5.0 + LIFETIME_S)
+    (pin,) = decision.pins
+    assert (pin.backend, pin.expires_at) == (exchange.backend.name, 5.0 + LIFETIME_S)
 
 
 # ---------------------------------------------------------- the State of an Access-Accept, or of nobody (B15)
@@ -116,8 +116,8 @@ def test_b15_the_state_of_an_accept_that_asks_for_re_authentication_is_pinned_fo
     exchange = world.begin(sign_in())
     decision = world.answer(exchange, radius.ACCESS_ACCEPT, (radius.STATE, b"session"), *attributes, now=5.0)
     assert isinstance(decision, Reply)
-    assert decision.pin is not None
-    assert (decision.pin.backend, decision.pin.expires_at) == (exchange.backend.name, 5.0 + life_s)
+    (pin,) = decision.pins
+    assert (pin.backend, pin.expires_at) == (exchange.backend.name, 5.0 + life_s)
 
 
 def test_b15_a_re_authentication_long_after_the_sign_in_goes_to_the_server_that_let_the_user_in() -> None:
@@ -143,8 +143,8 @@ def test_b15_the_pin_of_a_session_lives_no_longer_than_the_operator_lets_it() ->
         exchange = world.begin(sign_in())
         decision = world.answer(exchange, radius.ACCESS_ACCEPT, state, RE_AUTHENTICATES, *attributes)
         assert isinstance(decision, Reply)
-        assert decision.pin is not None
-        assert decision.pin.expires_at == life_s
+        (pin,) = decision.pins
+        assert pin.expires_at == life_s
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_state_that_the_client_will_not_bring_back_makes_no_pin(
     world = World()
     decision = world.answer(world.begin(sign_in()), code, (radius.STATE, b"s"), *attributes)
     assert isinstance(decision, Reply)
-    assert decision.pin is None
+    assert decision.pins == ()
 
 
 def test_b15_a_state_that_no_answer_brought_goes_by_its_hash_each_time_and_by_the_same_on_every_node() -> None:
