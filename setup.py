@@ -17,6 +17,8 @@ COMPILED = (
     "mfalb/wire/radius.py",
     "mfalb/wire/radius_hidden.py",
     "mfalb/wire/radius_hidden_attributes.py",
+    "mfalb/net/batched_datagrams.py",
+    "mfalb/net/datagrams.py",
     "mfalb/net/entropy.py",
     "mfalb/telemetry/log.py",
     "mfalb/telemetry/metrics.py",

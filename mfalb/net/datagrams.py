@@ -1,4 +1,4 @@
-"""UDP sockets read and written in batches: up to 64 datagrams a system call.
+"""UDP sockets: what a batch of datagrams is, the plain form of reading and writing one, and the poller of them all.
 
 asyncio's DatagramTransport reads one datagram per loop wake-up (33,500 packets/s measured); draining the socket reaches
 149,000, and recvmmsg/sendmmsg halve the CPU time of that again. They are called through cffi in ABI mode, which needs
@@ -16,38 +16,14 @@ import socket
 import struct
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from typing import Any, Final, Protocol
-
-import cffi
+from typing import Final, Protocol
 
 BATCH: Final = 64
 SLOT_BYTES: Final = 4160  # the largest RADIUS packet (4096) and a tail that shows that it was longer
 RECEIVE_BUFFER_BYTES: Final = 8 * 1024 * 1024  # a lost datagram is a user who waits for seconds
 _IP_RECVERR: Final = 11  # linux/in.h; Python names neither before 3.14
 _IPV6_RECVERR: Final = 25
-_SOCKADDR_BYTES: Final = {socket.AF_INET: 16, socket.AF_INET6: 28}
-
-# struct mmsghdr on 64-bit Linux, in 4-byte words: the only fields touched per datagram
-_MMSGHDR_WORDS: Final = 16
-_MSG_LEN_WORD: Final = 14
-_SLOT_STARTS: Final = range(0, BATCH * SLOT_BYTES, SLOT_BYTES)
-_IOVEC_QUADS: Final = 2
-_IOV_LEN_QUAD: Final = 1
-
-_ffi = cffi.FFI()
-_ffi.cdef(
-    """
-    struct iovec { void *iov_base; size_t iov_len; };
-    struct msghdr {
-        void *msg_name; unsigned int msg_namelen; struct iovec *msg_iov; size_t msg_iovlen;
-        void *msg_control; size_t msg_controllen; int msg_flags;
-    };
-    struct mmsghdr { struct msghdr msg_hdr; unsigned int msg_len; };
-    int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags, void *timeout);
-    int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags);
-    """
-)
-
+SOCKADDR_BYTES: Final = {socket.AF_INET: 16, socket.AF_INET6: 28}
 
 # Bytes, and where they came from or go to: a raw sockaddr, b"" on a connected socket. A plain tuple: making a named one
 # costs 0.3 us, four times a RADIUS transaction.
@@ -69,108 +45,8 @@ class DatagramSocket(Protocol):
         Raises ValueError for one of more than SLOT_BYTES.
         """
 
-
-class _Arena:
-    """The buffers of one batch. All sockets of a process share two: a batch is copied out before the next call."""
-
-    def __init__(self) -> None:
-        self.data = _ffi.new(f"char[{BATCH * SLOT_BYTES}]")
-        self.names = _ffi.new(f"char[{BATCH * 28}]")
-        self.bytes = memoryview(_ffi.buffer(self.data)).cast("B")
-        self.name_bytes = memoryview(_ffi.buffer(self.names)).cast("B")
-        self.iovecs = _ffi.new(f"struct iovec[{BATCH}]")
-        self.iovec_quads = memoryview(_ffi.buffer(self.iovecs)).cast("B").cast("Q")
-        for index in range(BATCH):
-            self.iovecs[index].iov_base = self.data + index * SLOT_BYTES
-            self.iovecs[index].iov_len = SLOT_BYTES
-
-    def headers(self, name_bytes: int) -> Any:
-        """Message headers over this arena for peers whose sockaddr has that many bytes (0: the socket is connected)."""
-        headers = _ffi.new(f"struct mmsghdr[{BATCH}]")
-        for index in range(BATCH):
-            header = headers[index].msg_hdr
-            header.msg_iov = self.iovecs + index
-            header.msg_iovlen = 1
-            if name_bytes:
-                header.msg_name = self.names + index * name_bytes
-                header.msg_namelen = name_bytes
-        return headers
-
-
-class BatchedDatagramSocket:
-    """recvmmsg and sendmmsg on one socket. Raises OSError when the C library lacks them."""
-
-    _libc: Any = None
-    _receiving: _Arena | None = None
-    _sending: _Arena | None = None
-
-    def __init__(self, sock: socket.socket, *, is_connected: bool) -> None:
-        cls = BatchedDatagramSocket
-        if cls._receiving is None or cls._sending is None:
-            libc: Any = _ffi.dlopen(None)
-            _ = (libc.recvmmsg, libc.sendmmsg)
-            cls._libc, cls._receiving, cls._sending = libc, _Arena(), _Arena()
-        self.socket = sock
-        self._fd = sock.fileno()
-        self._name_bytes = 0 if is_connected else _SOCKADDR_BYTES[sock.family]
-        self._in, self._out = cls._receiving, cls._sending
-        self._in_headers = self._in.headers(self._name_bytes)
-        self._out_headers = self._out.headers(self._name_bytes)
-        self._in_words = memoryview(_ffi.buffer(self._in_headers)).cast("B").cast("I")
-        self._recvmmsg = cls._libc.recvmmsg
-        self._sendmmsg = cls._libc.sendmmsg
-
-    def receive(self) -> list[Datagram]:
-        count = self._recvmmsg(self._fd, self._in_headers, BATCH, socket.MSG_DONTWAIT, _ffi.NULL)
-        if count < 0:
-            _raise_unless_empty(_ffi.errno)
-            return []
-        data, words, size = self._in.bytes, self._in_words, self._name_bytes
-        # Plain index arithmetic instead of cffi field access: 0.3 us a datagram instead of 0.9 us (measured).
-        lengths = words[_MSG_LEN_WORD : count * _MMSGHDR_WORDS : _MMSGHDR_WORDS]
-        payloads = [
-            data[start : start + length].tobytes() for start, length in zip(_SLOT_STARTS, lengths, strict=False)
-        ]
-        if not size:
-            return [(payload, b"") for payload in payloads]
-        names = self._in.name_bytes[: count * size].tobytes()
-        return [
-            (payload, names[start : start + size])
-            for payload, start in zip(payloads, range(0, count * size, size), strict=True)
-        ]
-
-    def send(self, datagrams: list[Datagram]) -> int:
-        sent = 0
-        for start in range(0, len(datagrams), BATCH):
-            sent += self._send_batch(datagrams[start : start + BATCH])
-        return sent
-
-    def _send_batch(self, batch: list[Datagram]) -> int:
-        data, names, quads, size = self._out.bytes, self._out.name_bytes, self._out.iovec_quads, self._name_bytes
-        for index, (payload, peer) in enumerate(batch):
-            length = len(payload)
-            if length > SLOT_BYTES:
-                raise ValueError(_TOO_LARGE)
-            data[index * SLOT_BYTES : index * SLOT_BYTES + length] = payload
-            quads[index * _IOVEC_QUADS + _IOV_LEN_QUAD] = length
-            if size:
-                names[index * size : (index + 1) * size] = peer
-        done, unsendable, has_retried = 0, 0, False
-        while done < len(batch):
-            count = self._sendmmsg(self._fd, self._out_headers + done, len(batch) - done, socket.MSG_DONTWAIT)
-            if count > 0:
-                done += count
-                has_retried = False
-            elif not has_retried:
-                # An error here may belong to an earlier datagram (ICMP): it is now reported and gone, so try once more.
-                has_retried = True
-            elif _ffi.errno in _BUFFER_FULL:
-                break
-            else:  # a peer with port 0, say: those behind it in the batch go to others
-                done += 1
-                unsendable += 1
-                has_retried = False
-        return done - unsendable
+    def refused(self) -> list[bytes]:
+        """The datagrams that the peer's host refused since the last call (connected sockets only)."""
 
 
 class PlainDatagramSocket:
@@ -188,7 +64,7 @@ class PlainDatagramSocket:
             except OSError as error:
                 if received and error.errno not in _NOTHING_THERE:
                     return received  # the error comes again with the next call
-                _raise_unless_empty(error.errno or 0)
+                raise_unless_empty(error.errno or 0)
                 return received
             received.append((data, b"" if self._is_connected else sockaddr_of(address)))
         return received
@@ -199,7 +75,7 @@ class PlainDatagramSocket:
     def _send_one(self, datagram: Datagram) -> int:
         data, peer = datagram
         if len(data) > SLOT_BYTES:
-            raise ValueError(_TOO_LARGE)
+            raise ValueError(TOO_LARGE)
         for _attempt in range(2):  # an error may belong to an earlier datagram (ICMP)
             try:
                 if self._is_connected:
@@ -211,25 +87,19 @@ class PlainDatagramSocket:
             return 1
         return 0
 
+    def refused(self) -> list[bytes]:
+        return refused_datagrams(self.socket)
 
-_TOO_LARGE: Final = f"a datagram holds at most {SLOT_BYTES} bytes here"
-_BUFFER_FULL: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS)
+
+TOO_LARGE: Final = f"a datagram holds at most {SLOT_BYTES} bytes here"
+BUFFER_FULL: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS)
 _NOTHING_THERE: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 
 
-def _raise_unless_empty(number: int) -> None:
+def raise_unless_empty(number: int) -> None:
+    """OSError for an error number that says more than that nothing is there to read."""
     if number not in _NOTHING_THERE:
         raise OSError(number, errno.errorcode.get(number, "unknown"))
-
-
-def batched_or_plain(sock: socket.socket, *, is_connected: bool) -> DatagramSocket:
-    """The fastest form that works here."""
-    if struct.calcsize("P") == 8:  # noqa: PLR2004 - the struct layouts above are those of 64-bit Linux
-        try:
-            return BatchedDatagramSocket(sock, is_connected=is_connected)
-        except (OSError, AttributeError):
-            pass  # no recvmmsg in this C library: the plain form serves as well, slower
-    return PlainDatagramSocket(sock, is_connected=is_connected)
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -295,7 +165,7 @@ def sockaddr_of(address: tuple[str, int] | tuple[str, int, int, int]) -> bytes:
 def address_of(sockaddr: bytes) -> tuple[str, int] | tuple[str, int, int, int]:
     """The Python address tuple of a raw sockaddr."""
     (port,) = struct.unpack_from("!H", sockaddr, 2)
-    if len(sockaddr) == _SOCKADDR_BYTES[socket.AF_INET]:
+    if len(sockaddr) == SOCKADDR_BYTES[socket.AF_INET]:
         return socket.inet_ntoa(sockaddr[4:8]), port
     (flow,) = struct.unpack_from("!I", sockaddr, 4)
     (scope,) = struct.unpack_from("=I", sockaddr, 24)

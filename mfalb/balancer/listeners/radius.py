@@ -12,7 +12,8 @@ from typing import Final
 from mfalb.balancer.exchange.radius_peer import RadiusSource
 from mfalb.balancer.listeners.radius_clients import RadiusClients
 from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch
-from mfalb.net.datagrams import Datagram, DatagramPoller, DatagramSocket, batched_or_plain, host_of
+from mfalb.net.batched_datagrams import batched_or_plain
+from mfalb.net.datagrams import Datagram, DatagramPoller, DatagramSocket, host_of
 
 _SOURCES_LIMIT: Final = 65_536  # client sockets remembered; when full they are looked up again
 

@@ -15,13 +15,12 @@ from mfalb.balancer.exchange.identifiers import IdentifierTable
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.pools.backend import Backend
 from mfalb.errors import BackendFailure
+from mfalb.net.batched_datagrams import batched_or_plain
 from mfalb.net.datagrams import (
     Datagram,
     DatagramPoller,
     DatagramSocket,
-    batched_or_plain,
     connected_socket,
-    refused_datagrams,
 )
 from mfalb.wire.radius import HEADER_BYTES
 
@@ -179,7 +178,7 @@ class RadiusUpstream:
 
     def _refusals(self, upstream: UpstreamSocket) -> None:
         """Woken with nothing to read: the host refused datagrams. Tell the exchanges that they belong to."""
-        for data in refused_datagrams(upstream.io.socket):
+        for data in upstream.io.refused():
             exchange = upstream.identifiers.holder(data[1]) if len(data) >= HEADER_BYTES else None
             if exchange is not None and exchange.datagram[:HEADER_BYTES] == data[:HEADER_BYTES]:
                 self._events.refused(exchange)
