@@ -177,6 +177,11 @@ def host_of(sockaddr: bytes) -> bytes:
     return sockaddr[4:8] if len(sockaddr) == 16 else sockaddr[8:24]  # noqa: PLR2004 - sockaddr_in
 
 
+def endpoint_of(sockaddr: bytes) -> bytes:
+    """The packed IP address and the port (2 bytes, network order) in a raw sockaddr."""
+    return host_of(sockaddr) + sockaddr[2:4]
+
+
 class DatagramPoller:
     """Watches many UDP sockets through one epoll descriptor, and says when a round of reading is over.
 

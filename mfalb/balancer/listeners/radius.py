@@ -13,7 +13,7 @@ from mfalb.balancer.exchange.radius_peer import RadiusSource
 from mfalb.balancer.listeners.radius_clients import RadiusClients
 from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch
 from mfalb.net.batched_datagrams import batched_or_plain
-from mfalb.net.datagrams import Datagram, DatagramPoller, DatagramSocket, host_of
+from mfalb.net.datagrams import Datagram, DatagramPoller, DatagramSocket, endpoint_of, host_of
 
 _SOURCES_LIMIT: Final = 65_536  # client sockets remembered; when full they are looked up again
 
@@ -88,10 +88,13 @@ class RadiusListener:
         return read
 
     def _source(self, endpoint: _Endpoint, peer: bytes) -> RadiusSource | None:
-        """A client's socket that was not seen lately; None, counted, when it is nobody's."""
+        """A client's socket that was not seen lately; None, counted, when it is nobody's or a backend's."""
         client = self._clients.find(host_of(peer))
         if client is None:
             self.dispatch.unknown_client(lambda: str(ip_address(host_of(peer))))
+            return None
+        if endpoint_of(peer) in self.dispatch.backend_endpoints:
+            self.dispatch.looped(client)
             return None
         if len(endpoint.sources) >= _SOURCES_LIMIT:
             endpoint.sources.clear()

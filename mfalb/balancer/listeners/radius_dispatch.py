@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from time import monotonic
 from typing import Final, assert_never
 
 from mfalb.balancer.affinity.store import PinStore
 from mfalb.balancer.exchange.radius import RadiusExchanges
 from mfalb.balancer.exchange.radius_exchange import Drop, Forward, RadiusExchange, Reply, RequestDecision, Resend
-from mfalb.balancer.exchange.radius_peer import RadiusSource
+from mfalb.balancer.exchange.radius_guards import LOOP
+from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
+from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.radius import RadiusUpstream
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.entropy import Entropy
@@ -77,6 +81,7 @@ class RadiusDispatch:
         self.counters = parts.counters
         self._access_log = parts.access_log
         self._backend_refused = parts.backend_refused
+        self.backend_endpoints = backend_endpoints(parts.exchanges.pool)
         self._entropy = Entropy()
         self._rare_log = RareLog(_log)
         self._told_unhandled: set[str] = set()
@@ -119,6 +124,10 @@ class RadiusDispatch:
         self.counters.drops["unknown_client"] += 1
         self._rare_log.warning("unknown_client", "a client that is not configured", {"host": host})
 
+    def looped(self, client: RadiusPeer) -> None:
+        """A client's datagram came from the very socket that one of the backends listens on."""
+        self._drop(client, LOOP)
+
     def lost(self, reason: str, count: int = 1) -> None:
         """Something of a client's did not make it, or an answer to one."""
         self.counters.drops[reason] += count
@@ -140,13 +149,16 @@ class RadiusDispatch:
                 if finished is not None:
                     self._end(finished, reason, now)
                 else:
-                    self._drop(source, reason)
+                    self._drop(source.client, reason)
             case _:
                 assert_never(decision)
 
-    def _drop(self, source: RadiusSource, reason: str) -> None:
+    def _drop(self, client: RadiusPeer, reason: str) -> None:
         self.counters.drops[reason] += 1
-        client = source.client
+        self._blame(client, reason)
+
+    def _blame(self, client: RadiusPeer, reason: str) -> None:
+        """For the operator: whose datagram got nothing, or a refusal of ours. Names a device, never a user."""
         client.drops[reason] += 1
         alert = _ALERTS.get(reason)
         if alert is not None:
@@ -209,8 +221,7 @@ class RadiusDispatch:
             counters.seconds += now - exchange.begun_at
             self._access(exchange, answer, reason, now)
         elif reason in _ALERTS:
-            facts = {"listener": counters.name, "client": source.client.name}
-            self._rare_log.warning(f"{source.client.name}/{reason}", _ALERTS[reason], facts)
+            self._blame(source.client, reason)
 
     def _access(self, exchange: RadiusExchange, answer: str, reason: str, now: float) -> None:
         log = self._access_log
@@ -220,3 +231,12 @@ class RadiusDispatch:
                 answer, reason, "state" if exchange.is_bound else "-", (now - exchange.begun_at) * 1000,
             )  # fmt: skip
             log.add(_LINE, values)
+
+
+def backend_endpoints(pool: Pool) -> frozenset[bytes]:
+    """Where the backends listen: packed address and port. Those with a host name are left out, not looked up twice."""
+    endpoints = set()
+    for backend in pool.backends.values():
+        with suppress(ValueError):
+            endpoints.add(ip_address(backend.address.host).packed + backend.address.port.to_bytes(2, "big"))
+    return frozenset(endpoints)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfalb.net.datagrams import address_of, host_of, sockaddr_of
+from mfalb.net.datagrams import address_of, endpoint_of, host_of, sockaddr_of
 
 ports = st.integers(0, 65_535)
 
@@ -18,6 +18,7 @@ def test_an_ipv4_address_survives_as_a_raw_sockaddr(host: IPv4Address, port: int
     assert len(raw) == 16
     assert address_of(raw) == (str(host), port)
     assert host_of(raw) == host.packed
+    assert endpoint_of(raw) == host.packed + port.to_bytes(2, "big")
 
 
 @given(st.ip_addresses(v=6), ports, st.integers(0, 2**20 - 1), st.integers(0, 2**32 - 1))
@@ -28,6 +29,7 @@ def test_an_ipv6_address_survives_as_a_raw_sockaddr(host: IPv6Address, port: int
     back = address_of(raw)
     assert (IPv6Address(back[0]), *back[1:]) == (host, port, flow, scope)
     assert host_of(raw) == host.packed
+    assert endpoint_of(raw) == host.packed + port.to_bytes(2, "big")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,345 @@
+"""What clients, backends, counters and the log get of a decision."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+
+import pytest
+from unit.balancer.exchange.radius_world import (
+    AUTHENTICATOR,
+    CLIENT,
+    SOURCE,
+    World,
+    access_request,
+    guards,
+    server_answer,
+    sign_in,
+)
+from unit.telemetry.told import told
+
+from mfalb.balancer.config.models import Backend as BackendConfig
+from mfalb.balancer.config.models import Pool as PoolConfig
+from mfalb.balancer.config.values import Address
+from mfalb.balancer.exchange.radius_exchange import RadiusExchange
+from mfalb.balancer.exchange.radius_guards import UserLimit
+from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
+from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch, RadiusParts, backend_endpoints
+from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.radius import RadiusUpstream
+from mfalb.telemetry.log import AccessLog
+from mfalb.telemetry.metrics import ListenerCounters
+from mfalb.wire import radius
+from mfalb.wire.radius import SharedSecret
+
+OTHER_AUTHENTICATOR = bytes(range(50, 66))
+USER = b"alice.liddell"
+
+
+class Upstream(RadiusUpstream):
+    """Signs, and notes what would be sent; nothing leaves."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.sent: list[tuple[RadiusExchange, bytes]] = []
+        self.released: list[RadiusExchange] = []
+
+    def send(self, exchange: RadiusExchange, now: float) -> None:
+        exchange.datagram = self._world.service.upstream_datagram(exchange, 200)
+        exchange.first_sent_at = now
+        self.resend(exchange, now)
+
+    def resend(self, exchange: RadiusExchange, now: float) -> None:
+        exchange.sent_at = now
+        exchange.transmissions += 1
+        self.sent.append((exchange, exchange.datagram))
+
+    def release(self, exchange: RadiusExchange) -> None:
+        self.released.append(exchange)
+
+
+@dataclass
+class Path:
+    """Where answers go out."""
+
+    sent: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    def send(self, datagram: bytes, peer: bytes) -> None:
+        self.sent.append((datagram, peer))
+
+
+class Desk:
+    """A dispatch between a client's socket and a world without any."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.path = Path()
+        self.access = io.StringIO()
+        self.refused: list[RadiusExchange] = []
+        self.upstream = Upstream(world)
+        self.counters = ListenerCounters("edge", "radius")
+        self.access_log = AccessLog(is_json=False, stream=self.access)
+        parts = RadiusParts(world.exchanges, world.pins, self.counters, self.access_log, self.refused.append)
+        self.dispatch = RadiusDispatch(parts, lambda _: self.upstream)
+
+    def receive(self, datagram: bytes, now: float = 0.0, key: bytes = SOURCE) -> None:
+        source = RadiusSource(self.world.client, key, self.path, b"peer of " + key)
+        self.dispatch.received(datagram, source, now)
+
+    def answer(self, code: int, *attributes: tuple[int, bytes], now: float = 1.0, is_signed: bool = True) -> None:
+        """The server answers what was sent last."""
+        exchange, _ = self.upstream.sent[-1]
+        self.dispatch.answered(exchange, server_answer(exchange, code, *attributes, is_signed=is_signed), now)
+
+    def drops(self) -> dict[str, int]:
+        return dict(self.counters.drops)
+
+
+def flood(desk: Desk, count: int, user: bytes = USER) -> None:
+    """That many new sign-ins of one user."""
+    for number in range(count):
+        desk.receive(sign_in(user, identifier=number, authenticator=bytes((number,)) * 16))
+
+
+def alerts(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str | None, str | None]]:
+    """The log: each event with the client and the backend that it names."""
+    return [(record.getMessage(), vars(record).get("client"), vars(record).get("backend")) for record in caplog.records]
+
+
+# ------------------------------------------------------------------------------------------ the whole way
+
+
+def test_b2_a_question_and_its_answer_pass_and_are_counted_and_logged_without_a_user() -> None:
+    desk = Desk(World())
+    desk.receive(sign_in(USER))
+    desk.answer(radius.ACCESS_ACCEPT, now=0.25)
+    ((answer, peer),) = desk.path.sent
+    assert (answer[0], answer[1], peer) == (radius.ACCESS_ACCEPT, 7, b"peer of " + SOURCE)
+    assert (dict(desk.counters.answers), desk.counters.seconds) == ({"accept": 1}, 0.25)
+    assert desk.upstream.released == [desk.upstream.sent[0][0]]
+    desk.access_log.flush(0.0)
+    assert "client=vpn backend=b1 answer=accept" in desk.access.getvalue()
+    assert USER.decode() not in desk.access.getvalue()
+
+
+def test_b10_the_pin_of_a_challenge_is_stored_before_the_answer_leaves() -> None:
+    desk = Desk(World())
+    pins_at_sending: list[int] = []
+    desk.path.send = lambda *_: pins_at_sending.append(len(desk.world.pins))  # type: ignore[method-assign]
+    desk.receive(sign_in())
+    desk.answer(radius.ACCESS_CHALLENGE, (radius.STATE, b"s"))
+    assert pins_at_sending == [1]
+
+
+def test_c1_a_retransmit_in_flight_is_sent_upstream_with_the_same_bytes_and_never_as_a_second_request() -> None:
+    desk = Desk(World())
+    for now in (0.0, 0.5, 1.0, 1.9, 2.0):
+        desk.receive(sign_in(), now=now)
+    assert len({id(exchange) for exchange, _ in desk.upstream.sent}) == 1
+    assert len({data for _, data in desk.upstream.sent}) == 1
+    assert len(desk.upstream.sent) == 3
+    assert desk.drops() == {"duplicate_in_flight": 2, "duplicate_resent": 2}
+
+
+def test_c3_a_superseded_request_lets_its_identifier_go_and_is_counted() -> None:
+    desk = Desk(World())
+    desk.receive(sign_in())
+    desk.receive(sign_in(authenticator=OTHER_AUTHENTICATOR))
+    (older, _), (newer, _) = desk.upstream.sent
+    assert desk.upstream.released == [older]
+    assert desk.drops() == {"superseded": 1}
+    assert desk.dispatch.in_flight == 1
+    desk.answer(radius.ACCESS_ACCEPT)
+    assert desk.upstream.released == [older, newer]
+    assert len(desk.path.sent) == 1
+
+
+@pytest.mark.parametrize("code", [radius.ACCESS_REJECT, radius.ACCESS_CHALLENGE])
+def test_f3_f4_a_reject_and_a_challenge_are_answers_that_no_other_server_is_asked_about(code: int) -> None:
+    desk = Desk(World())
+    desk.receive(sign_in())
+    desk.answer(code)
+    assert [data[0] for data, _ in desk.path.sent] == [code]
+    assert len(desk.upstream.sent) == 1
+    assert desk.refused == []
+    assert all(backend.is_up and not backend.failures for backend in desk.world.pool.backends.values())
+
+
+@pytest.mark.parametrize("code", [radius.ACCESS_ACCEPT, radius.ACCESS_REJECT, radius.ACCESS_CHALLENGE])
+def test_b1_a_sound_answer_shows_that_its_server_lives_and_a_forged_one_does_not(code: int) -> None:
+    desk = Desk(World())
+    desk.receive(sign_in())
+    exchange, _ = desk.upstream.sent[0]
+    genuine = server_answer(exchange, code)
+    desk.dispatch.answered(exchange, genuine[:4] + bytes(16) + genuine[20:], 1.0)
+    assert (exchange.backend.last_reply_at, desk.upstream.released, desk.path.sent) == (0.0, [], [])
+    assert desk.drops() == {"bad_response_authenticator": 1}
+    desk.dispatch.answered(exchange, genuine, 2.0)
+    assert exchange.backend.last_reply_at == 2.0
+    assert len(desk.path.sent) == 1
+
+
+def test_b9_a_stray_answer_is_counted_as_late() -> None:
+    desk = Desk(World())
+    desk.dispatch.stray_answer()
+    assert (desk.drops(), desk.path.sent) == ({"late_answer": 1}, [])
+
+
+@pytest.mark.parametrize("has_reply", [True, False])
+def test_e8_what_grows_too_long_is_dropped_and_counted_in_both_directions(*, has_reply: bool) -> None:
+    desk = Desk(World())
+    many = [(radius.REPLY_MESSAGE, bytes(253))] * 15 + [(radius.REPLY_MESSAGE, bytes(240))]
+    if has_reply:
+        desk.receive(sign_in())
+        desk.answer(radius.ACCESS_ACCEPT, *many, is_signed=False)
+        assert desk.dispatch.in_flight == 1
+    else:
+        desk.world.client.requires_message_authenticator = False
+        body = b"".join(radius.attribute(*one) for one in many)
+        desk.receive(bytes((1, 7)) + (20 + len(body)).to_bytes(2, "big") + AUTHENTICATOR + body)
+        assert desk.dispatch.in_flight == 0
+    assert desk.drops() == {"too_long_when_signed": 1}
+    assert desk.path.sent == []
+
+
+# ------------------------------------------------------------------------------------------ what is told
+
+
+def test_e3_a_device_that_does_not_sign_is_named_in_the_log_once_a_minute_and_in_the_counts_each_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk(World())
+    body = radius.attribute(radius.USER_NAME, USER)
+    unsigned = bytes((1, 7, 0, 20 + len(body))) + AUTHENTICATOR + body
+    for _ in range(50):
+        desk.receive(unsigned)
+    assert alerts(caplog) == [("a client does not sign", "vpn", None)]
+    assert vars(caplog.records[0])["listener"] == "edge"
+    assert desk.drops() == dict(desk.world.client.drops) == {"missing_message_authenticator": 50}
+    assert USER.decode() not in told(caplog.records[0])
+
+
+def test_e7_an_answer_that_bears_the_mark_of_the_attack_is_an_alert_that_names_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk(World())
+    desk.receive(sign_in())
+    for _ in range(5):
+        desk.answer(radius.ACCESS_ACCEPT, (radius.PROXY_STATE, b"collision"))
+    ((event, client, backend),) = alerts(caplog)
+    assert "CVE-2024-3596" in event
+    assert (client, backend) == (None, "b1")
+    assert desk.drops() == dict(desk.world.upstreams["b1"].drops) == {"foreign_proxy_state": 5}
+    assert desk.path.sent == []
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_push_bombing_names_the_nas_in_a_metric_and_in_the_log_and_never_the_user(
+    caplog: pytest.LogCaptureFixture, *, is_answered: bool
+) -> None:
+    desk = Desk(World(guards=guards(user_limit=UserLimit(2, 60.0, is_answered=is_answered))))
+    flood(desk, 12)
+    assert desk.world.client.drops["user_limit"] == 10
+    assert alerts(caplog) == [("a user's sign-ins are begun too often", "vpn", None)]
+    assert USER.decode() not in told(caplog.records[0])
+    assert len(desk.upstream.sent) == 2
+    rejects = [data for data, _ in desk.path.sent if data[0] == radius.ACCESS_REJECT]
+    assert len(rejects) == (10 if is_answered else 0)
+    assert desk.counters.answers["user_limit"] == (10 if is_answered else 0)
+    assert desk.counters.drops["user_limit"] == (0 if is_answered else 10)
+
+
+def looping() -> bytes:
+    return access_request((radius.USER_NAME, USER), *[(radius.PROXY_STATE, b"hop")] * 11)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "event"),
+    [
+        (looping, "loop", "requests go round in a loop"),
+        (
+            lambda: access_request((radius.USER_NAME, USER), secret=SharedSecret(b"another")),
+            "bad_message_authenticator",
+            "a client signs with another secret, or its packets are altered",
+        ),
+    ],
+)
+def test_f2_a6_what_an_operator_should_hear_of_is_logged_with_the_client_s_name(
+    caplog: pytest.LogCaptureFixture, make: object, reason: str, event: str
+) -> None:
+    desk = Desk(World())
+    assert callable(make)
+    for _ in range(3):
+        desk.receive(make())
+    assert alerts(caplog) == [(event, "vpn", None)]
+    assert desk.world.client.drops[reason] == 3
+    assert USER.decode() not in told(caplog.records[0])
+    assert desk.upstream.sent == []
+
+
+@pytest.mark.parametrize(
+    ("world", "reason", "event"),
+    [
+        (World(guards=guards(rates={"vpn": 3})), "rate_limit", "a client begins more than it may"),
+        (World(in_flight_limit=3), "in_flight_limit", "too many requests are waiting for backends"),
+    ],
+    ids=["rate", "table"],
+)
+def test_d7_a_flood_of_new_requests_is_dropped_counted_and_told_once(
+    caplog: pytest.LogCaptureFixture, world: World, reason: str, event: str
+) -> None:
+    desk = Desk(world)
+    flood(desk, 10)
+    assert len(desk.upstream.sent) == 3
+    assert desk.drops() == dict(desk.world.client.drops) == {reason: 7}
+    assert alerts(caplog) == [(event, "vpn", None)]
+
+
+def test_each_client_has_alerts_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk(World())
+    for name in ("vpn", "wifi", "vpn"):
+        desk.world.client = RadiusPeer(name, CLIENT, requires_message_authenticator=True)
+        desk.receive(looping())
+    assert [client for _, client, _ in alerts(caplog)] == ["vpn", "wifi"]
+
+
+def test_ordinary_work_is_no_alert(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk(World())
+    for now in (0.0, 0.5, 1.0):
+        desk.receive(sign_in(), now=now)
+    desk.answer(radius.ACCESS_REJECT)
+    desk.receive(sign_in(), now=3.0)
+    assert alerts(caplog) == []
+    assert not desk.world.client.drops.keys() - {"duplicate_in_flight"}
+
+
+def test_a1_a_client_that_nobody_configured_is_counted_each_time_and_logged_by_its_address_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk(World())
+    for number in range(1, 200):
+        desk.dispatch.unknown_client(lambda number=number: f"192.0.2.{number}")  # type: ignore[misc]
+    assert desk.drops() == {"unknown_client": 199}
+    (record,) = caplog.records
+    assert (record.getMessage(), vars(record)["host"]) == ("a client that is not configured", "192.0.2.1")
+
+
+# ---------------------------------------------------------------------------------------- backends as clients
+
+
+def test_f2_what_comes_from_a_backend_s_own_socket_is_a_loop(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk(World())
+    desk.dispatch.looped(desk.world.client)
+    assert desk.drops() == dict(desk.world.client.drops) == {"loop": 1}
+    assert alerts(caplog) == [("requests go round in a loop", "vpn", None)]
+
+
+def test_f2_backends_are_known_by_address_and_port_and_those_with_a_name_are_not_looked_up() -> None:
+    addresses = [Address("192.0.2.1", 1812), Address("2001:db8::7", 1645), Address("mfa3.contoso.com", 1812)]
+    config = PoolConfig(
+        backends=tuple(BackendConfig(name=f"b{n}", address=address) for n, address in enumerate(addresses))
+    )
+    assert backend_endpoints(Pool("mfa", config)) == {
+        bytes.fromhex("c0000201 0714"),
+        bytes.fromhex("20010db8000000000000000000000007 066d"),
+    }
