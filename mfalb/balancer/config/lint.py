@@ -5,28 +5,26 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 
-from mfalb.balancer.config.document import Loc
 from mfalb.balancer.config.draft import Draft
 from mfalb.balancer.config.findings import Findings
 from mfalb.balancer.config.models import (
     CookieAffinity,
     NoAffinity,
-    Pool,
     RadiusCheck,
     RadiusStateAffinity,
     TcpCheck,
     TransactionAffinity,
 )
+from mfalb.balancer.config.radius_lint import lint_radius
 from mfalb.balancer.config.values import quoted, seconds_text
 
 PEOPLE_NEED_S = 60.0  # to take a call or type a code; VPN guides ask for 60 to 120 s
 _SDK_PATH = re.compile(r"webservices?sdk|pfwssdk", re.IGNORECASE)
-_BLAST_RADIUS = "answers can be forged without it (CVE-2024-3596)"
 
 
 def lint(draft: Draft, findings: Findings) -> None:
     """Adds warnings about settings that work but do not do what their author wants."""
-    for look in (_response_timeouts, _radius_affinity, _sdk_routes, _health_checks, _verification, _admin, _signatures):
+    for look in (_response_timeouts, _sdk_routes, _health_checks, _verification, _admin, lint_radius):
         look(draft, findings)
 
 
@@ -38,16 +36,6 @@ def _response_timeouts(draft: Draft, findings: Findings) -> None:
                 draft.document.at_value(("pools", name, "response_timeout")),
                 f"response_timeout: {seconds_text(pool.response_timeout_s)} is less than people need to answer a call "
                 f"or type a code; write at least {seconds_text(PEOPLE_NEED_S)}",
-            )
-
-
-def _radius_affinity(draft: Draft, findings: Findings) -> None:
-    for name, pool in _pools(draft, draft.radius_pools()):
-        if isinstance(pool.affinity, NoAffinity):
-            findings.warning(
-                draft.document.at_key(("pools", name, "affinity")),
-                f"pool {quoted(name)} takes RADIUS without radius_state affinity: a one-time password may reach a "
-                "server that did not ask for it; write affinity: {preset: radius_challenge}",
             )
 
 
@@ -103,26 +91,6 @@ def _admin(draft: Draft, findings: Findings) -> None:
             draft.document.at_value(("admin", "bind")),
             "bind: status and metrics have no authentication; bind them to 127.0.0.1 or keep others out by firewall",
         )
-
-
-def _signatures(draft: Draft, findings: Findings) -> None:
-    for loc, listener in draft.radius_listeners():
-        for index, client in enumerate(listener.clients):
-            if not client.require_message_authenticator:
-                where: Loc = (*loc, "clients", index, "require_message_authenticator")
-                findings.warning(draft.document.at_value(where), f"require_message_authenticator: {_BLAST_RADIUS}")
-    for name, pool in _pools(draft, draft.radius_pools()):
-        open_backends = [backend.name for backend in pool.backends if not backend.require_message_authenticator]
-        if open_backends:
-            findings.warning(
-                draft.document.at_key(("pools", name, "backends")),
-                f"backends {', '.join(open_backends)} need not sign: {_BLAST_RADIUS}; write "
-                "require_message_authenticator: true where the server can",
-            )
-
-
-def _pools(draft: Draft, names: frozenset[str]) -> list[tuple[str, Pool]]:
-    return [(name, draft.pools[name]) for name in sorted(names) if name in draft.pools]
 
 
 def _is_loopback(host: str) -> bool:

@@ -140,6 +140,7 @@ def test_a_reference_to_a_broken_pool_is_no_second_error(folder: Folder) -> None
 
 
 CLIENT = "{name: c, network: 10.0.0.0/8, secret_env: SECRET}"
+SIGNS = "secret_env: SECRET, require_message_authenticator: true"
 RADIUS_CASES = [
     ("pool: r\n", "pool: »x\n", "pool: there is no pool 'x'; defined: r"),
     (
@@ -161,6 +162,16 @@ RADIUS_CASES = [
         '{name: a, address: "10.0.0.1:1812", secret_env: SECRET,',
         '»{name: a, address: "10.0.0.1:1812",',
         "backend 'a' takes RADIUS and needs 'secret_file' or 'secret_env'",
+    ),
+    (
+        "authenticator: true}",
+        f'authenticator: true}}, {{name: b, address: »"10.0.0.1:1812", {SIGNS}}}',
+        "address: '10.0.0.1:1812' is in this pool on line 9 already; for a larger share use 'weight'",
+    ),
+    (
+        "authenticator: true}",
+        f'authenticator: true}}, {{name: »a, address: "10.0.0.2:1812", {SIGNS}}}',
+        "name: backend 'a' is in this pool on line 9 already",
     ),
     ("{type: radius}", "{type: »http}", "type: pool 'r' takes RADIUS, which http cannot check; write radius"),
     (

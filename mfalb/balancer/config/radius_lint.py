@@ -1,0 +1,187 @@
+"""Is a legal RADIUS configuration a wise one? Only warnings come from here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from itertools import product
+from typing import Final
+
+from mfalb.balancer.config.document import Loc
+from mfalb.balancer.config.draft import Draft
+from mfalb.balancer.config.findings import Findings
+from mfalb.balancer.config.models import NoAffinity, Pool, RadiusStateAffinity
+from mfalb.balancer.config.radius_models import RadiusClient
+from mfalb.balancer.config.values import Network, quoted, seconds_text
+
+CACHE_S: Final = (5.0, 30.0)  # RFC 5080 section 2.2.2
+NPS_FILTER_S: Final = 10.0  # NPS's MFA extension takes a repeated sign-in within that time for a duplicate
+SHORTEST_WINDOW_S: Final = 10.0
+LONGEST_WINDOW_S: Final = 3600.0
+_BLAST_RADIUS: Final = "answers can be forged without it (CVE-2024-3596)"
+_POSTURE: Final = ("secret", "require_message_authenticator", "limit_proxy_state", "send_message_authenticator")
+
+
+def lint_radius(draft: Draft, findings: Findings) -> None:
+    """Adds warnings about RADIUS settings that work but do not do what their author wants."""
+    for look in (
+        _affinity,
+        _answer_caches,
+        _user_limits,
+        _client_signatures,
+        _backend_signatures,
+        _nested_networks,
+        _backends_as_clients,
+    ):
+        look(draft, findings)
+
+
+def _affinity(draft: Draft, findings: Findings) -> None:
+    for name, pool in _pools(draft, draft.radius_pools()):
+        if isinstance(pool.affinity, NoAffinity):
+            findings.warning(
+                draft.document.at_key(("pools", name, "affinity")),
+                f"pool {quoted(name)} takes RADIUS without radius_state affinity: a one-time password may reach a "
+                "server that did not ask for it; write affinity: {preset: radius_challenge}",
+            )
+
+
+def _answer_caches(draft: Draft, findings: Findings) -> None:
+    for loc, listener in draft.radius_listeners():
+        cache_s = listener.answer_cache_s
+        pool = draft.pools.get(listener.pool)
+        at_least_s, at_most_s = CACHE_S
+        if cache_s < at_least_s:
+            trouble = "a client that asks again after that makes the phone ring again"
+        elif cache_s > at_most_s:
+            trouble = "no client asks again after so long a time, and each answer takes memory"
+        elif cache_s < NPS_FILTER_S and pool is not None and isinstance(pool.affinity, RadiusStateAffinity):
+            at_least_s = NPS_FILTER_S
+            trouble = f"NPS with the MFA extension drops what it takes for a duplicate for {seconds_text(NPS_FILTER_S)}"
+        else:
+            continue
+        findings.warning(
+            draft.document.at_value((*loc, "answer_cache")),
+            f"answer_cache: {seconds_text(cache_s)}: {trouble}; write {seconds_text(at_least_s)} to "
+            f"{seconds_text(at_most_s)} (RFC 5080 section 2.2.2)",
+        )
+
+
+def _user_limits(draft: Draft, findings: Findings) -> None:
+    for loc, listener in draft.radius_listeners():
+        limit, at = listener.user_limit, (*loc, "user_limit")
+        if limit is None:
+            continue
+        window = seconds_text(limit.window_s)
+        if limit.sign_ins == 1:
+            findings.warning(
+                draft.document.at_value((*at, "sign_ins")),
+                f"sign_ins: who mistypes a password once is refused for {window}; write at least 2",
+            )
+        if limit.window_s < SHORTEST_WINDOW_S:
+            findings.warning(
+                draft.document.at_value((*at, "window")),
+                f"window: {window} is forgotten before the phone has stopped ringing; write at least "
+                f"{seconds_text(SHORTEST_WINDOW_S)}",
+            )
+        if limit.window_s > LONGEST_WINDOW_S:
+            findings.warning(
+                draft.document.at_value((*at, "window")),
+                f"window: whoever knows a user's name can keep that user out for {window}; write at most "
+                f"{seconds_text(LONGEST_WINDOW_S)}",
+            )
+
+
+def _client_signatures(draft: Draft, findings: Findings) -> None:
+    for at, client in _clients(draft):
+        if not client.send_message_authenticator:
+            findings.warning(
+                draft.document.at_value((*at, "send_message_authenticator")),
+                "send_message_authenticator: whoever is between can turn a Reject to this client into an Accept "
+                "(CVE-2024-3596); write false only for a device that chokes on it",
+            )
+        if client.require_message_authenticator:
+            continue
+        trouble = _BLAST_RADIUS
+        if not client.limit_proxy_state:
+            trouble = (
+                "with limit_proxy_state false as well nothing is in the way of the attack as it was published: whoever "
+                "is between can turn a Reject into an Accept (CVE-2024-3596); write true for one of the two"
+            )
+        findings.warning(
+            draft.document.at_value((*at, "require_message_authenticator")),
+            f"require_message_authenticator: {trouble}",
+        )
+
+
+def _backend_signatures(draft: Draft, findings: Findings) -> None:
+    for name, pool in _pools(draft, draft.radius_pools()):
+        open_backends = [backend.name for backend in pool.backends if not backend.require_message_authenticator]
+        if open_backends:
+            findings.warning(
+                draft.document.at_key(("pools", name, "backends")),
+                f"backends {', '.join(open_backends)} need not sign: {_BLAST_RADIUS}; write "
+                "require_message_authenticator: true where the server can",
+            )
+
+
+def _nested_networks(draft: Draft, findings: Findings) -> None:
+    """Nested networks are legal, the longest prefix wins; with other settings inside, somebody may be surprised."""
+    for loc, listener in draft.radius_listeners():
+        clients = list(enumerate(listener.clients))
+        for index, client in clients:
+            around = [(place, one) for place, one in clients if _is_inside(client.network, one.network)]
+            if not around:
+                continue
+            place, outer = max(around, key=lambda pair: pair[1].network.prefixlen)
+            others = [key for key in _POSTURE if getattr(client, key) != getattr(outer, key)]
+            if others:
+                line = draft.document.at_value((*loc, "clients", place, "network")).line
+                findings.warning(
+                    draft.document.at_value((*loc, "clients", index, "network")),
+                    f"network: {quoted(client.network)} of client {quoted(client.name)} lies in "
+                    f"{quoted(outer.network)} of client {quoted(outer.name)} on line {line} and has another "
+                    f"{' and another '.join(others)}; in it {quoted(client.name)} counts",
+                )
+
+
+def _backends_as_clients(draft: Draft, findings: Findings) -> None:
+    """Only single addresses: a network that holds servers and gateways alike is how many sites are."""
+    for loc, listener in draft.radius_listeners():
+        pool = draft.pools.get(listener.pool)
+        backends = pool.backends if pool is not None else ()
+        for (index, client), backend in product(enumerate(listener.clients), backends):
+            if _is_host(client.network, backend.address.host):
+                findings.warning(
+                    draft.document.at_value((*loc, "clients", index, "network")),
+                    f"network: {quoted(backend.address.host)} is backend {quoted(backend.name)} of pool "
+                    f"{quoted(listener.pool)}, too: what it passes on to here goes round in a loop; keep it a client "
+                    "only if it passes nothing on",
+                )
+
+
+# -------------------------------------------------------------------------------------- small helpers
+
+
+def _clients(draft: Draft) -> Iterator[tuple[Loc, RadiusClient]]:
+    for loc, listener in draft.radius_listeners():
+        for index, client in enumerate(listener.clients):
+            yield (*loc, "clients", index), client
+
+
+def _pools(draft: Draft, names: frozenset[str]) -> list[tuple[str, Pool]]:
+    return [(name, draft.pools[name]) for name in sorted(names) if name in draft.pools]
+
+
+def _is_inside(inner: Network, outer: Network) -> bool:
+    is_longer = inner.version == outer.version and inner.prefixlen > outer.prefixlen
+    return is_longer and inner.network_address in outer
+
+
+def _is_host(network: Network, host: str) -> bool:
+    """Whether a network is one address, that of `host`; on loopback everything is everybody's, and nobody minds."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return network.num_addresses == 1 and network.network_address == address and not address.is_loopback

@@ -1,0 +1,229 @@
+"""RADIUS settings that work, but not as their author wants: always a warning, never an error."""
+
+from __future__ import annotations
+
+import pytest
+from unit.balancer.config.config_folder import Folder
+
+RADIUS = """\
+listeners:
+  - name: r
+    protocol: radius
+    bind: ["127.0.0.1:1812"]
+    clients: [{name: c, network: 10.0.0.0/8, secret_env: SECRET}]
+    pool: r
+pools:
+  r:
+    backends: [{name: a, address: "10.0.0.1:1812", secret_env: SECRET, require_message_authenticator: true}]
+    health_check: {type: radius}
+    affinity: {preset: radius_challenge}
+"""
+CLIENT = "{name: c, network: 10.0.0.0/8, secret_env: SECRET}"
+BACKEND = 'name: a, address: "10.0.0.1:1812", secret_env: SECRET'
+FORGED = "answers can be forged without it (CVE-2024-3596)"
+
+
+@pytest.fixture(autouse=True)
+def secrets(folder: Folder) -> None:
+    folder.environment["SECRET"] = "s" * 16
+    folder.environment["OTHER"] = "o" * 16
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    assert text.count(old) == 1, f"{old!r} is not in the text exactly once"
+    return text.replace(old, new)
+
+
+def clients(*entries: str) -> str:
+    """The configuration with these clients, each written as the inside of its braces."""
+    return replaced(RADIUS, f"[{CLIENT}]", f"[{', '.join(f'{{{entry}}}' for entry in entries)}]")
+
+
+def listener(line: str) -> str:
+    """The configuration with one more setting of the listener."""
+    return replaced(RADIUS, "    pool: r\n", f"    pool: r\n    {line}\n")
+
+
+def without_pins(text: str) -> str:
+    return replaced(text, "affinity: {preset: radius_challenge}", "affinity: {type: none}")
+
+
+def test_the_text_that_the_cases_are_made_from_is_right(folder: Folder) -> None:
+    assert folder.findings(RADIUS) == []
+
+
+C = "name: c, network: 10.0.0.0/8, secret_env: SECRET"
+
+
+@pytest.mark.parametrize(
+    ("marked", "message"),
+    [
+        (
+            replaced(replaced(RADIUS, "    affinity: {preset: radius_challenge}\n", ""), "  r:\n", "  »r:\n"),
+            (
+                "pool 'r' takes RADIUS without radius_state affinity: a one-time password may reach a server that did "
+                "not ask for it; write affinity: {preset: radius_challenge}"
+            ),
+        ),
+        (clients(f"{C}, require_message_authenticator: »false"), f"require_message_authenticator: {FORGED}"),
+        (
+            clients(f"{C}, require_message_authenticator: »false, limit_proxy_state: false"),
+            (
+                "require_message_authenticator: with limit_proxy_state false as well nothing is in the way of the "
+                "attack as it was published: whoever is between can turn a Reject into an Accept (CVE-2024-3596); "
+                "write true for one of the two"
+            ),
+        ),
+        (
+            clients(f"{C}, send_message_authenticator: »false"),
+            (
+                "send_message_authenticator: whoever is between can turn a Reject to this client into an Accept "
+                "(CVE-2024-3596); write false only for a device that chokes on it"
+            ),
+        ),
+        (
+            replaced(
+                RADIUS,
+                f"backends: [{{{BACKEND}, require_message_authenticator: true}}]",
+                f"»backends: [{{{BACKEND}}}]",
+            ),
+            f"backends a need not sign: {FORGED}; write require_message_authenticator: true where the server can",
+        ),
+        (
+            listener("user_limit: {sign_ins: »1}"),
+            "sign_ins: who mistypes a password once is refused for 1m; write at least 2",
+        ),
+        (
+            listener("user_limit: {sign_ins: 5, window: »9s}"),
+            "window: 9s is forgotten before the phone has stopped ringing; write at least 10s",
+        ),
+        (
+            listener("user_limit: {sign_ins: 5, window: »90m}"),
+            "window: whoever knows a user's name can keep that user out for 90m; write at most 1h",
+        ),
+        (
+            clients(C, "name: d, network: »10.0.0.1, secret_env: SECRET"),
+            (
+                "network: '10.0.0.1' is backend 'a' of pool 'r', too: what it passes on to here goes round in a loop; "
+                "keep it a client only if it passes nothing on"
+            ),
+        ),
+    ],
+)
+def test_an_unwise_radius_setting_is_a_warning_where_it_stands(folder: Folder, marked: str, message: str) -> None:
+    folder.expect(marked, f"warning: {message}")
+    config, _ = folder.read(marked.replace("»", ""))
+    assert config is not None
+
+
+TO_30_S = "to 30s (RFC 5080 section 2.2.2)"
+
+
+@pytest.mark.parametrize(
+    ("cache", "message"),
+    [
+        (
+            "4900ms",
+            f"4900ms: a client that asks again after that makes the phone ring again; write 5s {TO_30_S}",
+        ),
+        (
+            "31s",
+            f"31s: no client asks again after so long a time, and each answer takes memory; write 5s {TO_30_S}",
+        ),
+        (
+            "9s",
+            f"9s: NPS with the MFA extension drops what it takes for a duplicate for 10s; write 10s {TO_30_S}",
+        ),
+    ],
+)
+def test_c4_a_stored_answer_is_kept_for_5_to_30_seconds_and_for_10_where_people_are_called(
+    folder: Folder, cache: str, message: str
+) -> None:
+    folder.expect(listener(f"answer_cache: »{cache}"), f"warning: answer_cache: {message}")
+
+
+@pytest.mark.parametrize("cache", ["10s", "15s", "30s"])
+def test_c4_times_that_the_rfc_names_are_not_commented_on(folder: Folder, cache: str) -> None:
+    assert folder.findings(listener(f"answer_cache: {cache}")) == []
+
+
+def test_c4_without_pins_five_seconds_are_enough(folder: Folder) -> None:
+    findings = folder.findings(without_pins(listener("answer_cache: 5s")))
+    assert not [finding for finding in findings if "answer_cache" in finding]
+
+
+# ------------------------------------------------------------------------------------------ nested networks
+
+
+@pytest.mark.parametrize(
+    ("inside", "others"),
+    [
+        ("secret_env: OTHER", "secret"),
+        ("secret_env: SECRET, limit_proxy_state: false", "limit_proxy_state"),
+        ("secret_env: OTHER, limit_proxy_state: false", "secret and another limit_proxy_state"),
+    ],
+)
+def test_a_network_inside_another_with_other_settings_is_a_warning_that_names_both(
+    folder: Folder, inside: str, others: str
+) -> None:
+    folder.expect(
+        clients(C, f"name: d, network: »10.1.0.0/16, {inside}"),
+        "warning: network: '10.1.0.0/16' of client 'd' lies in '10.0.0.0/8' of client 'c' on line 5 and has another "
+        f"{others}; in it 'd' counts",
+    )
+
+
+def test_the_closest_network_around_is_the_one_that_is_named(folder: Folder) -> None:
+    text = clients(
+        "name: inner, network: 10.1.2.0/24, secret_env: OTHER",
+        C,
+        "name: middle, network: 10.1.0.0/16, secret_env: SECRET",
+    )
+    (finding,) = folder.findings(text)
+    assert "'10.1.2.0/24' of client 'inner' lies in '10.1.0.0/16' of client 'middle'" in finding
+
+
+def test_a_host_inside_a_network_is_nested_as_well_and_so_is_all_of_ipv6(folder: Folder) -> None:
+    text = clients(
+        C,
+        "name: host, network: 10.9.9.9, secret_env: OTHER",
+        "name: all6, network: '::/0', secret_env: SECRET",
+        "name: site6, network: '2001:db8::/32', secret_env: OTHER",
+    )
+    findings = folder.findings(text)
+    assert ["'host' lies in '10.0.0.0/8'" in findings[0], "'site6' lies in '::/0'" in findings[1]] == [True, True]
+    assert len(findings) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        clients(C, "name: d, network: 10.1.0.0/16, secret_env: SECRET"),
+        clients(C, "name: d, network: 10.1.0.0/16, secret_env: SECRET, rate_limit: 5"),
+        clients(C, "name: d, network: 11.0.0.0/8, secret_env: OTHER"),
+        clients(C, "name: d, network: 'a00::/8', secret_env: OTHER"),  # the same bits, another family
+        listener("user_limit: {sign_ins: 2, window: 10s}"),
+        listener("user_limit: {sign_ins: 10, window: 1h}"),
+        clients(C, "name: d, network: 10.0.0.2, secret_env: SECRET"),
+        replaced(RADIUS, '"10.0.0.1:1812"', '"mfa1.contoso.com:1812"'),
+        replaced(clients(C, "name: d, network: 127.0.0.1, secret_env: SECRET"), '"10.0.0.1:1812"', '"127.0.0.1:1812"'),
+    ],
+)
+def test_a_wise_radius_setting_is_not_commented_on(folder: Folder, text: str) -> None:
+    assert folder.findings(text) == []
+
+
+def test_a_network_of_another_listener_is_not_in_the_way(folder: Folder) -> None:
+    second = (
+        "  - {name: s, protocol: radius, bind: ['127.0.0.1:1645'], pool: r, "
+        "clients: [{name: d, network: 10.1.0.0/16, secret_env: OTHER}]}\n"
+    )
+    assert folder.findings(replaced(RADIUS, "pools:\n", f"{second}pools:\n")) == []
+
+
+def test_no_warning_shows_a_secret(folder: Folder) -> None:
+    text = clients(C, "name: d, network: 10.0.0.1, secret_env: OTHER, require_message_authenticator: false")
+    findings = "\n".join(folder.findings(text))
+    assert findings
+    assert "s" * 16 not in findings
+    assert "o" * 16 not in findings
