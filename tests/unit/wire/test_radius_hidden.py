@@ -61,15 +61,15 @@ def test_pyrad_reveals_what_is_hidden_here(password: str, secret: SharedSecret, 
 @pytest.mark.parametrize("length", [0, 1, 15, 17, 31, 127, 129, 144, 253])
 def test_a_hidden_password_of_a_wrong_length_is_refused(length: int) -> None:
     def read(value: bytes) -> bytes:
-        return reveal_password_untrusted(value, *OLD)
+        return reveal_password_untrusted(value, OLD.secret, OLD.authenticator)
 
     assert outcome(read, bytes(length)) == "bad_user_password_length"
 
 
 def test_a_password_of_more_than_128_bytes_is_not_hidden() -> None:
-    assert len(hide_password(bytes(128), *OLD)) == 128
+    assert len(hide_password(bytes(128), OLD.secret, OLD.authenticator)) == 128
     with pytest.raises(ValueError, match="128"):
-        hide_password(bytes(129), *OLD)
+        hide_password(bytes(129), OLD.secret, OLD.authenticator)
 
 
 @given(st.binary(max_size=239), keyings, keyings)
@@ -77,9 +77,9 @@ def test_a_password_of_more_than_128_bytes_is_not_hidden() -> None:
 def test_a_salted_value_that_pyrad_made_is_revealed_by_pyrad_after_it_was_hidden_anew(
     text: bytes, old: Keying, new: Keying
 ) -> None:
-    value = pyrad_peer.salted(text, *old)
+    value = pyrad_peer.salted(text, old.secret, old.authenticator)
     hidden = rehide_salted_untrusted(value, old, new, SALT)
-    assert pyrad_peer.unsalted(hidden, *new) == text
+    assert pyrad_peer.unsalted(hidden, new.secret, new.authenticator) == text
     assert hidden[:2] == SALT
     assert rehide_salted_untrusted(hidden, new, old, value[:2]) == value
 

@@ -273,6 +273,6 @@ def test_b4_state_and_class_are_the_same_bytes_on_the_other_side(code: int) -> N
 def test_b7_in_a_change_of_authorization_sixteen_zeros_stand_for_the_authenticator() -> None:
     client, server = Keying(OLD.secret, bytes(16)), Keying(NEW.secret, bytes(16))
     row = BY_NAME["ERX-LI-Action"]
-    before = packet(placed(row, pyrad_peer.salted(b"\0\0\0\1", *client)), code=43)
+    before = packet(placed(row, pyrad_peer.salted(b"\0\0\0\1", client.secret, client.authenticator)), code=43)
     (value,) = values(rehidden(before, client, server))
-    assert pyrad_peer.unsalted(value, *server) == b"\0\0\0\1"
+    assert pyrad_peer.unsalted(value, server.secret, server.authenticator) == b"\0\0\0\1"
