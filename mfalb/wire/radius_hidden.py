@@ -26,8 +26,8 @@ class Keying:
     """What hidden values depend on: the secret, and the Request Authenticator of the request or of its answer.
 
     Requests whose authenticator is made over the finished packet (Accounting-, CoA- and Disconnect-Request) hide with
-    sixteen zeros in its place, as FreeRADIUS does. A plain class: four are made for a transaction between two secrets, and
-    named tuples cost 6 % of it (compiled, measured).
+    sixteen zeros in its place, as FreeRADIUS does. A plain class: four are made for a transaction between two secrets,
+    and named tuples cost 6 % of it (compiled, measured).
     """
 
     __slots__ = ("authenticator", "secret")
