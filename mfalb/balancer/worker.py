@@ -34,7 +34,7 @@ from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.http import HttpUpstream
 from mfalb.balancer.upstreams.radius import RadiusUpstream
 from mfalb.errors import BackendFailure
-from mfalb.net.datagrams import DatagramPoller
+from mfalb.net.datagram_poller import DatagramPoller
 from mfalb.net.rounds import WriteRound
 from mfalb.net.tls import server_context
 from mfalb.telemetry.log import AccessLog

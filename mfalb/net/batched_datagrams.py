@@ -19,7 +19,6 @@ from mfalb.net.datagrams import (
     BATCH,
     BUFFER_FULL,
     SLOT_BYTES,
-    SOCKADDR_BYTES,
     TOO_LARGE,
     Datagram,
     DatagramSocket,
@@ -27,6 +26,7 @@ from mfalb.net.datagrams import (
     raise_unless_empty,
     refused_datagrams,
 )
+from mfalb.net.sockaddr import SOCKADDR_BYTES
 
 SEGMENT_LIMIT_BYTES: Final = 1_200  # below what any path carries whole: a segment may not be fragmented
 _SEGMENTS_LIMIT: Final = 64  # UDP_MAX_SEGMENTS of older kernels

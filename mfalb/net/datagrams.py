@@ -1,29 +1,20 @@
-"""UDP sockets: what a batch of datagrams is, the plain form of reading and writing one, and the poller of them all.
+"""What a batch of datagrams is, and the plain form of reading and writing one.
 
 asyncio's DatagramTransport reads one datagram per loop wake-up (33,500 packets/s measured); draining the socket reaches
 149,000, and recvmmsg/sendmmsg halve the CPU time of that again. They are called through cffi in ABI mode, which needs
 no compiler on the target; where that does not work, `PlainDatagramSocket` does the same one datagram at a time.
-
-A destination or source is the raw `sockaddr` (16 bytes for IPv4, 28 for IPv6): it is compared and handed back, seldom
-looked into, and making a Python address tuple of it would cost as much as the rest.
 """
 
 from __future__ import annotations
 
 import errno
-import select
 import socket
-import struct
-from asyncio import AbstractEventLoop
-from collections.abc import Callable
 from typing import Final, Protocol
+
+from mfalb.net.sockaddr import address_of, sockaddr_of
 
 BATCH: Final = 64
 SLOT_BYTES: Final = 4160  # the largest RADIUS packet (4096) and a tail that shows that it was longer
-RECEIVE_BUFFER_BYTES: Final = 8 * 1024 * 1024  # a lost datagram is a user who waits for seconds
-_IP_RECVERR: Final = 11  # linux/in.h; Python names neither before 3.14
-_IPV6_RECVERR: Final = 25
-SOCKADDR_BYTES: Final = {socket.AF_INET: 16, socket.AF_INET6: 28}
 
 # Bytes, and where they came from or go to: a raw sockaddr, b"" on a connected socket. A plain tuple: making a named one
 # costs 0.3 us, four times a RADIUS transaction.
@@ -102,43 +93,6 @@ def raise_unless_empty(number: int) -> None:
         raise OSError(number, errno.errorcode.get(number, "unknown"))
 
 
-def bound_socket(host: str, port: int) -> socket.socket:
-    """A UDP socket bound to an IPv4 or IPv6 address, port 0 for any. Raises OSError."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
-    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, RECEIVE_BUFFER_BYTES)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(address)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def connected_socket(host: str, port: int) -> socket.socket:
-    """A UDP socket that talks to one peer only, so that the kernel discards what anyone else sends.
-
-    Refusals (ICMP) are queued with the datagram they belong to, for `refused_datagrams`. Raises OSError.
-    """
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, RECEIVE_BUFFER_BYTES)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
-        sock.connect(address)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
 def refused_datagrams(sock: socket.socket) -> list[bytes]:
     """The datagrams that the peer's host refused since the last call, from the socket's error queue."""
     refused: list[bytes] = []
@@ -149,71 +103,3 @@ def refused_datagrams(sock: socket.socket) -> list[bytes]:
             break
         refused.append(data)
     return refused
-
-
-def sockaddr_of(address: tuple[str, int] | tuple[str, int, int, int]) -> bytes:
-    """The raw sockaddr of a Python address tuple."""
-    if len(address) == 2:  # noqa: PLR2004 - (host, port) is IPv4
-        host, port = address
-        family = struct.pack("=H", socket.AF_INET)
-        return family + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
-    host6, port, flow, scope = address
-    head = struct.pack("=H", socket.AF_INET6) + struct.pack("!HI", port, flow)
-    return head + socket.inet_pton(socket.AF_INET6, host6.partition("%")[0]) + struct.pack("=I", scope)
-
-
-def address_of(sockaddr: bytes) -> tuple[str, int] | tuple[str, int, int, int]:
-    """The Python address tuple of a raw sockaddr."""
-    (port,) = struct.unpack_from("!H", sockaddr, 2)
-    if len(sockaddr) == SOCKADDR_BYTES[socket.AF_INET]:
-        return socket.inet_ntoa(sockaddr[4:8]), port
-    (flow,) = struct.unpack_from("!I", sockaddr, 4)
-    (scope,) = struct.unpack_from("=I", sockaddr, 24)
-    return socket.inet_ntop(socket.AF_INET6, sockaddr[8:24]), port, flow, scope
-
-
-def host_of(sockaddr: bytes) -> bytes:
-    """The packed IP address in a raw sockaddr: 4 or 16 bytes."""
-    return sockaddr[4:8] if len(sockaddr) == 16 else sockaddr[8:24]  # noqa: PLR2004 - sockaddr_in
-
-
-def endpoint_of(sockaddr: bytes) -> bytes:
-    """The packed IP address and the port (2 bytes, network order) in a raw sockaddr."""
-    return host_of(sockaddr) + sockaddr[2:4]
-
-
-class DatagramPoller:
-    """Watches many UDP sockets through one epoll descriptor, and says when a round of reading is over.
-
-    A descriptor of its own because libuv stops polling a socket that has a pending error, and a UDP socket whose peer
-    refused a datagram has one. `after_round` is called once after all ready sockets were read: the place to send what
-    they gave rise to, in batches.
-    """
-
-    def __init__(self, loop: AbstractEventLoop, after_round: Callable[[], None]) -> None:
-        self._epoll = select.epoll()
-        self._readers: dict[int, Callable[[], None]] = {}
-        self._after_round = after_round
-        self._loop = loop
-        loop.add_reader(self._epoll.fileno(), self._round)
-
-    def watch(self, sock: socket.socket, reader: Callable[[], None]) -> None:
-        self._readers[sock.fileno()] = reader
-        self._epoll.register(sock.fileno(), select.EPOLLIN)
-
-    def forget(self, sock: socket.socket) -> None:
-        del self._readers[sock.fileno()]
-        self._epoll.unregister(sock.fileno())
-
-    def close(self) -> None:
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
-
-    def _round(self) -> None:
-        try:
-            for descriptor, _ in self._epoll.poll(0):
-                reader = self._readers.get(descriptor)
-                if reader is not None:
-                    reader()
-        finally:  # a reader that failed keeps nobody waiting: the others' turn comes with the next round
-            self._after_round()

@@ -12,19 +12,10 @@ from time import monotonic
 import pytest
 
 from mfalb.net.batched_datagrams import BatchedDatagramSocket, batched_or_plain
-from mfalb.net.datagrams import (
-    BATCH,
-    SLOT_BYTES,
-    Datagram,
-    DatagramPoller,
-    DatagramSocket,
-    PlainDatagramSocket,
-    address_of,
-    bound_socket,
-    connected_socket,
-    refused_datagrams,
-    sockaddr_of,
-)
+from mfalb.net.datagram_poller import DatagramPoller
+from mfalb.net.datagrams import BATCH, SLOT_BYTES, Datagram, DatagramSocket, PlainDatagramSocket, refused_datagrams
+from mfalb.net.sockaddr import address_of, sockaddr_of
+from mfalb.net.udp_sockets import bound_socket, connected_socket
 
 DEADLINE_S = 10.0
 COUNT = 200  # more than three batches of 64

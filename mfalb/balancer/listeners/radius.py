@@ -13,7 +13,9 @@ from mfalb.balancer.exchange.radius_peer import RadiusSource
 from mfalb.balancer.listeners.radius_clients import RadiusClients
 from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch
 from mfalb.net.batched_datagrams import batched_or_plain
-from mfalb.net.datagrams import Datagram, DatagramPoller, DatagramSocket, endpoint_of, host_of
+from mfalb.net.datagram_poller import DatagramPoller
+from mfalb.net.datagrams import Datagram, DatagramSocket
+from mfalb.net.sockaddr import endpoint_of, host_of
 
 _SOURCES_LIMIT: Final = 65_536  # client sockets remembered; when full they are looked up again
 

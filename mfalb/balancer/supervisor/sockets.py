@@ -9,7 +9,7 @@ from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.values import Address
 from mfalb.errors import MfalbError
-from mfalb.net.datagrams import bound_socket
+from mfalb.net.udp_sockets import bound_socket
 
 _FIRST_BACKLOG: Final = 128  # clients that may wait until the listener itself starts, and sets its own
 

@@ -16,12 +16,9 @@ from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.pools.backend import Backend
 from mfalb.errors import BackendFailure
 from mfalb.net.batched_datagrams import batched_or_plain
-from mfalb.net.datagrams import (
-    Datagram,
-    DatagramPoller,
-    DatagramSocket,
-    connected_socket,
-)
+from mfalb.net.datagram_poller import DatagramPoller
+from mfalb.net.datagrams import Datagram, DatagramSocket
+from mfalb.net.udp_sockets import connected_socket
 from mfalb.wire.radius import HEADER_BYTES
 
 # Per backend: 32,768 exchanges in flight, so that a listener's in_flight_limit (20,000 by default) is met first, even

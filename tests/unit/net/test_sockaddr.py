@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfalb.net.datagrams import address_of, endpoint_of, host_of, sockaddr_of
+from mfalb.net.sockaddr import address_of, endpoint_of, host_of, sockaddr_of
 
 ports = st.integers(0, 65_535)
 
