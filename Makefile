@@ -44,7 +44,7 @@ $(COMPILED)/.ready: $(VENV)/.ready setup.py $(shell find mfalb -name '*.py')
 	@touch $@
 
 # The short form, some six minutes; `bench/radius.py --help` and its siblings show how to measure longer or less.
-bench: $(VENV)/.ready
+bench: $(VENV)/.ready compiled
 	@sh .ci/need bench
 	$(BIN)/python bench/radius.py
 	$(BIN)/python bench/failover.py

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any, Final
 
 RESULTS: Final = Path(__file__).resolve().parent / "results"
+OURS: Final = ("mfalb", "mfalb_compiled")  # whose ratios to the others are given
 SATURATED: Final = 0.95  # of a core: past this generator or responder may be what limits the round,
 BUSY: Final = 0.90  # unless the contender had so little left that its rate is right within a tenth all the same
 DISTURBED: Final = 0.25  # of a core used by strangers: past this the machine was not ours to measure on
@@ -204,11 +205,12 @@ class Scenario:
         ratios = [one / two for one, two in pairs if two]
         return round(median(ratios), 3) if ratios else None
 
-    def result(self, reference: str = "mfalb") -> dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """The results file's content: see the module's docstring and RESULTS."""
-        others = [name for name in self.series if name != reference]
+        others = [name for name in self.series if name not in OURS]
         ratios = {
             f"{metric.name} {reference}/{other}": ratio
+            for reference in OURS
             for metric in self.metrics
             for other in others
             if (ratio := self.ratio(metric.name, reference, other)) is not None

@@ -14,6 +14,7 @@ from measure import Series
 
 _COLOURS: Final = {
     "mfalb": "#c1272d",
+    "mfalb_compiled": "#e8853b",
     "radsecproxy": "#4878a8",
     "freeradius": "#7fa650",
     "nginx": "#8c8c8c",

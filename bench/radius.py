@@ -41,7 +41,7 @@ from backends import BACKEND_SECRET, responder
 from contenders import RadiusContender, RadiusTask
 from datagrams import run_in_batches
 from generator import Generator, Requests, Tally, sign_requests
-from measure import RESULTS, Cores, Metric, Scenario, Series, Stopwatch, table, write_result
+from measure import OURS, RESULTS, Cores, Metric, Scenario, Series, Stopwatch, table, write_result
 from programs.ports import free_udp_port
 from programs.process import Program, ProgramFailed
 
@@ -56,6 +56,7 @@ WARM_UP_S: Final = 0.3
 LOST_LIMIT: Final = 0.001  # of all requests; past this the rate says nothing
 BUILDERS: Final[dict[str, Callable[[RadiusTask], RadiusContender]]] = {
     "mfalb": contenders.mfalb.radius,
+    "mfalb_compiled": contenders.mfalb.radius_compiled,
     "radsecproxy": contenders.radsecproxy.radius,
     "freeradius": contenders.freeradius.radius,
     "nginx": contenders.nginx.radius,
@@ -137,7 +138,7 @@ class Bench:
         if tally.lost <= LOST_LIMIT * tally.answered:
             return
         reason = f"{entry.name} lost more than {LOST_LIMIT:.1%}: with {outstanding} outstanding, fewer really were"
-        if entry.contender.name == "mfalb" or outstanding == HEADLINE_OUTSTANDING:
+        if entry.contender.name in OURS or outstanding == HEADLINE_OUTSTANDING:
             self.scenario.spoil(reason)
         else:  # a contender that cannot take this load: a result, too
             self.scenario.note(reason)

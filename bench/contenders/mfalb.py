@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import base64
 import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from programs.balancer import Balancer, write_secret
 from programs.ports import LOOPBACK, free_tcp_port, free_udp_port
+from programs.process import Launch, ProgramFailed
 
 import mfalb
 from contenders import HttpsContender, HttpsTask, RadiusContender, RadiusTask
 
 # As in conf/contoso/balancer.yaml: the one place where benches say how RADIUS backends are watched.
 RADIUS_HEALTH_CHECK: Final = {"type": "radius"}
+COMPILED_FORM: Final = Path(__file__).resolve().parents[2] / "build" / "compiled"  # where `make compiled` puts it
 
 
 def radius(task: RadiusTask) -> RadiusContender:
     """A balancer with challenge pins and Status-Server probes, not yet started."""
-    port, run_dir = free_udp_port(), task.run_dir / "mfalb"
+    return _radius("mfalb", mfalb.__version__, task, task.launch)
+
+
+def radius_compiled(task: RadiusTask) -> RadiusContender:
+    """The same from the compiled form. Raises ProgramFailed when that was not built."""
+    if not (COMPILED_FORM / "mfalb").is_dir():
+        raise ProgramFailed("the compiled form is not there; build it with: make compiled")
+    launch = replace(task.launch, environment={"PYTHONPATH": str(COMPILED_FORM)})
+    return _radius("mfalb_compiled", f"{mfalb.__version__}, compiled", task, launch)
+
+
+def _radius(name: str, version: str, task: RadiusTask, launch: Launch) -> RadiusContender:
+    port, run_dir = free_udp_port(), task.run_dir / name
     backend_secret = write_secret(run_dir, "backends.secret", task.backend_secret)
     client_secret = write_secret(run_dir, "clients.secret", task.client_secret)
     backends = [
@@ -43,8 +59,7 @@ def radius(task: RadiusTask) -> RadiusContender:
             }
         },
     }
-    program = Balancer(config, run_dir, launch=task.launch)
-    return RadiusContender("mfalb", mfalb.__version__, program, port)
+    return RadiusContender(name, version, Balancer(config, run_dir, launch=launch), port)
 
 
 def https(task: HttpsTask) -> HttpsContender:

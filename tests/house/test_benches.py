@@ -19,7 +19,17 @@ import plot  # noqa: E402
 import radius  # noqa: E402
 from measure import Effort, Metric, Round, Scenario, Series, session_cpu_s, table, write_result  # noqa: E402
 
-CONTENDERS = {"mfalb", "haproxy", "nginx", "envoy", "aiohttp_handler", "radsecproxy", "freeradius", "primary_secondary"}
+CONTENDERS = {
+    "mfalb",
+    "mfalb_compiled",
+    "haproxy",
+    "nginx",
+    "envoy",
+    "aiohttp_handler",
+    "radsecproxy",
+    "freeradius",
+    "primary_secondary",
+}
 RATE = Metric("transactions_per_s", "1/s")
 
 
