@@ -48,6 +48,10 @@ class RadiusServer:
         self._thread.join(5)
         self._socket.close()
 
+    def send(self, datagram: bytes, peer: tuple[str, int]) -> None:
+        """Sends a datagram from the very port it listens on."""
+        self._socket.sendto(datagram, peer)
+
     def accept(self, request: Packet) -> list[bytes]:
         """What an honest server says."""
         return [self.signed(request, radius.ACCESS_ACCEPT)]
