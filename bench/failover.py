@@ -4,7 +4,8 @@
 
 `primary_secondary`: the NAS knows both servers and turns to the secondary after 3 tries of 3 s at the primary, which is
 the one that fails. `mfalb`: the NAS knows only mfalb, with both servers behind it; after tries in vain it refuses the
-user, who begins again at once. The server ends, so that its port refuses (`refused`), or stands still (`silent`).
+user, who begins again at once. `mfalb_fast`: the same with a watchdog below RFC 3539's 6 s. The server ends, so that
+its port refuses (`refused`), or stands still (`silent`).
 
 Both ways share the servers and the moment of the fault. Some users come within a second of it (`first`), then one every
 few seconds (`later`), at each of three clients: FreeRADIUS's radclient, a NAS without a dead time and one with. All
@@ -160,11 +161,14 @@ def _repetition(plan: Plan, fault: Fault, run_dir: Path) -> Iterator[Repetition]
             running.enter_context(responder(f"server{number}", run_dir, [port])) for number, port in enumerate(ports)
         ]
         balancer = contenders.mfalb.radius(RadiusTask(run_dir, ports, CLIENT_SECRET, BACKEND_SECRET, frozenset()))
+        fast = contenders.mfalb.radius_fast(RadiusTask(run_dir, ports, CLIENT_SECRET, BACKEND_SECRET, frozenset()))
         running.enter_context(balancer.program)
+        running.enter_context(fast.program)
         if fault is Fault.SILENT:
             running.callback(servers[0].signal, signal.SIGCONT)
         ways = {
             "mfalb": [Server(balancer.port, CLIENT_SECRET)],
+            "mfalb_fast": [Server(fast.port, CLIENT_SECRET)],
             "primary_secondary": [Server(port, BACKEND_SECRET) for port in ports],
         }
         clients = [
@@ -234,14 +238,16 @@ def _add(scenario: Scenario, repetitions: Sequence[Repetition]) -> None:
 
 def run(plan: Plan) -> Scenario:
     """Runs the plan; what came of it. A round of its series is one user's visit."""
-    series = {"mfalb": Series(mfalb.__version__), "primary_secondary": Series("-")}
+    ours = {name: Series(mfalb.__version__) for name in ("mfalb", "mfalb_fast")}
+    series = ours | {"primary_secondary": Series("-")}
     scenario = Scenario("failover", _metrics(), series)
     patience = plan.patience
     scenario.note(
         f"clients wait {patience.tries} x {patience.timeout_s:g} s for a server; nas_dead_time then asks it last for "
         f"{DEAD_TIME_S:g} s; radclient's own start is part of its times"
     )
-    scenario.note(f"mfalb watches its servers with {contenders.mfalb.RADIUS_HEALTH_CHECK}")
+    checks = contenders.mfalb
+    scenario.note(f"health checks: mfalb {checks.RADIUS_HEALTH_CHECK}, mfalb_fast {checks.FAST_HEALTH_CHECK}")
     scenario.note(
         f"{plan.users} users within a second of the fault (first), one every {plan.every_s:g} s after it (later)"
     )

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, Final
 
 RESULTS: Final = Path(__file__).resolve().parent / "results"
-OURS: Final = ("mfalb", "mfalb_compiled")  # whose ratios to the others are given
+OURS: Final = ("mfalb", "mfalb_compiled", "mfalb_fast")  # whose ratios to the others are given
 SATURATED: Final = 0.95  # of a core: past this generator or responder may be what limits the round,
 BUSY: Final = 0.90  # unless the contender had so little left that its rate is right within a tenth all the same
 DISTURBED: Final = 0.25  # of a core used by strangers: past this the machine was not ours to measure on

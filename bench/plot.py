@@ -15,6 +15,7 @@ from measure import Series
 _COLOURS: Final = {
     "mfalb": "#c1272d",
     "mfalb_compiled": "#e8853b",
+    "mfalb_fast": "#e8853b",
     "radsecproxy": "#4878a8",
     "freeradius": "#7fa650",
     "nginx": "#8c8c8c",
@@ -115,7 +116,7 @@ def _latencies(axes: Axes, contenders: Mapping[str, Contender], variant: str) ->
 def radius(result: Mapping[str, Any], path: Path) -> None:
     """Rate, CPU time and latency of each contender by load; one row for two secrets, one for one secret."""
     contenders: Mapping[str, Contender] = result["contenders"]
-    figure = Figure(figsize=(13, 7.6))
+    figure = Figure(figsize=(13, 9.4))
     grid = figure.subplots(2, 3, sharex=True, sharey="col")
     variants = {"": "clients and backends\nwith different secrets", "@same_secret": "one secret\non both sides"}
     titles = (
@@ -154,7 +155,11 @@ _CLIENTS: Final = {
     "nas": "NAS, no dead time",
     "nas_dead_time": "NAS, dead time 60 s",
 }
-_WAYS: Final = {"primary_secondary": "knows both servers", "mfalb": "knows mfalb"}
+_WAYS: Final = {
+    "primary_secondary": "knows both servers",
+    "mfalb": "knows mfalb",
+    "mfalb_fast": "knows mfalb, fast watchdog",
+}
 _PHASES: Final = {"first": "users within a second of the fault", "later": "users in the window after it"}
 _FAULTS: Final = {"refused": "server ended: its port refuses", "silent": "server stands still: no answer"}
 
@@ -179,7 +184,7 @@ def _visits(axes: Axes, series: Mapping[str, Series], phase: str, fault: str) ->
 
 def failover(result: Mapping[str, Any], series: Mapping[str, Series], path: Path) -> None:
     """How long each user waited; columns are faults, rows are before when users came."""
-    figure = Figure(figsize=(13, 7.6))
+    figure = Figure(figsize=(13, 9.4))
     grid = figure.subplots(2, 2, sharex=True, sharey=True)
     for row, (phase, when) in zip(grid, _PHASES.items(), strict=True):
         for axes, (fault, what) in zip(row, _FAULTS.items(), strict=True):
@@ -195,7 +200,7 @@ def failover(result: Mapping[str, Any], series: Mapping[str, Series], path: Path
     version = result["contenders"]["mfalb"]["version"]
     remark = f"one dot a user, bars: medians; mfalb {version}; radclient's own start is part of its times"
     figure.text(0.99, 0.008, remark, ha="right", fontdict=_QUIET)
-    figure.subplots_adjust(left=0.13, right=0.94, top=0.89, bottom=0.1, hspace=0.2, wspace=0.2)
+    figure.subplots_adjust(left=0.15, right=0.94, top=0.89, bottom=0.1, hspace=0.2, wspace=0.2)
     _save(figure, result, "RADIUS: one of two servers fails", path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,12 +18,19 @@ from contenders import HttpsContender, HttpsTask, RadiusContender, RadiusTask
 
 # As in conf/contoso/balancer.yaml: the one place where benches say how RADIUS backends are watched.
 RADIUS_HEALTH_CHECK: Final = {"type": "radius"}
+# Faster than RFC 3539 allows: a silent server is found before a NAS has used up three tries of 3 s.
+FAST_HEALTH_CHECK: Final = {"type": "radius", "interval": "2s", "fast": True}
 COMPILED_FORM: Final = Path(__file__).resolve().parents[2] / "build" / "compiled"  # where `make compiled` puts it
 
 
 def radius(task: RadiusTask) -> RadiusContender:
     """A balancer with challenge pins and Status-Server probes, not yet started."""
     return _radius("mfalb", mfalb.__version__, task, task.launch)
+
+
+def radius_fast(task: RadiusTask) -> RadiusContender:
+    """The same with a watchdog that is faster than RFC 3539 allows."""
+    return _radius("mfalb_fast", mfalb.__version__, task, task.launch, FAST_HEALTH_CHECK)
 
 
 def radius_compiled(task: RadiusTask) -> RadiusContender:
@@ -33,7 +41,9 @@ def radius_compiled(task: RadiusTask) -> RadiusContender:
     return _radius("mfalb_compiled", f"{mfalb.__version__}, compiled", task, launch)
 
 
-def _radius(name: str, version: str, task: RadiusTask, launch: Launch) -> RadiusContender:
+def _radius(
+    name: str, version: str, task: RadiusTask, launch: Launch, health_check: Mapping[str, Any] = RADIUS_HEALTH_CHECK
+) -> RadiusContender:
     port, run_dir = free_udp_port(), task.run_dir / name
     backend_secret = write_secret(run_dir, "backends.secret", task.backend_secret)
     client_secret = write_secret(run_dir, "clients.secret", task.client_secret)
@@ -55,7 +65,7 @@ def _radius(name: str, version: str, task: RadiusTask, launch: Launch) -> Radius
             "backends": {
                 "backends": backends,
                 "affinity": {"type": "radius_state"},
-                "health_check": RADIUS_HEALTH_CHECK,
+                "health_check": health_check,
             }
         },
     }

@@ -22,6 +22,7 @@ from measure import Effort, Metric, Round, Scenario, Series, session_cpu_s, tabl
 CONTENDERS = {
     "mfalb",
     "mfalb_compiled",
+    "mfalb_fast",
     "haproxy",
     "nginx",
     "envoy",
@@ -221,7 +222,7 @@ def test_a_radius_result_becomes_a_picture_even_when_a_contender_has_no_figures(
 def test_a_failover_result_becomes_a_picture(tmp_path: Path) -> None:
     series = {
         way: Series("1.0", [{name: value} for name, values in figures.items() for value in values])
-        for way in ("mfalb", "primary_secondary")
+        for way in ("mfalb", "mfalb_fast", "primary_secondary")
         for figures in [failover._figures(visits_of(way, 0.002, 9.0), failover.Fault.REFUSED)]
     }
     result = Scenario("failover", failover._metrics(), series).result()
