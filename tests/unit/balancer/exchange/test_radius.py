@@ -13,6 +13,7 @@ from unit.balancer.exchange.radius_world import (
     sign_in,
 )
 
+from mfalb.balancer.exchange.radius_authentication import Authentication
 from mfalb.balancer.exchange.radius_exchange import Drop, Forward, Reply, Resend
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.wire import radius
@@ -182,3 +183,22 @@ def test_d1_status_server_meets_silence_when_no_server_could_take_work() -> None
 
 def test_d1_status_server_must_be_signed_whatever_the_client_may_leave_out() -> None:
     assert World().request(status_server(is_signed=False)) == Drop("missing_message_authenticator")
+
+
+def test_d1_a_port_is_answered_by_its_own_kind_of_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 5997 section 4.2: an accounting port says Accounting-Response."""
+    monkeypatch.setattr(Authentication, "status_answer_code", radius.ACCOUNTING_RESPONSE)
+    decision = World().request(status_server())
+    answer = received(decision)
+    assert (answer.code, answer.identifier) == (radius.ACCOUNTING_RESPONSE, 3)
+    assert radius.has_valid_response_authenticator(answer, CLIENT, AUTHENTICATOR)
+    assert radius.has_valid_message_authenticator(answer, CLIENT, AUTHENTICATOR)
+
+
+def test_d1_a_status_server_that_is_repeated_is_answered_once_each_time_by_the_same_bytes() -> None:
+    world = World()
+    first, second = world.request(status_server(), now=0.0), world.request(status_server(), now=2.0)
+    assert isinstance(first, Reply)
+    assert first == second
+    assert not world.exchanges.duplicates.in_flight
+    assert not world.exchanges.duplicates.answered
