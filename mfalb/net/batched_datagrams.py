@@ -151,13 +151,13 @@ Run = tuple[bytes, list[bytes]]  # a peer, and datagrams of one length for it
 def _runs(datagrams: list[Datagram]) -> Iterator[Run]:
     """Datagrams by peer and length, each run in its order. Runs stand where their first datagram stood."""
     runs: dict[tuple[bytes, int], list[bytes]] = {}
+    last: tuple[bytes, int] | None = None
+    run: list[bytes] = []
     for payload, peer in datagrams:
-        key = (peer, len(payload))
-        run = runs.get(key)
-        if run is None:
-            runs[key] = [payload]
-        else:
-            run.append(payload)
+        if last is None or len(payload) != last[1] or peer != last[0]:  # neighbours are alike more often than not
+            last = (peer, len(payload))
+            run = runs.setdefault(last, [])
+        run.append(payload)
     for (peer, length), payloads in runs.items():
         most = (
             min(_SEGMENTS_LIMIT, _MESSAGE_LIMIT_BYTES // length) if _MARK_BYTES <= length <= SEGMENT_LIMIT_BYTES else 1

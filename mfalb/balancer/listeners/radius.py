@@ -73,7 +73,7 @@ class RadiusListener:
                     self.dispatch.lost("send_buffer_full", lost)  # the client asks again and gets it stored
 
     def _reader(self, endpoint: _Endpoint) -> Callable[[], None]:
-        handle, counters, sources = self.dispatch.received, self.dispatch.counters, endpoint.sources
+        dispatch, counters, sources = self.dispatch, self.dispatch.counters, endpoint.sources
 
         def read() -> None:
             now = monotonic()
@@ -85,7 +85,7 @@ class RadiusListener:
                     source = self._source(endpoint, peer)
                     if source is None:
                         continue
-                handle(data, source, now)
+                dispatch.received(data, source, now)
 
         return read
 

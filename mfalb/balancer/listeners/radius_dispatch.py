@@ -37,7 +37,7 @@ _ANSWERS: Final = {
     radius.COA_ACK: "ack",
     radius.COA_NAK: "nak",
 }
-_LINE: Final = LineForm("radius", ("listener", "client", "backend", "answer", "reason", "pin", "ms"))
+_LINE: Final = LineForm("radius", ("listener", "client", "backend", "answer", "reason", "pin", "ms"), repeats=True)
 # What an operator should hear of: who it is that cannot sign, loops, floods or is being attacked
 _ALERTS: Final = {
     "missing_message_authenticator": "a client does not sign",
@@ -76,7 +76,6 @@ class RadiusDispatch:
 
     def __init__(self, parts: RadiusParts, upstream: Callable[[RadiusDispatch], RadiusUpstream]) -> None:
         self._exchanges = parts.exchanges
-        self._begin = parts.exchanges.request
         self._pins = parts.pins
         self.counters = parts.counters
         self._access_log = parts.access_log
@@ -113,7 +112,7 @@ class RadiusDispatch:
 
     def received(self, data: bytes, source: RadiusSource, now: float) -> None:
         """A datagram came from a known client."""
-        decision = self._begin(data, source, now, self._entropy.take())
+        decision = self._exchanges.request(data, source, now, self._entropy.take())
         if type(decision) is Forward and decision.superseded is None:  # nearly all: skips the match's checks
             self._forward(decision.exchange, now)
         else:

@@ -216,3 +216,15 @@ def test_access_lines_go_to_standard_error_by_default(capsys: pytest.CaptureFixt
 def test_a_row_that_does_not_fit_its_form_is_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
         FORM.json(("c", "/"))
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from(["vpn", "wifi", "a=b"]), st.sampled_from(["accept", "-"]), st.floats(0, 1e6))
+    )
+)
+def test_lines_that_differ_in_their_last_number_read_as_any_others(rows: list[tuple[str, str, float]]) -> None:
+    names = ("client", "answer", "ms")
+    known: dict[tuple[object, ...], str] = {}
+    repeating = [LineForm("radius", names, repeats=True).line(row, known) for row in rows]
+    assert repeating == [LineForm("radius", names).line(row, {}) for row in rows]
