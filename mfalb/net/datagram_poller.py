@@ -13,22 +13,25 @@ class DatagramPoller:
 
     A descriptor of its own because libuv stops polling a socket that has a pending error, and a UDP socket whose peer
     refused a datagram has one. `after_round` is called once after all ready sockets were read: the place to send what
-    they gave rise to, in batches.
+    they gave rise to, in batches. Within a round the `first` sockets are read before the others.
     """
 
     def __init__(self, loop: AbstractEventLoop, after_round: Callable[[], None]) -> None:
         self._epoll = select.epoll()
+        self._first: dict[int, Callable[[], None]] = {}
         self._readers: dict[int, Callable[[], None]] = {}
         self._after_round = after_round
         self._loop = loop
         loop.add_reader(self._epoll.fileno(), self._round)
 
-    def watch(self, sock: socket.socket, reader: Callable[[], None]) -> None:
-        self._readers[sock.fileno()] = reader
+    def watch(self, sock: socket.socket, reader: Callable[[], None], *, first: bool = False) -> None:
+        """Call `reader` when there is something to read. `first`: what ends work, before what begins more of it."""
+        (self._first if first else self._readers)[sock.fileno()] = reader
         self._epoll.register(sock.fileno(), select.EPOLLIN)
 
     def forget(self, sock: socket.socket) -> None:
-        del self._readers[sock.fileno()]
+        for readers in (self._first, self._readers):
+            readers.pop(sock.fileno(), None)
         self._epoll.unregister(sock.fileno())
 
     def close(self) -> None:
@@ -37,9 +40,11 @@ class DatagramPoller:
 
     def _round(self) -> None:
         try:
-            for descriptor, _ in self._epoll.poll(0):
-                reader = self._readers.get(descriptor)
-                if reader is not None:
-                    reader()
+            ready = self._epoll.poll(0)
+            for readers in (self._first, self._readers):
+                for descriptor, _ in ready:
+                    reader = readers.get(descriptor)
+                    if reader is not None:
+                        reader()
         finally:  # a reader that failed keeps nobody waiting: the others' turn comes with the next round
             self._after_round()

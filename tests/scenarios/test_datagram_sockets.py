@@ -244,6 +244,25 @@ async def test_a_poller_tells_of_refusals_and_goes_on_with_other_sockets(
         await asyncio.wait_for(asyncio.gather(has_failed.wait(), has_heard.wait()), DEADLINE_S)
 
 
+async def test_d7_in_a_round_answers_are_read_before_requests(host: str, wrap: Wrap, sockets: ExitStack) -> None:
+    has_ended = asyncio.Event()
+    poller = DatagramPoller(asyncio.get_running_loop(), has_ended.set)
+    sockets.callback(poller.close)
+    calls: list[str] = []
+    listeners, upstreams = ([bound(sockets, host, wrap) for _ in range(5)] for _ in range(2))
+
+    def reader(sock: DatagramSocket, name: str) -> Callable[[], None]:
+        return lambda: calls.extend(name for _ in sock.receive())
+
+    for listener, upstream in zip(listeners, upstreams, strict=True):
+        poller.watch(listener.socket, reader(listener, "request"))
+        poller.watch(upstream.socket, reader(upstream, "answer"), first=True)
+    for sock in listeners + upstreams:  # the requests come first
+        sock.send([(b"x", sockaddr_of(sock.socket.getsockname()))])
+    await asyncio.wait_for(has_ended.wait(), DEADLINE_S)
+    assert calls == ["answer"] * 5 + ["request"] * 5
+
+
 async def test_a_forgotten_socket_is_read_no_more(host: str, wrap: Wrap, sockets: ExitStack) -> None:
     poller = DatagramPoller(asyncio.get_running_loop(), lambda: None)
     sockets.callback(poller.close)

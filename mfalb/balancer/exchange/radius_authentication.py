@@ -29,7 +29,9 @@ from mfalb.wire import radius
 from mfalb.wire.radius import Packet
 from mfalb.wire.radius_hidden import Keying
 
-_ANSWER_CODES: Final = frozenset((radius.ACCESS_ACCEPT, radius.ACCESS_REJECT, radius.ACCESS_CHALLENGE))
+_ANSWER_CODES: Final = frozenset(
+    (radius.ACCESS_ACCEPT, radius.ACCESS_REJECT, radius.ACCESS_CHALLENGE, radius.PROTOCOL_ERROR)
+)
 _BEGIN_AGAIN: Final = b"The server that began this sign-in is not available. Please sign in again."
 _RADIUS_REQUEST: Final = (1).to_bytes(4, "big")  # a Termination-Action (RFC 2865 section 5.29)
 _INTEGER_BYTES: Final = 4  # RFC 2865 section 5

@@ -36,6 +36,7 @@ _ANSWERS: Final = {
     radius.DISCONNECT_NAK: "nak",
     radius.COA_ACK: "ack",
     radius.COA_NAK: "nak",
+    radius.PROTOCOL_ERROR: "protocol_error",
 }
 _LINE: Final = LineForm("radius", ("listener", "client", "backend", "answer", "reason", "pin", "ms"), repeats=True)
 # What an operator should hear of: who it is that cannot sign, loops, floods or is being attacked

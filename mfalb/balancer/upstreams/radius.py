@@ -147,7 +147,7 @@ class RadiusUpstream:
             raise BackendFailure(backend.name, "no_socket", sent=False) from error  # a metric label: no free text
         upstream = UpstreamSocket(backend, batched_or_plain(sock, is_connected=True))
         sockets.append(upstream)
-        self._poller.watch(sock, self._reader(upstream))
+        self._poller.watch(sock, self._reader(upstream), first=True)  # RFC 5080 section 2.2.3: answers before requests
         return upstream
 
     def _reader(self, upstream: UpstreamSocket) -> Callable[[], None]:

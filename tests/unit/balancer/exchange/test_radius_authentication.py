@@ -23,7 +23,7 @@ from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.wire import radius
 from mfalb.wire.radius import Packet, SharedSecret
 
-CODES = (radius.ACCESS_ACCEPT, radius.ACCESS_REJECT, radius.ACCESS_CHALLENGE)
+CODES = (radius.ACCESS_ACCEPT, radius.ACCESS_REJECT, radius.ACCESS_CHALLENGE, radius.PROTOCOL_ERROR)
 MAC_BYTES = radius.MESSAGE_AUTHENTICATOR_BYTES
 ALICE = (radius.USER_NAME, b"alice")
 
