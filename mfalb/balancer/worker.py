@@ -9,6 +9,7 @@ import asyncio
 import gc
 import logging
 import socket
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from time import monotonic, time
 from typing import Final
@@ -72,8 +73,22 @@ class Worker:
     @property
     def in_flight(self) -> dict[str, int]:
         """RADIUS exchanges under way, by listener."""
-        names = [listener.name for listener in self._config.listeners if isinstance(listener, RadiusListener)]
-        return dict(zip(names, (listener.dispatch.in_flight for listener in self._radius), strict=True))
+        return {radius.dispatch.counters.name: radius.dispatch.in_flight for radius in self._radius}
+
+    @property
+    def listener_kernel_drops(self) -> dict[str, int]:
+        """Datagrams from clients that the kernel dropped, by RADIUS listener."""
+        return {radius.dispatch.counters.name: radius.dropped_by_kernel() for radius in self._radius}
+
+    @property
+    def backend_kernel_drops(self) -> dict[tuple[str, str], int]:
+        """Datagrams from RADIUS backends that the kernel dropped, by pool and backend."""
+        drops: Counter[tuple[str, str]] = Counter()
+        pools = [listener.pool for listener in self._config.listeners if isinstance(listener, RadiusListener)]
+        for pool, radius in zip(pools, self._radius, strict=False):  # while it starts there are fewer listeners
+            for name in self._pools[pool].backends:
+                drops[pool, name] += radius.dispatch.upstream.dropped_by_kernel(name)
+        return drops
 
     @property
     def radius_peers(self) -> dict[str, tuple[list[RadiusPeer], list[RadiusPeer]]]:

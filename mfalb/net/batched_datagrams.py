@@ -27,6 +27,7 @@ from mfalb.net.datagrams import (
     refused_datagrams,
 )
 from mfalb.net.sockaddr import SOCKADDR_BYTES
+from mfalb.net.udp_sockets import dropped_by_kernel
 
 SEGMENT_LIMIT_BYTES: Final = 1_200  # below what any path carries whole: a segment may not be fragmented
 _SEGMENTS_LIMIT: Final = 64  # UDP_MAX_SEGMENTS of older kernels
@@ -143,6 +144,9 @@ class BatchedDatagramSocket:
         for data in refused_datagrams(self.socket):
             refused += self._sender.run_of(data)
         return refused
+
+    def dropped_by_kernel(self) -> int:
+        return dropped_by_kernel(self.socket)
 
 
 Run = tuple[bytes, list[bytes]]  # a peer, and datagrams of one length for it

@@ -12,6 +12,7 @@ import socket
 from typing import Final, Protocol
 
 from mfalb.net.sockaddr import address_of, sockaddr_of
+from mfalb.net.udp_sockets import dropped_by_kernel
 
 BATCH: Final = 64
 SLOT_BYTES: Final = 4160  # the largest RADIUS packet (4096) and a tail that shows that it was longer
@@ -38,6 +39,9 @@ class DatagramSocket(Protocol):
 
     def refused(self) -> list[bytes]:
         """The datagrams that the peer's host refused since the last call (connected sockets only)."""
+
+    def dropped_by_kernel(self) -> int:
+        """How many datagrams came and were never received, since the socket was opened: its buffer was full."""
 
 
 class PlainDatagramSocket:
@@ -80,6 +84,9 @@ class PlainDatagramSocket:
 
     def refused(self) -> list[bytes]:
         return refused_datagrams(self.socket)
+
+    def dropped_by_kernel(self) -> int:
+        return dropped_by_kernel(self.socket)
 
 
 TOO_LARGE: Final = f"a datagram holds at most {SLOT_BYTES} bytes here"

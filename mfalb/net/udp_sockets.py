@@ -1,13 +1,24 @@
-"""How UDP sockets are opened: bound for clients, connected to a backend, with room for bursts."""
+"""How UDP sockets are opened (bound for clients, connected to a backend), and what the kernel says about one."""
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
-RECEIVE_BUFFER_BYTES: Final = 8 * 1024 * 1024  # a lost datagram is a user who waits for seconds
+BUFFER_BYTES: Final = 8 * 1024 * 1024  # a lost datagram is a user who waits for seconds
 _IP_RECVERR: Final = 11  # linux/in.h; Python names neither before 3.14
 _IPV6_RECVERR: Final = 25
+_SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
+_SO_RCVBUFFORCE: Final = 33
+_SO_MEMINFO: Final = 55
+_MEMINFO: Final = struct.Struct("=9I")  # linux/sock_diag.h, SK_MEMINFO_*; the last one is SK_MEMINFO_DROPS
+_PROC_TABLES: Final = {socket.AF_INET: Path("/proc/net/udp"), socket.AF_INET6: Path("/proc/net/udp6")}
+_PROC_INODE: Final = 9  # columns there
+_PROC_DROPS: Final = 12
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -15,8 +26,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, RECEIVE_BUFFER_BYTES)
+        _enlarge_buffers(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
@@ -34,8 +44,7 @@ def connected_socket(host: str, port: int) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, RECEIVE_BUFFER_BYTES)
+        _enlarge_buffers(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
         else:
@@ -45,3 +54,45 @@ def connected_socket(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _enlarge_buffers(sock: socket.socket) -> None:
+    """Ask for BUFFER_BYTES each way: past rmem_max and wmem_max where we may (CAP_NET_ADMIN), else up to them."""
+    for option, forced in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
+        sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+        if _granted_bytes(sock, option) < BUFFER_BYTES:
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, forced, BUFFER_BYTES)
+
+
+def receive_buffer_bytes(sock: socket.socket) -> int:
+    """The receive buffer that the kernel granted, as one asks for it."""
+    return _granted_bytes(sock, socket.SO_RCVBUF)
+
+
+def _granted_bytes(sock: socket.socket, option: int) -> int:
+    return sock.getsockopt(socket.SOL_SOCKET, option) // 2  # it doubles what is asked, for its own bookkeeping
+
+
+def dropped_by_kernel(sock: socket.socket) -> int:
+    """How many datagrams came for this UDP socket and were dropped: its receive buffer was full, or a checksum wrong.
+
+    Counts from its opening, modulo 2**32. 0 where the kernel does not tell.
+    """
+    try:
+        counters = _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
+    except (OSError, struct.error):  # before Linux 4.12
+        with suppress(OSError):
+            return drops_in_table(_PROC_TABLES[sock.family].read_text("ascii"), os.fstat(sock.fileno()).st_ino)
+        return 0
+    drops: int = counters[-1]
+    return drops
+
+
+def drops_in_table(table: str, inode: int) -> int:
+    """The drops of the socket with that inode by /proc/net/udp (proc(5)); 0 when it is not there."""
+    for line in table.splitlines()[1:]:
+        columns = line.split()
+        if len(columns) > _PROC_DROPS and columns[_PROC_INODE] == str(inode):
+            return int(columns[_PROC_DROPS])
+    return 0

@@ -9,7 +9,7 @@ import select
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -69,13 +69,7 @@ class Balancer(Program):
             [sys.executable, "-m", "mfalb", "serve", "-c", str(self.config_path), "--ready-fd", str(self._told_fd)],
             run_dir,
             ready=lambda _: self._has_said_ready(),
-            launch=Launch(
-                environment=given.environment,
-                pass_fds=(*given.pass_fds, self._told_fd),
-                pinned_to_cores=given.pinned_to_cores,
-                ready_deadline_s=given.ready_deadline_s,
-                grace_s=given.grace_s,
-            ),
+            launch=replace(given, pass_fds=(*given.pass_fds, self._told_fd)),
         )
 
     def _has_said_ready(self) -> bool:

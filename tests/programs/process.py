@@ -53,6 +53,7 @@ class Launch:
 
     environment: Mapping[str, str] = field(default_factory=dict)
     pass_fds: tuple[int, ...] = ()
+    wrapper: tuple[str, ...] = ()  # a program that runs the command it is given, as setpriv(1) does, and its arguments
     pinned_to_cores: frozenset[int] = frozenset()
     ready_deadline_s: float = 15.0
     grace_s: float = 10.0
@@ -79,7 +80,7 @@ class Program:
     ) -> None:
         self.name: Final = name
         self._launch = launch or Launch()
-        self.argv: Final = [*_pinning(self._launch), find_program(argv[0]), *argv[1:]]
+        self.argv: Final = [*_pinning(self._launch), *self._launch.wrapper, find_program(argv[0]), *argv[1:]]
         self.run_dir: Final = run_dir
         self.out_path: Final = run_dir / f"{name}.out"
         self.err_path: Final = run_dir / f"{name}.err"

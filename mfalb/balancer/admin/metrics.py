@@ -41,6 +41,12 @@ class Source(Protocol):
     @property
     def in_flight(self) -> Mapping[str, int]: ...
 
+    @property
+    def listener_kernel_drops(self) -> Mapping[str, int]: ...
+
+    @property
+    def backend_kernel_drops(self) -> Mapping[tuple[str, str], int]: ...
+
 
 class MetricsPage(Collector):
     """Collects when asked; nothing on the data path knows of it."""
@@ -62,6 +68,7 @@ class MetricsPage(Collector):
         yield build
         yield from self._listeners()
         yield from self._radius_peers()
+        yield from self._kernel_drops()
         yield self._unhandled_hidden()
         yield from self._pins()
         yield from self._backends()
@@ -127,6 +134,23 @@ class MetricsPage(Collector):
             for attribute, count in counters.unhandled_hidden.items():
                 passed.add_metric([counters.name, attribute], count)
         return passed
+
+    def _kernel_drops(self) -> Iterator[Metric]:
+        clients = CounterMetricFamily(
+            "mfalb_listener_kernel_drops",
+            "Datagrams from RADIUS clients that the kernel dropped: the receive buffer was full.",
+            labels=["listener"],
+        )
+        backends = CounterMetricFamily(
+            "mfalb_backend_kernel_drops",
+            "Datagrams from RADIUS backends that the kernel dropped: the receive buffer was full.",
+            labels=["pool", "backend"],
+        )
+        for name, count in self._source.listener_kernel_drops.items():
+            clients.add_metric([name], count)
+        for names, count in self._source.backend_kernel_drops.items():
+            backends.add_metric(names, count)
+        yield from (clients, backends)
 
     def _pins(self) -> Iterator[Metric]:
         pins = self._source.pins

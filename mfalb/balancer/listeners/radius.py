@@ -62,6 +62,10 @@ class RadiusListener:
             endpoint.io.socket.close()
         self.dispatch.upstream.close()
 
+    def dropped_by_kernel(self) -> int:
+        """Datagrams of clients that were lost because nobody read them in time."""
+        return sum(endpoint.io.dropped_by_kernel() for endpoint in self._endpoints)
+
     def flush(self) -> None:
         """Send what has gathered: to backends first, then answers."""
         self.dispatch.upstream.flush()

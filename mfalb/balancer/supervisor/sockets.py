@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import Final
 
@@ -9,9 +10,11 @@ from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.values import Address
 from mfalb.errors import MfalbError
-from mfalb.net.udp_sockets import bound_socket
+from mfalb.net.udp_sockets import BUFFER_BYTES, bound_socket, receive_buffer_bytes
 
 _FIRST_BACKLOG: Final = 128  # clients that may wait until the listener itself starts, and sets its own
+
+_log = logging.getLogger("mfalb.supervisor.sockets")
 
 
 class CannotBind(MfalbError):  # noqa: N818 - says what, in the operator's words
@@ -34,7 +37,17 @@ def bind_all(config: Config) -> dict[str, list[socket.socket]]:
     except CannotBind:
         close_all(bound)
         raise
+    _tell_of_small_buffers(bound)
     return bound
+
+
+def _tell_of_small_buffers(bound: dict[str, list[socket.socket]]) -> None:
+    """One warning when bursts of datagrams may be lost because the kernel grants less than was asked."""
+    udp = (sock for sockets in bound.values() for sock in sockets if sock.type == socket.SOCK_DGRAM)
+    got_bytes = min(map(receive_buffer_bytes, udp), default=BUFFER_BYTES)
+    if got_bytes < BUFFER_BYTES:
+        facts = {"got_bytes": got_bytes, "wanted_bytes": BUFFER_BYTES, "raise": "net.core.rmem_max"}
+        _log.warning("small receive buffers: bursts of RADIUS datagrams may be lost", extra=facts)
 
 
 def close_all(bound: dict[str, list[socket.socket]]) -> None:

@@ -110,6 +110,10 @@ class RadiusUpstream:
             carrier.backend.active -= 1
             exchange.carrier = None
 
+    def dropped_by_kernel(self, backend_name: str) -> int:
+        """Answers of a backend that were lost because nobody read them in time."""
+        return sum(upstream.io.dropped_by_kernel() for upstream in self._sockets.get(backend_name, ()))
+
     def close(self) -> None:
         for sockets in self._sockets.values():
             for upstream in sockets:

@@ -29,6 +29,8 @@ class Source:
     counters: Mapping[str, ListenerCounters] = field(default_factory=dict)
     access_log: AccessLog | None = None
     in_flight: Mapping[str, int] = field(default_factory=dict)
+    listener_kernel_drops: Mapping[str, int] = field(default_factory=dict)
+    backend_kernel_drops: Mapping[tuple[str, str], int] = field(default_factory=dict)
     radius_peers: Mapping[str, tuple[list[RadiusPeer], list[RadiusPeer]]] = field(default_factory=dict)
 
 
@@ -163,3 +165,11 @@ def test_the_radius_peers_whose_packets_were_discarded_are_named_by_role() -> No
     reason = "missing_message_authenticator"
     assert page[sample(name, listener="radius", role="client", peer="vpn", reason=reason)] == 3
     assert page[sample(name, listener="radius", role="backend", peer="mfa1", reason="foreign_proxy_state")] == 1
+
+
+def test_datagrams_that_the_kernel_dropped_are_told_by_listener_and_by_backend() -> None:
+    drops = {("mfa", "mfa1"): 0, ("mfa", "mfa2"): 5}
+    page = samples(Source(listener_kernel_drops={"radius": 7}, backend_kernel_drops=drops))
+    assert page[sample("mfalb_listener_kernel_drops_total", listener="radius")] == 7
+    assert page[sample("mfalb_backend_kernel_drops_total", pool="mfa", backend="mfa1")] == 0
+    assert page[sample("mfalb_backend_kernel_drops_total", pool="mfa", backend="mfa2")] == 5
