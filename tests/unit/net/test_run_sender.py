@@ -4,8 +4,9 @@ import errno
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from mfalb.net import batched_datagrams
-from mfalb.net.batched_datagrams import SEGMENT_LIMIT_BYTES, _Arena, _ffi, _runs, _Sender
+from mfalb.net import run_sender
+from mfalb.net.arena import Arena, ffi
+from mfalb.net.run_sender import SEGMENT_LIMIT_BYTES, RunSender, runs_of
 
 NAME_BYTES = 16
 PEERS = [bytes((number,)) * NAME_BYTES for number in range(3)]
@@ -28,20 +29,20 @@ class Kernel:
             header = headers[index].msg_hdr
             segment = 0
             if header.msg_controllen:
-                segment = int.from_bytes(_ffi.buffer(header.msg_control, 18)[16:18], "little")
+                segment = int.from_bytes(ffi.buffer(header.msg_control, 18)[16:18], "little")
             if segment and self.refuses_segments:
                 return done or self._failed(errno.EIO)
             if len(self.taken) >= self.room:
                 return done or self._failed(errno.EAGAIN)
-            name = bytes(_ffi.buffer(header.msg_name, NAME_BYTES))
-            data = bytes(_ffi.buffer(header.msg_iov.iov_base, header.msg_iov.iov_len))
+            name = bytes(ffi.buffer(header.msg_name, NAME_BYTES))
+            data = bytes(ffi.buffer(header.msg_iov.iov_base, header.msg_iov.iov_len))
             self.taken.append((name, data, segment))
             done += 1
         return done
 
     @staticmethod
     def _failed(number: int) -> int:
-        _ffi.errno = number
+        ffi.errno = number
         return -1
 
     @property
@@ -54,8 +55,8 @@ class Kernel:
         return cut
 
 
-def sender(kernel: Kernel) -> _Sender:
-    return _Sender(cast("Any", kernel), _Arena(), NAME_BYTES, kernel.sendmmsg)
+def sender(kernel: Kernel) -> RunSender:
+    return RunSender(cast("Any", kernel), Arena(), NAME_BYTES, kernel.sendmmsg)
 
 
 def batch(count: int, size: int) -> list[tuple[bytes, bytes]]:
@@ -64,7 +65,7 @@ def batch(count: int, size: int) -> list[tuple[bytes, bytes]]:
 
 def test_datagrams_of_one_length_to_one_peer_go_as_one_message() -> None:
     kernel = Kernel()
-    assert sender(kernel).send(_runs(batch(90, 100))) == 90
+    assert sender(kernel).send(runs_of(batch(90, 100))) == 90
     assert [(name, len(data), segment) for name, data, segment in kernel.taken] == [(peer, 3000, 100) for peer in PEERS]
     assert sorted(kernel.datagrams) == sorted(batch(90, 100))
 
@@ -72,7 +73,7 @@ def test_datagrams_of_one_length_to_one_peer_go_as_one_message() -> None:
 def test_lengths_that_differ_or_may_not_be_cut_go_one_by_one() -> None:
     kernel = Kernel()
     sent = [(bytes(size), PEERS[0]) for size in (1, 2, 19, 19, SEGMENT_LIMIT_BYTES + 1, SEGMENT_LIMIT_BYTES + 1)]
-    assert sender(kernel).send(_runs(sent)) == 6
+    assert sender(kernel).send(runs_of(sent)) == 6
     assert {segment for _, _, segment in kernel.taken} == {0}
     assert sorted(kernel.datagrams) == sorted(sent)
 
@@ -80,32 +81,32 @@ def test_lengths_that_differ_or_may_not_be_cut_go_one_by_one() -> None:
 def test_a_run_is_at_most_64_datagrams_and_65000_bytes() -> None:
     for size, most in ((20, 64), (1200, 54)):
         sent = [(bytes(size), PEERS[0])] * 200
-        assert [len(payloads) for _, payloads in _runs(sent)] == [most] * (200 // most) + [200 % most]
+        assert [len(payloads) for _, payloads in runs_of(sent)] == [most] * (200 // most) + [200 % most]
 
 
 def test_more_than_the_arena_holds_goes_in_several_calls() -> None:
     kernel = Kernel()
     sent = [(bytes((number % 256,)) * (1 + number % 4000), PEERS[number % 3]) for number in range(1000)]
-    assert sender(kernel).send(_runs(sent)) == 1000
+    assert sender(kernel).send(runs_of(sent)) == 1000
     assert sorted(kernel.datagrams) == sorted(sent)
 
 
 def test_a_path_that_refuses_segments_gets_each_datagram_by_itself_from_then_on() -> None:
     kernel = Kernel(refuses_segments=True)
     one = sender(kernel)
-    assert one.send(_runs(batch(90, 100))) == 90
-    assert one.send(_runs(batch(6, 100))) == 6
+    assert one.send(runs_of(batch(90, 100))) == 90
+    assert one.send(runs_of(batch(6, 100))) == 6
     assert sorted(kernel.datagrams) == sorted(batch(90, 100) + batch(6, 100))
 
 
 def test_a_full_buffer_loses_what_did_not_fit_and_says_how_many() -> None:
     kernel = Kernel(room=2)
-    assert sender(kernel).send(_runs(batch(90, 100))) == 60, "each peer's run is 30"
+    assert sender(kernel).send(runs_of(batch(90, 100))) == 60, "each peer's run is 30"
 
 
 def test_a_refused_head_stands_for_its_whole_run_and_a_stranger_for_itself() -> None:
     kernel = Kernel()
-    connected = _Sender(cast("Any", kernel), _Arena(), 0, lambda _fd, _headers, count, _flags: count)
+    connected = RunSender(cast("Any", kernel), Arena(), 0, lambda _fd, _headers, count, _flags: count)
     run = [(b"%020d" % number).ljust(130, b".") for number in range(10)]
     connected.send(iter([(b"", run)]))
     quoted = b"".join(run)[:520]  # what an ICMP message has room for
@@ -115,10 +116,10 @@ def test_a_refused_head_stands_for_its_whole_run_and_a_stranger_for_itself() -> 
 
 def test_runs_are_remembered_for_a_while_and_not_for_ever() -> None:
     kernel = Kernel()
-    connected = _Sender(cast("Any", kernel), _Arena(), 0, lambda _fd, _headers, count, _flags: count)
+    connected = RunSender(cast("Any", kernel), Arena(), 0, lambda _fd, _headers, count, _flags: count)
     runs = [[(b"%020d" % (number * 10 + which)).ljust(40, b".") for which in range(2)] for number in range(1000)]
     for run in runs:
         connected.send(iter([(b"", run)]))
     assert connected.run_of(runs[-1][0]) == runs[-1]
     assert connected.run_of(runs[0][0]) == runs[0][:1]
-    assert len(connected._recent) + len(connected._older) <= 2 * batched_datagrams._REMEMBERED_RUNS
+    assert len(connected._recent) + len(connected._older) <= 2 * run_sender._REMEMBERED_RUNS
