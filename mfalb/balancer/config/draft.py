@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from mfalb.balancer.config.document import Document, Loc
+from mfalb.balancer.config.document import Document, Loc, Position
 from mfalb.balancer.config.models import Admin, HttpListener, Listener, Pins, Pool, Route
-from mfalb.balancer.config.radius_models import RadiusListener
+from mfalb.balancer.config.radius_models import RadiusListener, ServiceKind
 from mfalb.balancer.config.values import Origin
 
 _Value = TypeVar("_Value")
@@ -61,6 +61,15 @@ class Draft:
     def radius_pools(self) -> frozenset[str]:
         """Names of the pools that RADIUS listeners lead to."""
         return frozenset(listener.pool for _, listener in self.radius_listeners())
+
+    def pools_for(self, service: ServiceKind) -> frozenset[str]:
+        """Names of the pools that RADIUS listeners of this service lead to."""
+        return frozenset(listener.pool for _, listener in self.radius_listeners() if listener.service is service)
+
+    def at_affinity(self, pool: str) -> Position:
+        """Where the kind of a pool's affinity is written: its preset or its type."""
+        loc = ("pools", pool, "affinity")
+        return self.document.values.get((*loc, "preset")) or self.document.at_value((*loc, "type"))
 
 
 def draft(document: Document, folder: Path) -> Draft:

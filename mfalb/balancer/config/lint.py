@@ -16,6 +16,7 @@ from mfalb.balancer.config.models import (
     TransactionAffinity,
 )
 from mfalb.balancer.config.radius_lint import lint_radius
+from mfalb.balancer.config.radius_models import ServiceKind
 from mfalb.balancer.config.values import quoted, seconds_text
 
 PEOPLE_NEED_S = 60.0  # to take a call or type a code; VPN guides ask for 60 to 120 s
@@ -30,7 +31,8 @@ def lint(draft: Draft, findings: Findings) -> None:
 
 def _response_timeouts(draft: Draft, findings: Findings) -> None:
     for name, pool in draft.pools.items():
-        waits = isinstance(pool.affinity, TransactionAffinity | RadiusStateAffinity) or name in draft.radius_pools()
+        is_for_sign_ins = name in draft.pools_for(ServiceKind.AUTHENTICATION)
+        waits = isinstance(pool.affinity, TransactionAffinity | RadiusStateAffinity) or is_for_sign_ins
         if waits and pool.response_timeout_s < PEOPLE_NEED_S:
             findings.warning(
                 draft.document.at_value(("pools", name, "response_timeout")),
@@ -58,10 +60,13 @@ def _health_checks(draft: Draft, findings: Findings) -> None:
         position = draft.document.at_key(("pools", name, "health_check"))
         is_radius = name in draft.radius_pools()
         if pool.health_check is None:
+            if name in draft.pools_for(ServiceKind.DYNAMIC_AUTHORIZATION):
+                continue  # few NASes answer Status-Server at this port, and no other takes a dead one's place
             kind = "radius" if is_radius else "http"
+            trouble = "lost records" if name in draft.pools_for(ServiceKind.ACCOUNTING) else "failing sign-ins"
             findings.warning(
                 position,
-                f"pool {quoted(name)} has no health check: a dead server is noticed by failing sign-ins only; write "
+                f"pool {quoted(name)} has no health check: a dead server is noticed by {trouble} only; write "
                 f"health_check: {{type: {kind}}}",
             )
         elif is_radius and isinstance(pool.health_check, TcpCheck):

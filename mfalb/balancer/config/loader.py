@@ -17,6 +17,7 @@ from mfalb.balancer.config.lint import lint
 from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.outline import places
 from mfalb.balancer.config.presets import expand
+from mfalb.balancer.config.radius_references import check_radius_references
 from mfalb.balancer.config.references import check_references
 from mfalb.balancer.config.secret_sources import SecretSources, reason
 from mfalb.balancer.config.values import Origin
@@ -110,5 +111,6 @@ class _Reading:
         """Looks at what is right by itself: names, files, wisdom."""
         readable = draft(self.document, self.path.parent)
         check_references(readable, self.findings)
+        check_radius_references(readable, self.findings)
         check_certificates(readable, self.findings)
         lint(readable, self.findings)

@@ -7,11 +7,12 @@ something is `references`' question, whether a legal setting is wise is `lint`'s
 from __future__ import annotations
 
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from mfalb.balancer.config.radius_models import RadiusListener, RefusalForm
+from mfalb.balancer.config.radius_models import Nas, RadiusListener, RadiusSessionAffinity, RefusalForm
 from mfalb.balancer.config.tables import Table
 from mfalb.balancer.config.tls_models import ListenerTls, UpstreamTls
 from mfalb.balancer.config.values import (
@@ -79,7 +80,10 @@ Listener = Annotated[HttpListener | RadiusListener, Field(discriminator="protoco
 
 
 class Backend(Table):
-    """One address that takes work. `secret` is for RADIUS pools only; `weight` 0 is refused (use drain)."""
+    """One address that takes work. `secret` is for RADIUS pools only; `weight` 0 is refused (use drain).
+
+    `nas` is for pools of dynamic authorization, whose backends are the NASes themselves.
+    """
 
     name: Name
     address: Address
@@ -87,6 +91,7 @@ class Backend(Table):
     secret: Secret | None = None
     require_message_authenticator: Flag = False
     limit_proxy_state: Flag = False
+    nas: Nas | None = None
 
     @field_validator("weight", mode="before")
     @classmethod
@@ -94,6 +99,21 @@ class Backend(Table):
         if value == 0:
             raise ValueError("0 is no weight, write 1 to 256; to take a backend out of service, drain it")
         return value
+
+    @property
+    def nas_identifiers(self) -> tuple[str, ...]:
+        """The NAS-Identifiers that mean this backend."""
+        return self.nas.identifiers if self.nas is not None else ()
+
+    @property
+    def nas_addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """The NAS-IP-Addresses and NAS-IPv6-Addresses that mean this backend."""
+        if self.nas is not None and self.nas.addresses is not None:
+            return self.nas.addresses
+        try:
+            return (ip_address(self.address.host),)
+        except ValueError:
+            return ()
 
 
 class CheckTiming(Table):
@@ -200,7 +220,8 @@ class RadiusStateAffinity(Table):
 
 
 Affinity = Annotated[
-    NoAffinity | CookieAffinity | TransactionAffinity | RadiusStateAffinity, Field(discriminator="type")
+    NoAffinity | CookieAffinity | TransactionAffinity | RadiusStateAffinity | RadiusSessionAffinity,
+    Field(discriminator="type"),
 ]
 
 

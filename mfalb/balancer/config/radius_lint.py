@@ -11,7 +11,7 @@ from mfalb.balancer.config.document import Loc
 from mfalb.balancer.config.draft import Draft
 from mfalb.balancer.config.findings import Findings
 from mfalb.balancer.config.models import NoAffinity, Pool, RadiusStateAffinity
-from mfalb.balancer.config.radius_models import RadiusClient
+from mfalb.balancer.config.radius_models import RadiusClient, RadiusListener, RadiusSessionAffinity, ServiceKind
 from mfalb.balancer.config.values import Network, quoted, seconds_text
 
 CACHE_S: Final = (5.0, 30.0)  # RFC 5080 section 2.2.2
@@ -19,6 +19,7 @@ NPS_FILTER_S: Final = 10.0  # NPS's MFA extension takes a repeated sign-in withi
 SHORTEST_WINDOW_S: Final = 10.0
 LONGEST_WINDOW_S: Final = 3600.0
 _BLAST_RADIUS: Final = "answers can be forged without it (CVE-2024-3596)"
+_AGAINST_FORGERY: Final = ("require_message_authenticator", "limit_proxy_state")
 _POSTURE: Final = ("secret", "require_message_authenticator", "limit_proxy_state", "send_message_authenticator")
 
 
@@ -32,12 +33,14 @@ def lint_radius(draft: Draft, findings: Findings) -> None:
         _backend_signatures,
         _nested_networks,
         _backends_as_clients,
+        _without_effect,
+        _followers,
     ):
         look(draft, findings)
 
 
 def _affinity(draft: Draft, findings: Findings) -> None:
-    for name, pool in _pools(draft, draft.radius_pools()):
+    for name, pool in _pools(draft, draft.pools_for(ServiceKind.AUTHENTICATION)):
         if isinstance(pool.affinity, NoAffinity):
             findings.warning(
                 draft.document.at_key(("pools", name, "affinity")),
@@ -93,7 +96,7 @@ def _user_limits(draft: Draft, findings: Findings) -> None:
 
 
 def _client_signatures(draft: Draft, findings: Findings) -> None:
-    for at, client in _clients(draft):
+    for at, client in _clients(draft, ServiceKind.AUTHENTICATION):
         if not client.send_message_authenticator:
             findings.warning(
                 draft.document.at_value((*at, "send_message_authenticator")),
@@ -115,7 +118,7 @@ def _client_signatures(draft: Draft, findings: Findings) -> None:
 
 
 def _backend_signatures(draft: Draft, findings: Findings) -> None:
-    for name, pool in _pools(draft, draft.radius_pools()):
+    for name, pool in _pools(draft, draft.pools_for(ServiceKind.AUTHENTICATION)):
         open_backends = [backend.name for backend in pool.backends if not backend.require_message_authenticator]
         if open_backends:
             findings.warning(
@@ -160,12 +163,56 @@ def _backends_as_clients(draft: Draft, findings: Findings) -> None:
                 )
 
 
+def _without_effect(draft: Draft, findings: Findings) -> None:
+    """What guards sign-ins against forgery guards nothing where the authenticators cover the content of a packet."""
+    services = (ServiceKind.ACCOUNTING, ServiceKind.DYNAMIC_AUTHORIZATION)
+    tables: list[Loc] = [at for at, _ in _clients(draft, *services)]
+    for name, pool in _pools(draft, draft.pools_for(services[0]) | draft.pools_for(services[1])):
+        tables += [("pools", name, "backends", index) for index in range(len(pool.backends))]
+    for at, key in product(tables, _AGAINST_FORGERY):
+        position = draft.document.keys.get((*at, key))
+        if position is not None:
+            findings.warning(position, f"{key}: this is for authentication and has no effect here; remove it")
+
+
+def _followers(draft: Draft, findings: Findings) -> None:
+    """What follows finds a session by its NAS's name, too: a NAS has to have one name everywhere."""
+    for loc, listener in draft.radius_listeners():
+        pool = draft.pools.get(listener.pool)
+        if pool is None:
+            continue
+        if isinstance(pool.affinity, RadiusSessionAffinity):
+            clients = [((*loc, "clients", index, "name"), client.name) for index, client in enumerate(listener.clients)]
+            _named_alike(pool.affinity.follows, clients, draft, findings)
+        elif listener.follows is not None:
+            at: Loc = ("pools", listener.pool, "backends")
+            nases = [((*at, index, "name"), backend.name) for index, backend in enumerate(pool.backends)]
+            _named_alike(listener.follows, nases, draft, findings)
+
+
+def _named_alike(followed: str, names: list[tuple[Loc, str]], draft: Draft, findings: Findings) -> None:
+    """A warning for each NAS that the followed pool's listeners do not know by that name."""
+    known = {client.name for _, listener in draft.radius_listeners() for client in _asking(listener, followed)}
+    for loc, name in names:
+        if known and name not in known:
+            findings.warning(
+                draft.document.at_value(loc),
+                f"name: no client {quoted(name)} signs in at pool {quoted(followed)}, so nothing follows its sessions; "
+                f"give a NAS the same name everywhere: {', '.join(sorted(known))}",
+            )
+
+
+def _asking(listener: RadiusListener, pool: str) -> tuple[RadiusClient, ...]:
+    return listener.clients if listener.pool == pool else ()
+
+
 # -------------------------------------------------------------------------------------- small helpers
 
 
-def _clients(draft: Draft) -> Iterator[tuple[Loc, RadiusClient]]:
+def _clients(draft: Draft, *services: ServiceKind) -> Iterator[tuple[Loc, RadiusClient]]:
+    """Each client of each listener for one of these services, and where it stands."""
     for loc, listener in draft.radius_listeners():
-        for index, client in enumerate(listener.clients):
+        for index, client in enumerate(listener.clients if listener.service in services else ()):
             yield (*loc, "clients", index), client
 
 

@@ -1,14 +1,25 @@
-"""RADIUS listeners: who may ask, and how much."""
+"""What only RADIUS has in the configuration: who may ask, for what and how much, and which NAS is meant."""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from mfalb.balancer.config.tables import Table
-from mfalb.balancer.config.values import Address, Count, Flag, Name, NetworkValue, Seconds, Secret
+from mfalb.balancer.config.values import (
+    Address,
+    Count,
+    Flag,
+    IpAddressValue,
+    Name,
+    NetworkValue,
+    Seconds,
+    Secret,
+)
+
+_ATTRIBUTE_LIMIT: Final = 253  # bytes of value that an attribute has room for (RFC 2865 section 5)
 
 
 class RefusalForm(Enum):
@@ -16,6 +27,14 @@ class RefusalForm(Enum):
 
     REJECT = "reject"
     SILENCE = "silence"
+
+
+class ServiceKind(Enum):
+    """What a RADIUS listener is for; each has a port of its own: 1812, 1813, 3799."""
+
+    AUTHENTICATION = "authentication"
+    ACCOUNTING = "accounting"
+    DYNAMIC_AUTHORIZATION = "dynamic_authorization"
 
 
 class RadiusClient(Table):
@@ -43,14 +62,41 @@ class RadiusUserLimit(Table):
 
 
 class RadiusListener(Table):
-    """A UDP address where RADIUS clients arrive."""
+    """A UDP address where RADIUS clients arrive.
+
+    `follows` is for dynamic authorization only: the pool of the authentication servers that ask here, after
+    whose backends the `clients` are named.
+    """
 
     name: Name
     protocol: Literal["radius"]
     bind: tuple[Address, ...] = Field(min_length=1)
     clients: tuple[RadiusClient, ...] = Field(min_length=1)
     pool: Name
+    service: ServiceKind = ServiceKind.AUTHENTICATION
+    follows: Name | None = None
     in_flight_limit: Count = Field(default=20_000, ge=1)
     answer_cache_s: Seconds = 15.0
     proxy_state_limit: Count = Field(default=10, ge=1, le=255)
     user_limit: RadiusUserLimit | None = None
+
+
+class Nas(Table):
+    """What a NAS is called in requests about its sessions: NAS-IP-Address, NAS-IPv6-Address, NAS-Identifier.
+
+    Without `addresses` it is known by the host of its backend's own address.
+    """
+
+    identifiers: tuple[Annotated[str, Field(min_length=1, max_length=_ATTRIBUTE_LIMIT)], ...] = ()
+    addresses: tuple[IpAddressValue, ...] | None = None
+
+
+class RadiusSessionAffinity(Table):
+    """Sends the accounting of a session to the server that let it in, for `lifetime_s` after its Access-Accept.
+
+    `follows` is the pool of the authentication servers; servers are the same when their names are.
+    """
+
+    type: Literal["radius_session"]
+    follows: Name
+    lifetime_s: Seconds = 86_400.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
-from mfalb.balancer.config.document import Document, Loc, Position
+from mfalb.balancer.config.document import Document, Loc
 from mfalb.balancer.config.draft import Draft
 from mfalb.balancer.config.findings import Findings
 from mfalb.balancer.config.models import (
@@ -17,9 +17,9 @@ from mfalb.balancer.config.models import (
     Pool,
     RadiusCheck,
     RadiusStateAffinity,
-    TransactionAffinity,
 )
 from mfalb.balancer.config.outline import did_you_mean
+from mfalb.balancer.config.radius_models import RadiusSessionAffinity
 from mfalb.balancer.config.values import Address, quoted
 
 
@@ -158,12 +158,6 @@ def _radius_pools(draft: Draft, findings: Findings) -> None:
         if isinstance(pool.health_check, HttpCheck):
             position = draft.document.at_value((*loc, "health_check", "type"))
             findings.error(position, f"type: pool {quoted(name)} takes RADIUS, which http cannot check; write radius")
-        if isinstance(pool.affinity, CookieAffinity | TransactionAffinity):
-            findings.error(
-                _affinity_position(draft.document, loc),
-                f"affinity: pool {quoted(name)} takes RADIUS, which has no {pool.affinity.type} affinity; write "
-                "type: radius_state",
-            )
         if pool.upstream_tls is not None:
             position = draft.document.at_key((*loc, "upstream_tls"))
             findings.error(position, f"upstream_tls: pool {quoted(name)} takes RADIUS over UDP, without TLS; remove it")
@@ -181,11 +175,11 @@ def _http_pools(draft: Draft, findings: Findings) -> None:
         if isinstance(pool.health_check, RadiusCheck):
             position = draft.document.at_value((*loc, "health_check", "type"))
             findings.error(position, f"type: pool {quoted(name)} takes HTTP, which radius cannot check; write http")
-        if isinstance(pool.affinity, RadiusStateAffinity):
+        if isinstance(pool.affinity, RadiusStateAffinity | RadiusSessionAffinity):
             findings.error(
-                _affinity_position(draft.document, loc),
-                f"affinity: pool {quoted(name)} takes HTTP, which has no radius_state affinity; write type: cookie or "
-                "type: transaction",
+                draft.at_affinity(name),
+                f"affinity: pool {quoted(name)} takes HTTP, which has no {pool.affinity.type} affinity; write type: "
+                "cookie or type: transaction",
             )
 
 
@@ -197,7 +191,7 @@ def _cookie_keys(draft: Draft, findings: Findings) -> None:
     for name, pool in draft.pools.items():
         if isinstance(pool.affinity, CookieAffinity):
             findings.error(
-                _affinity_position(draft.document, ("pools", name)),
+                draft.at_affinity(name),
                 "affinity: cookies are encrypted and need keys; add pins: {cookie_keys_file: path} with a line from "
                 "'mfalb keygen'",
             )
@@ -208,12 +202,6 @@ def _cookie_keys(draft: Draft, findings: Findings) -> None:
 
 def _used(draft: Draft, names: frozenset[str]) -> Iterator[tuple[str, Pool]]:
     return ((name, draft.pools[name]) for name in sorted(names) if name in draft.pools)
-
-
-def _affinity_position(document: Document, pool: Loc) -> Position:
-    """Where an affinity's kind is written: its preset or its type."""
-    preset = document.values.get((*pool, "affinity", "preset"))
-    return preset or document.at_value((*pool, "affinity", "type"))
 
 
 def _table(document: Document, key: str) -> dict[str, object]:

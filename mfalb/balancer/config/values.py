@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -235,6 +235,25 @@ NetworkValue = Annotated[
     WithJsonSchema({"type": "string", "examples": ["10.0.5.0/24", "10.0.5.7", "2001:db8::/32"]}),
 ]
 Host = Annotated[str, AfterValidator(_check_host)]
+
+
+def _read_ip_address(value: object) -> object:
+    if isinstance(value, IPv4Address | IPv6Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{_shown(value)} is no IP address")  # noqa: TRY004 - pydantic collects ValueError only
+    try:
+        return ip_address(value)
+    except ValueError:
+        raise ValueError(f"{quoted(value)} is no IP address; write one without a port or prefix length") from None
+
+
+IpAddressValue = Annotated[
+    IPv4Address | IPv6Address,
+    BeforeValidator(_read_ip_address),
+    WithJsonSchema({"type": "string", "examples": ["10.0.5.7", "2001:db8::7"]}),
+]
+"""One IP address, without a port."""
 
 # -------------------------------------------------------------------------------- names, paths, files
 

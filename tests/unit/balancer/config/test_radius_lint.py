@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from unit.balancer.config.config_folder import Folder
+from unit.balancer.config.radius_services import ACCOUNTING, ACCT_POOL, ALL, DYNAMIC, NAS
 
 RADIUS = """\
 listeners:
@@ -227,3 +228,67 @@ def test_no_warning_shows_a_secret(folder: Folder) -> None:
     assert findings
     assert "s" * 16 not in findings
     assert "o" * 16 not in findings
+
+
+# -------------------------------------------------------------- accounting and dynamic authorization
+
+
+def test_three_services_that_fit_together_are_not_commented_on(folder: Folder) -> None:
+    assert folder.findings(ALL) == []
+
+
+def test_accounting_is_not_measured_by_what_people_need(folder: Folder) -> None:
+    """No person is waited for, and requests are authenticated by their content: none of the warnings for sign-ins."""
+    patience = replaced(ALL, "session, follows: auth}\n", "session, follows: auth}\n    response_timeout: 5s\n")
+    assert folder.findings(patience) == []
+    assert folder.findings(replaced(ALL, "    affinity: {type: radius_session, follows: auth}\n", "")) == []
+
+
+NO_EFFECT = "this is for authentication and has no effect here; remove it"
+SAME_NAME = "so nothing follows its sessions; give a NAS the same name everywhere: vpn"
+
+
+@pytest.mark.parametrize(
+    ("marked", "message"),
+    [
+        (
+            replaced(ALL, ACCOUNTING, ACCOUNTING.replace("SECRET}", "SECRET, »require_message_authenticator: true}")),
+            f"require_message_authenticator: {NO_EFFECT}",
+        ),
+        (
+            replaced(ALL, DYNAMIC, DYNAMIC.replace("SECRET}", "SECRET, »limit_proxy_state: false}")),
+            f"limit_proxy_state: {NO_EFFECT}",
+        ),
+        (
+            replaced(ALL, ACCT_POOL, ACCT_POOL.replace("SECRET}", "SECRET, »limit_proxy_state: true}")),
+            f"limit_proxy_state: {NO_EFFECT}",
+        ),
+        (
+            replaced(ALL, NAS, NAS.replace("SECRET}", "SECRET, »require_message_authenticator: true}")),
+            f"require_message_authenticator: {NO_EFFECT}",
+        ),
+        (
+            replaced(ALL, ACCOUNTING, ACCOUNTING.replace("{name: vpn,", "{name: »vpn-acct,")),
+            f"name: no client 'vpn-acct' signs in at pool 'auth', {SAME_NAME}",
+        ),
+        (
+            replaced(ALL, NAS, NAS.replace("name: vpn,", "name: »gate,")),
+            f"name: no client 'gate' signs in at pool 'auth', {SAME_NAME}",
+        ),
+        (
+            replaced(
+                replaced(ALL, ACCT_POOL, ACCT_POOL.replace("    health_check: {type: radius}\n", "")),
+                "  acct:\n",
+                "  »acct:\n",
+            ),
+            (
+                "pool 'acct' has no health check: a dead server is noticed by lost records only; write health_check: "
+                "{type: radius}"
+            ),
+        ),
+    ],
+)
+def test_an_unwise_setting_of_accounting_or_dynamic_authorization_is_a_warning(
+    folder: Folder, marked: str, message: str
+) -> None:
+    folder.expect(marked, f"warning: {message}")

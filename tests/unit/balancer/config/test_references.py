@@ -177,12 +177,12 @@ RADIUS_CASES = [
     (
         "{preset: radius_challenge}",
         "{preset: »azure_mfa_sdk}",
-        "affinity: pool 'r' takes RADIUS, which has no transaction affinity; write type: radius_state",
+        "affinity: pool 'r' takes RADIUS authentication, which has no transaction affinity; write type: radius_state",
     ),
     (
         "affinity: {preset: radius_challenge}",
         "affinity: {type: »cookie}\npins: {cookie_keys_file: keys}",
-        "affinity: pool 'r' takes RADIUS, which has no cookie affinity; write type: radius_state",
+        "affinity: pool 'r' takes RADIUS authentication, which has no cookie affinity; write type: radius_state",
     ),
     (
         "{type: radius}",

@@ -129,7 +129,10 @@ POOL_MISTAKES = [
     ),
     (
         f"{BACKENDS}, {HC}, »affinity: {{}}",
-        f"'type' is missing; write one of none, cookie, transaction, radius_state, or preset: one of {PRESET_NAMES}",
+        (
+            "'type' is missing; write one of none, cookie, transaction, radius_state, radius_session, or preset: one "
+            f"of {PRESET_NAMES}"
+        ),
     ),
     (f"{BACKENDS}, {HC}, upstream_tls: {{ca: »5}}", "ca: must be the path of a file"),
     (
