@@ -12,19 +12,22 @@ import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from time import monotonic, time
-from typing import Final
+from typing import Final, assert_never
 
 from mfalb.balancer.affinity.cookie import CookieSealer
 from mfalb.balancer.affinity.store import PinTable
 from mfalb.balancer.config.models import Config, HttpListener, LogFormat
-from mfalb.balancer.config.radius_models import RadiusListener, RefusalForm
+from mfalb.balancer.config.radius_models import RadiusListener, RadiusSessionAffinity, RefusalForm, ServiceKind
 from mfalb.balancer.exchange.duplicates import DuplicateTable
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
 from mfalb.balancer.exchange.radius import RadiusExchanges
+from mfalb.balancer.exchange.radius_accounting import Accounting, FollowedAuthentication
 from mfalb.balancer.exchange.radius_authentication import Authentication
+from mfalb.balancer.exchange.radius_dynamic_authorization import DynamicAuthorization
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radius_guards import RadiusGuards, UserLimit
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, Secrets
+from mfalb.balancer.exchange.radius_service import RadiusService
 from mfalb.balancer.listeners.http import HttpListener as HttpListenerShell
 from mfalb.balancer.listeners.http_parts import HttpParts
 from mfalb.balancer.listeners.radius import RadiusListener as RadiusListenerShell
@@ -131,9 +134,9 @@ class Worker:
     def _radius_listener(self, config: RadiusListener, poller: DatagramPoller) -> RadiusListenerShell:
         pool, secrets = self._pools[config.pool], self._secrets
         clients = RadiusClients(config.clients, secrets)
-        upstreams = radius_peers(pool, secrets)
+        upstreams = radius_peers(pool, secrets, config.service)
         self._radius_peers[config.name] = (clients.peers, list(upstreams.values()))
-        service = Authentication(pool, upstreams, self.pins)
+        service = self._radius_service(config, pool, upstreams)
         self.counters[config.name].unhandled_hidden = service.unhandled_hidden
         duplicates: DuplicateTable[RadiusExchange] = DuplicateTable(
             config.in_flight_limit, _ANSWERED_LIMIT, config.answer_cache_s
@@ -147,6 +150,20 @@ class Worker:
         )
         dispatch = RadiusDispatch(parts, lambda events: RadiusUpstream(poller, events, service.upstream_datagram))
         return RadiusListenerShell(dispatch, clients, poller, self._sockets[config.name])
+
+    def _radius_service(self, config: RadiusListener, pool: Pool, upstreams: Mapping[str, RadiusPeer]) -> RadiusService:
+        match config.service:
+            case ServiceKind.AUTHENTICATION:
+                session_s = followed_s(pool.name, self._pools)
+                if session_s > 0:
+                    return FollowedAuthentication(pool, upstreams, self.pins, session_s)
+                return Authentication(pool, upstreams, self.pins)
+            case ServiceKind.ACCOUNTING:
+                return Accounting(pool, upstreams, self.pins)
+            case ServiceKind.DYNAMIC_AUTHORIZATION:
+                follows = self._pools[config.follows] if config.follows is not None else None
+                return DynamicAuthorization(pool, upstreams, follows)
+        assert_never(config.service)
 
     def _http_listener(self, config: HttpListener, sealer: CookieSealer | None) -> HttpListenerShell:
         for route in config.routes:
@@ -212,14 +229,25 @@ def _calm_the_garbage_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def radius_peers(pool: Pool, secrets: Secrets) -> dict[str, RadiusPeer]:
-    """What is shared with each backend of a RADIUS pool. Every such backend has a secret: `check` sees to it."""
+def followed_s(pool: str, pools: Mapping[str, Pool]) -> float:
+    """How long the sessions that a pool lets in are followed by accounting; 0 when they are not."""
+    affinities = (other.config.affinity for other in pools.values())
+    lives = [one.lifetime_s for one in affinities if isinstance(one, RadiusSessionAffinity) and one.follows == pool]
+    return max(lives, default=0.0)
+
+
+def radius_peers(pool: Pool, secrets: Secrets, service: ServiceKind) -> dict[str, RadiusPeer]:
+    """What is shared with each backend of a RADIUS pool. Every such backend has a secret: `check` sees to it.
+
+    What may be required of answers against CVE-2024-3596 is required of authentication only.
+    """
+    is_forgeable = service is ServiceKind.AUTHENTICATION
     return {
         backend.name: RadiusPeer(
             backend.name,
             secrets.of(backend.config.secret.reveal()),
-            backend.config.require_message_authenticator,
-            backend.config.limit_proxy_state,
+            is_forgeable and backend.config.require_message_authenticator,
+            is_forgeable and backend.config.limit_proxy_state,
         )
         for backend in pool.backends.values()
         if backend.config.secret is not None

@@ -1,4 +1,4 @@
-"""RADIUS packets (RFC 2865, 2866, 2869, 3579): bytes to values and back.
+"""RADIUS packets (RFC 2865, 2866, 2869, 3579, 5176): bytes to values and back.
 
      0                   1                   2                   3
      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -59,20 +59,25 @@ TERMINATION_ACTION: Final = 29
 CALLING_STATION_ID: Final = 31
 NAS_IDENTIFIER: Final = 32
 PROXY_STATE: Final = 33
+ACCT_STATUS_TYPE: Final = 40
+ACCT_DELAY_TIME: Final = 41
 CHAP_CHALLENGE: Final = 60
 TUNNEL_PASSWORD: Final = 69
 EAP_MESSAGE: Final = 79
 MESSAGE_AUTHENTICATOR: Final = 80
+NAS_IPV6_ADDRESS: Final = 95
+ERROR_CAUSE: Final = 101
 
 HEADER_BYTES: Final = 20
 LIMIT_BYTES: Final = 4096  # RFC 2865 section 3
+ACCOUNTING_LIMIT_BYTES: Final = 4095  # RFC 2866 section 3
 AUTHENTICATOR_BYTES: Final = 16
 MESSAGE_AUTHENTICATOR_BYTES: Final = 18  # the whole attribute
 VALUE_LIMIT_BYTES: Final = 253
 
 _MESSAGE_AUTHENTICATOR_HEAD: Final = bytes((MESSAGE_AUTHENTICATOR, MESSAGE_AUTHENTICATOR_BYTES))
-_ZEROS: Final = bytes(16)
-_ZERO_MESSAGE_AUTHENTICATOR: Final = _MESSAGE_AUTHENTICATOR_HEAD + _ZEROS
+ZERO_AUTHENTICATOR: Final = bytes(16)
+_ZERO_MESSAGE_AUTHENTICATOR: Final = _MESSAGE_AUTHENTICATOR_HEAD + ZERO_AUTHENTICATOR
 _pack_head: Final = Struct("!BBH").pack  # code, identifier, length
 
 
@@ -217,18 +222,18 @@ def has_valid_message_authenticator(packet: Packet, secret: SharedSecret, authen
     """Whether the packet carries a Message-Authenticator and it is right (RFC 3579 section 3.2).
 
     `authenticator` is the Request Authenticator of the request that a response answers; None for an Access-Request
-    or a Status-Server, which are signed over their own.
+    or a Status-Server, which are signed over their own; zeros for a request that is signed by its content.
     """
     offset = packet.offsets.get(MESSAGE_AUTHENTICATOR)
     if offset is None:
         return False
     data = packet.data
     if authenticator is None:
-        signed = data[: offset + 2] + _ZEROS + data[offset + 18 :]
+        signed = data[: offset + 2] + ZERO_AUTHENTICATOR + data[offset + 18 :]
     elif offset == HEADER_BYTES:  # as everyone does since CVE-2024-3596
         signed = b"".join((data[:4], authenticator, _ZERO_MESSAGE_AUTHENTICATOR, data[38:]))
     else:
-        signed = b"".join((data[:4], authenticator, data[20 : offset + 2], _ZEROS, data[offset + 18 :]))
+        signed = b"".join((data[:4], authenticator, data[20 : offset + 2], ZERO_AUTHENTICATOR, data[offset + 18 :]))
     return compare_digest(secret.hmac(signed), data[offset + 2 : offset + 18])
 
 
@@ -238,9 +243,9 @@ def has_valid_response_authenticator(packet: Packet, secret: SharedSecret, reque
     return compare_digest(secret.digest_of(data[:4], request_authenticator, data[20:]), data[4:20])
 
 
-def has_valid_accounting_authenticator(packet: Packet, secret: SharedSecret) -> bool:
-    """Whether an Accounting-Request's authenticator is right (RFC 2866 section 3)."""
-    return has_valid_response_authenticator(packet, secret, bytes(16))
+def has_valid_content_authenticator(packet: Packet, secret: SharedSecret) -> bool:
+    """Whether the authenticator of an Accounting-, CoA- or Disconnect-Request is right (RFC 2866 section 3)."""
+    return has_valid_response_authenticator(packet, secret, ZERO_AUTHENTICATOR)
 
 
 def signed_request(code: int, identifier: int, authenticator: bytes, body: bytes, secret: SharedSecret) -> bytes:
@@ -287,10 +292,19 @@ def unsigned_response(
     return head + secret.digest(head + request_authenticator + body) + body
 
 
-def signed_accounting_request(identifier: int, body: bytes, secret: SharedSecret) -> bytes:
-    """An Accounting-Request with its authenticator made (RFC 2866 section 3)."""
-    length = HEADER_BYTES + len(body)
+def content_signed_request(
+    code: int, identifier: int, body: bytes, secret: SharedSecret, *, is_mac_added: bool = False
+) -> bytes:
+    """An Accounting-, CoA- or Disconnect-Request: its authenticator is made of its content (RFC 2866 section 3).
+
+    With `is_mac_added` a Message-Authenticator comes first, made while the authenticator is still zeros (RFC 5176
+    section 3.4). `body` is the attributes without one. Raises MalformedMessage past 4096 bytes.
+    """
+    length = HEADER_BYTES + len(body) + (MESSAGE_AUTHENTICATOR_BYTES if is_mac_added else 0)
     if length > LIMIT_BYTES:
         raise MalformedMessage("too_long_when_signed")
-    head = _pack_head(ACCOUNTING_REQUEST, identifier, length)
-    return head + secret.digest(head + bytes(16) + body) + body
+    head = _pack_head(code, identifier, length)
+    if is_mac_added:
+        mac = secret.hmac(b"".join((head, ZERO_AUTHENTICATOR, _ZERO_MESSAGE_AUTHENTICATOR, body)))
+        body = b"".join((_MESSAGE_AUTHENTICATOR_HEAD, mac, body))
+    return b"".join((head, secret.digest_of(head, ZERO_AUTHENTICATOR, body), body))

@@ -84,7 +84,7 @@ class Mutations:
         def signed(body: bytes) -> bytes:
             identifier = dice.randrange(256)
             if code == radius.ACCOUNTING_REQUEST:
-                return radius.signed_accounting_request(identifier, body, secret)
+                return radius.content_signed_request(radius.ACCOUNTING_REQUEST, identifier, body, secret)
             return radius.signed_request(code, identifier, authenticator, body, secret)
 
         return self._wrong(body, signed)

@@ -121,7 +121,10 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "a lone type": (lambda: unsigned(USER + b"\1"), "attributes_overrun"),
     "a short signature": (lambda: unsigned(b"\x50\x04ab"), "bad_message_authenticator_length"),
     "an accept": (lambda: unsigned(code=radius.ACCESS_ACCEPT), "unexpected_code"),
-    "accounting": (lambda: radius.signed_accounting_request(7, USER, CLIENT), "unexpected_code"),
+    "accounting": (
+        lambda: radius.content_signed_request(radius.ACCOUNTING_REQUEST, 7, USER, CLIENT),
+        "unexpected_code",
+    ),
     "a change of authorization": (lambda: unsigned(code=43), "unexpected_code"),
     "no signature": (unsigned, "missing_message_authenticator"),
     "an unsigned Status-Server": (lambda: unsigned(b"", radius.STATUS_SERVER), "missing_message_authenticator"),

@@ -112,6 +112,7 @@ class RadiusExchanges:
         if backend is None:
             self.duplicates.in_flight.pop(exchange.key, None)
             return Drop("no_backend", exchange)
+        exchange.first_sent_at = now
         exchange.aim(backend, self.service.upstreams[backend.name], entropy)
         return Forward(exchange)
 

@@ -25,6 +25,7 @@ class RadiusService(ABC):
 
     status_answer_code: ClassVar[int]  # what answers a Status-Server on this port (RFC 5997 section 4.2)
     refusal_reason: ClassVar[str]  # the metric label of `refusal`
+    bound_by: ClassVar[str] = "state"  # what binds a request to its backend, for the access log
 
     def __init__(self, pool: Pool, upstreams: Mapping[str, RadiusPeer]) -> None:
         self.pool = pool

@@ -48,6 +48,7 @@ _ALERTS: Final = {
     "loop": "requests go round in a loop",
     "rate_limit": "a client begins more than it may",
     "user_limit": "a user's sign-ins are begun too often",
+    "not_routed": "a request names a NAS that is not known or cannot be asked",
     "in_flight_limit": "too many requests are waiting for backends",
 }
 _BACKEND_ALERTS: Final = {
@@ -77,6 +78,7 @@ class RadiusDispatch:
 
     def __init__(self, parts: RadiusParts, upstream: Callable[[RadiusDispatch], RadiusUpstream]) -> None:
         self._exchanges = parts.exchanges
+        self._bound_by = parts.exchanges.service.bound_by
         self._pins = parts.pins
         self.counters = parts.counters
         self._access_log = parts.access_log
@@ -228,7 +230,7 @@ class RadiusDispatch:
         if log is not None:
             values = (
                 self.counters.name, exchange.source.client.name, exchange.backend.name,
-                answer, reason, "state" if exchange.is_bound else "-", (now - exchange.begun_at) * 1000,
+                answer, reason, self._bound_by if exchange.is_bound else "-", (now - exchange.begun_at) * 1000,
             )  # fmt: skip
             log.add(_LINE, values)
 

@@ -237,12 +237,12 @@ def test_e5_a_message_authenticator_is_valid_wherever_it_stands(place: int) -> N
 
 
 def test_an_accounting_request_is_signed_over_zeros() -> None:
-    data = radius.signed_accounting_request(3, b"\x28\x06\0\0\0\1", SECRET)
+    data = radius.content_signed_request(radius.ACCOUNTING_REQUEST, 3, b"\x28\x06\0\0\0\1", SECRET)
     read = read_untrusted(data)
     assert (read.code, read.first(40)) == (4, b"\0\0\0\1")
     assert data[4:20] == hashlib.md5(data[:4] + bytes(16) + data[20:] + SECRET.value).digest()
-    assert radius.has_valid_accounting_authenticator(read, SECRET)
-    assert not radius.has_valid_accounting_authenticator(read, SharedSecret(b"x"))
+    assert radius.has_valid_content_authenticator(read, SECRET)
+    assert not radius.has_valid_content_authenticator(read, SharedSecret(b"x"))
 
 
 def test_e8_what_would_grow_past_4096_bytes_is_not_signed() -> None:
@@ -251,7 +251,7 @@ def test_e8_what_would_grow_past_4096_bytes_is_not_signed() -> None:
     signers: list[tuple[Callable[[bytes], bytes], int]] = [
         (lambda body: radius.signed_request(1, 1, AUTHENTICATOR, body, SECRET), 18),
         (lambda body: radius.signed_response(2, 1, AUTHENTICATOR, body, SECRET), 18),
-        (lambda body: radius.signed_accounting_request(1, body, SECRET), 0),
+        (lambda body: radius.content_signed_request(radius.ACCOUNTING_REQUEST, 1, body, SECRET), 0),
     ]
     for sign, overhead in signers:
         largest = b"".join((*parts, radius.attribute(18, bytes(room - overhead - 2))))

@@ -329,7 +329,7 @@ BAD_PASSWORD = radius.attribute(radius.USER_NAME, b"alice") + radius.attribute(r
         (unsigned(STATUS), NAS, "missing_message_authenticator"),
         (radius.signed_request(1, 7, b"1" * 16, b"", SharedSecret(b"other")), NAS, "bad_message_authenticator"),
         (radius.signed_request(radius.ACCESS_ACCEPT, 7, b"1" * 16, b"", SECRET), NAS, "unexpected_code"),
-        (radius.signed_accounting_request(7, b"", SECRET), NAS, "unexpected_code"),
+        (radius.content_signed_request(radius.ACCOUNTING_REQUEST, 7, b"", SECRET), NAS, "unexpected_code"),
         (b"", NAS, "short_datagram"),
         (HALF_ONE[:-1], NAS, "truncated"),
         (radius.signed_request(1, 7, b"1" * 16, BAD_PASSWORD, SECRET), NAS, "bad_user_password_length"),

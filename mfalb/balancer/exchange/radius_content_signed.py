@@ -1,0 +1,66 @@
+"""What accounting and dynamic authorization share: requests whose authenticator is made of their content.
+
+Whoever alters such a request needs the secret, so nothing of CVE-2024-3596 is open here: a Message-Authenticator is
+checked and made anew where there is one, and asked of nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from mfalb.balancer.exchange.radius_exchange import RadiusExchange
+from mfalb.balancer.exchange.radius_peer import RadiusPeer
+from mfalb.balancer.exchange.radius_rules import check_response_untrusted
+from mfalb.balancer.exchange.radius_service import RadiusService
+from mfalb.errors import MalformedMessage
+from mfalb.wire import radius
+from mfalb.wire.radius import Packet
+
+
+class ContentSignedService(RadiusService):
+    """Requests signed by their content, forwarded with every attribute untouched and in order."""
+
+    answer_codes: ClassVar[Mapping[int, frozenset[int]]]  # what may answer a request of each code
+
+    def request_untrusted(self, datagram: bytes, client: RadiusPeer) -> Packet:
+        packet = radius.read_untrusted(datagram)
+        if packet.code not in self.answer_codes:
+            raise MalformedMessage("unexpected_code")
+        if not radius.has_valid_content_authenticator(packet, client.secret):
+            raise MalformedMessage("bad_request_authenticator")
+        if radius.MESSAGE_AUTHENTICATOR in packet.offsets:
+            zeros = radius.ZERO_AUTHENTICATOR  # the authenticator was made after it (RFC 5176 section 3.4)
+            if not radius.has_valid_message_authenticator(packet, client.secret, zeros):
+                raise MalformedMessage("bad_message_authenticator")
+        return packet
+
+    def upstream_body(self, exchange: RadiusExchange) -> bytes:
+        """The attributes for the exchange's backend, without a Message-Authenticator."""
+        return radius.body_without_message_authenticator(exchange.request)
+
+    def upstream_datagram(self, exchange: RadiusExchange, identifier: int) -> bytes:
+        request, body = exchange.request, self.upstream_body(exchange)
+        is_mac_added = radius.MESSAGE_AUTHENTICATOR in request.offsets
+        secret = exchange.upstream.secret
+        datagram = radius.content_signed_request(request.code, identifier, body, secret, is_mac_added=is_mac_added)
+        exchange.upstream_authenticator = datagram[4:20]
+        return datagram
+
+    def answer_untrusted(self, exchange: RadiusExchange, datagram: bytes) -> Packet:
+        answer = radius.read_untrusted(datagram)
+        if answer.code not in self.answer_codes[exchange.request.code]:
+            raise MalformedMessage("unexpected_answer_code")
+        check_response_untrusted(answer, exchange.upstream, exchange.request, exchange.upstream_authenticator)
+        return answer
+
+    def client_datagram(self, exchange: RadiusExchange, answer: Packet) -> bytes:
+        body, client = radius.body_without_message_authenticator(answer), exchange.source.client
+        is_mac_added = radius.MESSAGE_AUTHENTICATOR in answer.offsets
+        return signed_like(answer.code, exchange.request, body, client, is_mac_added=is_mac_added)
+
+
+def signed_like(code: int, request: Packet, body: bytes, client: RadiusPeer, *, is_mac_added: bool) -> bytes:
+    """An answer to a client, with a Message-Authenticator when there is reason for one and the client bears it."""
+    sign = radius.signed_response if is_mac_added and client.is_signed_to else radius.unsigned_response
+    return sign(code, request.identifier, request.authenticator, body, client.secret)

@@ -1,0 +1,67 @@
+"""Which NAS does a CoA- or Disconnect-Request mean, and what is said when none can be asked?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Final
+
+from mfalb.balancer.pools.backend import Backend
+from mfalb.wire import radius
+from mfalb.wire.radius import Packet
+
+_IDENTITY: Final = frozenset((radius.NAS_IP_ADDRESS, radius.NAS_IPV6_ADDRESS, radius.NAS_IDENTIFIER))
+_IPV4: Final = 4
+
+
+class ErrorCause(IntEnum):
+    """Why a request was not given to a NAS (RFC 5176 section 3.5)."""
+
+    MISSING_ATTRIBUTE = 402
+    NAS_IDENTIFICATION_MISMATCH = 403
+    REQUEST_NOT_ROUTABLE = 502
+    OTHER_PROXY_PROCESSING_ERROR = 505
+
+
+class NasRoutes:
+    """Finds a NAS by what a request calls it (RFC 5176 section 3)."""
+
+    def __init__(self, backends: Iterable[Backend]) -> None:
+        self._called: dict[str, dict[int, frozenset[bytes]]] = {}  # of each NAS: what it is called, by attribute type
+        self._by_identity: dict[tuple[int, bytes], list[Backend]] = {}
+        for backend in backends:
+            called = self._called[backend.name] = _identities(backend)
+            for kind, values in called.items():
+                for value in values:
+                    self._by_identity.setdefault((kind, value), []).append(backend)
+
+    def find(self, request: Packet) -> Backend | ErrorCause:
+        """The one NAS that everything in the request names.
+
+        An attribute of a type that nothing is known of for a NAS speaks neither for nor against it: whether it fits is
+        for the NAS itself to say.
+        """
+        named = [(kind, value) for kind, value in request.attributes() if kind in _IDENTITY]
+        if not named:
+            return ErrorCause.MISSING_ATTRIBUTE
+        met = {backend.name: backend for identity in named for backend in self._by_identity.get(identity, ())}
+        fitting = [backend for backend in met.values() if all(self._fits(backend, *identity) for identity in named)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if met and not fitting:
+            return ErrorCause.NAS_IDENTIFICATION_MISMATCH
+        return ErrorCause.REQUEST_NOT_ROUTABLE
+
+    def _fits(self, backend: Backend, kind: int, value: bytes) -> bool:
+        known = self._called[backend.name].get(kind)
+        return known is None or value in known
+
+
+def _identities(backend: Backend) -> dict[int, frozenset[bytes]]:
+    addresses = backend.config.nas_addresses
+    called = {
+        radius.NAS_IP_ADDRESS: frozenset(address.packed for address in addresses if address.version == _IPV4),
+        radius.NAS_IPV6_ADDRESS: frozenset(address.packed for address in addresses if address.version != _IPV4),
+        radius.NAS_IDENTIFIER: frozenset(name.encode() for name in backend.config.nas_identifiers),
+    }
+    return {kind: values for kind, values in called.items() if values}
