@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyrad.packet import AccessRequest, AuthPacket, Packet
+from pyrad.packet import AccessRequest, AcctPacket, AuthPacket, CoAPacket, Packet
 
 from mfalb.wire.radius import SharedSecret
 
@@ -42,3 +42,17 @@ def salted(value: bytes, secret: SharedSecret, request_authenticator: bytes) -> 
 
 def unsalted(value: bytes, secret: SharedSecret, request_authenticator: bytes) -> bytes:
     return bytes(Packet(id=0, secret=secret.value, authenticator=request_authenticator).SaltDecrypt(value))
+
+
+def accepts_accounting(request: bytes, secret: SharedSecret) -> bool:
+    """Whether a server takes an Accounting-Request, by its authenticator and its Message-Authenticator if any."""
+    received = AcctPacket(packet=request, secret=secret.value)
+    is_mac_right = not received.message_authenticator or bool(received.verify_message_authenticator())
+    return bool(received.VerifyAcctRequest()) and is_mac_right
+
+
+def accepts_dynamic_authorization(request: bytes, secret: SharedSecret) -> bool:
+    """Whether a NAS takes a CoA- or Disconnect-Request, by its authenticator and its Message-Authenticator if any."""
+    received = CoAPacket(packet=request, secret=secret.value)
+    is_mac_right = not received.message_authenticator or bool(received.verify_message_authenticator())
+    return bool(received.VerifyCoARequest()) and is_mac_right

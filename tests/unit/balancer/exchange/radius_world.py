@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mfalb.balancer.affinity.store import PinTable
-from mfalb.balancer.config.models import Backend, NoAffinity, RadiusCheck, RadiusStateAffinity
+from mfalb.balancer.config.models import Affinity, Backend, NoAffinity, RadiusCheck, RadiusStateAffinity
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.config.radius_models import RefusalForm
 from mfalb.balancer.config.values import Address, Secret
@@ -18,6 +18,7 @@ from mfalb.balancer.exchange.radius_authentication import Authentication
 from mfalb.balancer.exchange.radius_exchange import Drop, Forward, RadiusExchange, Reply, RequestDecision
 from mfalb.balancer.exchange.radius_guards import RadiusGuards, UserLimit
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
+from mfalb.balancer.exchange.radius_service import RadiusService
 from mfalb.balancer.pools.pool import Pool
 from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
@@ -82,10 +83,8 @@ class World:
     def __post_init__(self) -> None:
         names = [f"b{number}" for number in range(1, self.servers + 1)]
         config = PoolConfig(
-            backends=tuple(
-                Backend(name=name, address=Address("192.0.2.1", 1812), secret=Secret(b"unused")) for name in names
-            ),
-            affinity=self._affinity(),
+            backends=tuple(self.backend(name) for name in names),
+            affinity=self.affinity(),
             health_check=RadiusCheck(type="radius", rise=1, fall=1),
             response_timeout_s=DEADLINE_S,
         )
@@ -100,10 +99,16 @@ class World:
         for name in names:
             self.set_up(name)
         duplicates: DuplicateTable[RadiusExchange] = DuplicateTable(self.in_flight_limit, 100, 15.0)
-        self.service = Authentication(self.pool, self.upstreams, self.pins)
+        self.service = self.make_service()
         self.exchanges = RadiusExchanges(self.service, duplicates, self.guards)
 
-    def _affinity(self) -> RadiusStateAffinity | NoAffinity:
+    def make_service(self) -> RadiusService:
+        return Authentication(self.pool, self.upstreams, self.pins)
+
+    def backend(self, name: str) -> Backend:
+        return Backend(name=name, address=Address("192.0.2.1", 1812), secret=Secret(b"unused"))
+
+    def affinity(self) -> Affinity:
         if not self.has_pins:
             return NoAffinity()
         return RadiusStateAffinity(
