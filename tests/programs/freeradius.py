@@ -18,10 +18,10 @@ from programs.process import Logged, Program, ProgramFailed
 
 STOCK_CONFIG: Final = Path("/etc/freeradius/3.0")
 OTP_FIRST_PASSWORD: Final = "hello"  # what the stock challenge site accepts as first factor
-_MESSAGE_AUTHENTICATOR: Final = re.compile(r"(, )?Message-Authenticator = 0x[0-9a-f]{32}")
+MESSAGE_AUTHENTICATOR: Final = re.compile(r"(, )?Message-Authenticator = 0x[0-9a-f]{32}")
 _READY: Final = Logged("Ready to process requests")
 
-_COMMON: Final = """
+COMMON: Final = """
 name = {name}
 libdir = /usr/lib/freeradius
 raddbdir = {run_dir}
@@ -224,7 +224,7 @@ class Seen:
     attributes: str
 
 
-def _write_config(run_dir: Path, text: str) -> None:
+def write_config(run_dir: Path, text: str) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / "radiusd.conf"
     path.touch(mode=0o600)
@@ -248,7 +248,7 @@ def otp_server(name: str, parent_dir: Path, secret: str) -> FreeRadius:
     """The stock `challenge` site: password `hello` begins a sign-in, the OTP in the Reply-Message completes it."""
     run_dir, port = parent_dir / name, free_udp_port()
     values = {"name": name, "run_dir": run_dir, "secret": secret, "stock": STOCK_CONFIG}
-    _write_config(run_dir, _COMMON.format(**values) + _OTP_MODULES.format(**values))
+    write_config(run_dir, COMMON.format(**values) + _OTP_MODULES.format(**values))
     (run_dir / "challenge").write_text(_stock_challenge_site(port), "utf-8")
     return FreeRadius(name, run_dir, port, secret)
 
@@ -261,7 +261,7 @@ def eap_server(
     values = {"name": name, "run_dir": run_dir, "secret": secret, "port": port}
     values |= {"user": known.name, "password": known.password}
     values |= {"ca": certificate.ca, "cert": certificate.cert, "key": certificate.key}
-    _write_config(run_dir, _COMMON.format(**values) + _EAP_SERVER.format(**values))
+    write_config(run_dir, COMMON.format(**values) + _EAP_SERVER.format(**values))
     return FreeRadius(name, run_dir, port, secret)
 
 
@@ -273,7 +273,7 @@ class AttributeServer(FreeRadius):
         lines = (self.run_dir / "seen").read_text("utf-8").splitlines()
         (line,) = [line for line in lines if line.startswith(f"{user}|")]
         _, password, attributes = line.split("|", 2)
-        return Seen(bytes.fromhex(password), _MESSAGE_AUTHENTICATOR.sub("", attributes))
+        return Seen(bytes.fromhex(password), MESSAGE_AUTHENTICATOR.sub("", attributes))
 
 
 def attribute_server(
@@ -286,5 +286,5 @@ def attribute_server(
     run_dir, port, known = parent_dir / name, free_udp_port(), user or TestUser()
     written = "\n".join(f'case "{case}" {{\n{unlang}\n}}' for case, unlang in cases.items())
     values = {"name": name, "run_dir": run_dir, "secret": secret, "port": port, "password": known.password}
-    _write_config(run_dir, _COMMON.format(**values) + _ATTRIBUTE_SERVER.format(cases=written, **values))
+    write_config(run_dir, COMMON.format(**values) + _ATTRIBUTE_SERVER.format(cases=written, **values))
     return AttributeServer(name, run_dir, port, secret)

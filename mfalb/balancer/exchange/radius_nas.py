@@ -38,23 +38,24 @@ class NasRoutes:
     def find(self, request: Packet) -> Backend | ErrorCause:
         """The one NAS that everything in the request names.
 
-        An attribute of a type that nothing is known of for a NAS speaks neither for nor against it: whether it fits is
-        for the NAS itself to say.
+        What nobody is known to be called speaks against a NAS that is known by other names of that type, and neither for
+        nor against one of which none is known: whether it fits is for that NAS itself to say.
         """
         named = [(kind, value) for kind, value in request.attributes() if kind in _IDENTITY]
         if not named:
             return ErrorCause.MISSING_ATTRIBUTE
-        met = {backend.name: backend for identity in named for backend in self._by_identity.get(identity, ())}
-        fitting = [backend for backend in met.values() if all(self._fits(backend, *identity) for identity in named)]
-        if len(fitting) == 1:
-            return fitting[0]
-        if met and not fitting:
+        met = [self._by_identity[identity] for identity in named if identity in self._by_identity]
+        if not met:
+            return ErrorCause.REQUEST_NOT_ROUTABLE
+        unknown = {kind for kind, value in named if (kind, value) not in self._by_identity}
+        fitting = [
+            backend
+            for backend in met[0]
+            if all(backend in others for others in met) and not unknown & self._called[backend.name].keys()
+        ]
+        if not fitting:
             return ErrorCause.NAS_IDENTIFICATION_MISMATCH
-        return ErrorCause.REQUEST_NOT_ROUTABLE
-
-    def _fits(self, backend: Backend, kind: int, value: bytes) -> bool:
-        known = self._called[backend.name].get(kind)
-        return known is None or value in known
+        return fitting[0] if len(fitting) == 1 else ErrorCause.REQUEST_NOT_ROUTABLE
 
 
 def _identities(backend: Backend) -> dict[int, frozenset[bytes]]:

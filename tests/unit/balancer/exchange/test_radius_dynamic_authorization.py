@@ -124,6 +124,7 @@ def test_f1_a_request_goes_to_the_nas_that_all_of_its_attributes_name(
         ([GATE1, ipv4("10.0.5.99")], 403),
         ([ipv4("10.0.5.1"), called(b"gate9")], 403),
         ([GATE1, called(b"gate2")], 403),
+        ([ipv4("192.0.2.4"), GATE1], 403),
         ([ipv4("10.0.5.1"), ipv6("2001:db8::2")], 403),
         ([called(b"gate9")], 502),
         ([ipv4("10.0.5.99"), called(b"gate9")], 502),
