@@ -38,8 +38,8 @@ class NasRoutes:
     def find(self, request: Packet) -> Backend | ErrorCause:
         """The one NAS that everything in the request names.
 
-        What nobody is known to be called speaks against a NAS that is known by other names of that type, and neither for
-        nor against one of which none is known: whether it fits is for that NAS itself to say.
+        What nobody is known to be called speaks against a NAS that has other names of that type, and neither for nor
+        against one that has none: whether it fits is for that NAS itself to say.
         """
         named = [(kind, value) for kind, value in request.attributes() if kind in _IDENTITY]
         if not named:
