@@ -42,6 +42,17 @@ _REQUESTS: Final[Sequence[tuple[int, bytes]]] = (
     (43, _NAME + _STATE),  # CoA-Request
 )
 _WITH_PASSWORD: Final = range(3)
+_GATE: Final = attribute(radius.NAS_IDENTIFIER, b"gate1")
+_RECORD: Final = attribute(radius.ACCT_STATUS_TYPE, bytes((0, 0, 0, 1))) + attribute(44, b"session")
+_CONTENT_SIGNED: Final[Sequence[bytes]] = (
+    _RECORD + _NAME + _NAS + attribute(radius.ACCT_DELAY_TIME, bytes(4)) + _PROXIED,
+    _RECORD + _NAME + attribute(radius.CLASS, bytes(8)) * 2 + attribute(radius.CALLING_STATION_ID, b"00-11-22"),
+    attribute(radius.ACCT_STATUS_TYPE, bytes((0, 0, 0, 7))) + _GATE + _EXTENDED,
+    _GATE + _NAME + _STATE + _PROXIED,
+    _GATE + _NAS + attribute(44, b"session"),
+    _GATE + attribute(radius.TUNNEL_PASSWORD, b"\1\x80\3" + bytes(32)) + attribute(radius.VENDOR_SPECIFIC, _MPPE),
+    _GATE + attribute(radius.PROXY_STATE, bytes(253)) * 15,
+)
 _ANSWERS: Final[Sequence[tuple[int, bytes]]] = (
     (radius.ACCESS_ACCEPT, attribute(radius.REPLY_MESSAGE, b"hello") + attribute(radius.CLASS, bytes(8))),
     (radius.ACCESS_ACCEPT, attribute(radius.VENDOR_SPECIFIC, _MPPE) + _EXTENDED),
@@ -89,9 +100,27 @@ class Mutations:
 
         return self._wrong(body, signed)
 
-    def answer(self, identifier: int, request_authenticator: bytes, secret: SharedSecret) -> bytes:
-        """What a server sends, to the request with this identifier and authenticator."""
+    def content_signed(self, code: int, secret: SharedSecret) -> bytes:
+        """What a client sends on the ports for accounting and dynamic authorization; now and then of another code."""
+        dice = self.dice
+        code = dice.choice((code, code, code, code, radius.DISCONNECT_REQUEST, radius.STATUS_SERVER))
+        body = dice.choice(_CONTENT_SIGNED)
+        is_mac_added = bool(dice.getrandbits(1))
+
+        def signed(body: bytes) -> bytes:
+            fitting = body[:_BODY_LIMIT_BYTES]
+            identifier = dice.randrange(256)
+            return radius.content_signed_request(code, identifier, fitting, secret, is_mac_added=is_mac_added)
+
+        return self._wrong(body, signed)
+
+    def answer(
+        self, identifier: int, request_authenticator: bytes, secret: SharedSecret, codes: Sequence[int] = ()
+    ) -> bytes:
+        """What a server sends, to the request with this identifier and authenticator; `codes` narrows down which."""
         code, body = self.dice.choice(_ANSWERS)
+        if codes:
+            code = self.dice.choice(codes)
         sign = radius.signed_response if self.dice.random() < 0.7 else radius.unsigned_response
         return self._wrong(body, lambda body: sign(code, identifier, request_authenticator, body, secret))
 

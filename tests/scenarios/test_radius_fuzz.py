@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,8 @@ from programs.radius_mutations import Mutations
 from programs.radius_pool import radius_pool
 from programs.radius_server import RadiusServer
 from unit.balancer.exchange.radius_world import CLIENT, DEADLINE_S, World, received, sent, sign_in
+from unit.balancer.exchange.test_radius_accounting import AccountingWorld
+from unit.balancer.exchange.test_radius_dynamic_authorization import NasWorld
 
 from mfalb.balancer.exchange.radius_exchange import Drop, Forward, RadiusExchange, Reply, Resend
 from mfalb.wire import radius
@@ -65,7 +67,7 @@ class Siege:
     def _request(self) -> None:
         dice = self.mutations.dice
         source = b"10.0.0.%d" % dice.randrange(16)
-        datagram = self.mutations.request(CLIENT)
+        datagram = self.made_up_request()
         for _ in range(2 if dice.random() < 0.1 else 1):  # now and then with a retransmit
             decision = self.world.request(datagram, self.now, source)
             self._judge_request(decision, datagram)
@@ -73,12 +75,11 @@ class Siege:
     def _judge_request(self, decision: object, datagram: bytes) -> None:
         match decision:
             case Forward():
-                packet = sent(decision.exchange)
-                assert radius.has_valid_message_authenticator(packet, decision.exchange.upstream.secret)
+                self.judge_forward(decision.exchange)
                 self.waiting.append(decision.exchange)
                 self.outcomes["forwarded"] += 1
             case Reply():
-                self._judge_reply(received(decision), datagram[4:20])
+                self.judge_reply(received(decision), datagram[4:20])
                 self.outcomes[f"replied: {decision.reason}"] += 1
             case Drop():
                 self.outcomes[f"dropped: {decision.reason}"] += 1
@@ -95,11 +96,10 @@ class Siege:
         if self.world.exchanges.duplicates.in_flight.get(exchange.key) is not exchange:
             self.outcomes["over before its answer"] += 1  # superseded, or its time was up
             return
-        secret = exchange.upstream.secret
-        datagram = self.mutations.answer(exchange.datagram[1], exchange.upstream_authenticator, secret)
+        datagram = self.made_up_answer(exchange)
         decision = self.world.carry(self.world.exchanges.answer(exchange, datagram, self.now), self.now)
         if isinstance(decision, Reply):
-            self._judge_reply(received(decision), exchange.request.authenticator)
+            self.judge_reply(received(decision), exchange.request.authenticator)
             self.outcomes["answered"] += 1
         else:
             assert isinstance(decision, Drop)
@@ -107,7 +107,17 @@ class Siege:
             if dice.random() < 0.8:  # else it is left to its deadline
                 waiting.append(exchange)
 
-    def _judge_reply(self, reply: Packet, authenticator: bytes) -> None:
+    def made_up_request(self) -> bytes:
+        return self.mutations.request(CLIENT)
+
+    def made_up_answer(self, exchange: RadiusExchange) -> bytes:
+        secret = exchange.upstream.secret
+        return self.mutations.answer(exchange.datagram[1], exchange.upstream_authenticator, secret)
+
+    def judge_forward(self, exchange: RadiusExchange) -> None:
+        assert radius.has_valid_message_authenticator(sent(exchange), exchange.upstream.secret)
+
+    def judge_reply(self, reply: Packet, authenticator: bytes) -> None:
         """Whatever happened: what a client gets is signed for its request, the Message-Authenticator first."""
         assert radius.has_valid_response_authenticator(reply, CLIENT, authenticator)
         assert radius.has_valid_message_authenticator(reply, CLIENT, authenticator)
@@ -124,11 +134,69 @@ class Siege:
         self.outcomes["good sign-ins"] += 1
 
 
-@pytest.mark.parametrize("is_shared_secret", [False, True], ids=["two secrets", "one secret"])
-def test_the_exchange_core_survives_whatever_is_sent_and_keeps_nothing_of_it(*, is_shared_secret: bool) -> None:
-    siege = Siege(World(is_shared_secret=is_shared_secret, in_flight_limit=20_000))
+@dataclass
+class ContentSignedSiege(Siege):
+    """The same before accounting or dynamic authorization: requests of `code`, answers of `answer_codes`."""
+
+    code: int = radius.ACCOUNTING_REQUEST
+    answer_codes: tuple[int, ...] = (radius.ACCOUNTING_RESPONSE,) * 3 + (radius.PROTOCOL_ERROR, radius.COA_ACK)
+    good: tuple[int, bytes] = (radius.ACCT_STATUS_TYPE, bytes((0, 0, 0, 1)))
+    number: int = 0
+
+    def made_up_request(self) -> bytes:
+        return self.mutations.content_signed(self.code, CLIENT)
+
+    def made_up_answer(self, exchange: RadiusExchange) -> bytes:
+        secret, identifier = exchange.upstream.secret, exchange.datagram[1]
+        return self.mutations.answer(identifier, exchange.upstream_authenticator, secret, self.answer_codes)
+
+    def judge_forward(self, exchange: RadiusExchange) -> None:
+        packet, secret = sent(exchange), exchange.upstream.secret
+        assert radius.has_valid_content_authenticator(packet, secret)
+        if radius.MESSAGE_AUTHENTICATOR in packet.offsets:
+            assert radius.has_valid_message_authenticator(packet, secret, radius.ZERO_AUTHENTICATOR)
+
+    def judge_reply(self, reply: Packet, authenticator: bytes) -> None:
+        assert radius.has_valid_response_authenticator(reply, CLIENT, authenticator)
+
+    def good_sign_in(self, user: bytes) -> None:
+        """Not a sign-in here: a record or a command that the one whom it is for gets, and whose answer comes back."""
+        self.number += 1
+        body = b"".join(radius.attribute(*one) for one in (self.good, (radius.USER_NAME, user)))
+        datagram = radius.content_signed_request(self.code, self.number % 256, body, CLIENT)
+        exchange = self.world.begin(datagram, self.now, b"good")
+        answer = received(self.world.answer(exchange, self.answer_codes[0], now=self.now, is_signed=False))
+        assert answer.code == self.answer_codes[0]
+        self.outcomes["good sign-ins"] += 1
+
+
+def authentication_siege() -> Siege:
+    return Siege(World(in_flight_limit=20_000))
+
+
+def one_secret_siege() -> Siege:
+    return Siege(World(is_shared_secret=True, in_flight_limit=20_000))
+
+
+def accounting_siege() -> Siege:
+    return ContentSignedSiege(AccountingWorld(follows="auth", in_flight_limit=20_000))
+
+
+def dynamic_authorization_siege() -> Siege:
+    answers = (radius.COA_ACK, radius.COA_NAK, radius.DISCONNECT_ACK, radius.DISCONNECT_NAK, radius.ACCESS_ACCEPT)
+    gate = (radius.NAS_IDENTIFIER, b"gate1")
+    return ContentSignedSiege(
+        NasWorld(in_flight_limit=20_000), code=radius.COA_REQUEST, answer_codes=answers, good=gate
+    )
+
+
+@pytest.mark.parametrize(
+    "siege_of", [authentication_siege, one_secret_siege, accounting_siege, dynamic_authorization_siege]
+)
+def test_the_exchange_core_survives_whatever_is_sent_and_keeps_nothing_of_it(siege_of: Callable[[], Siege]) -> None:
+    siege = siege_of()
     resident_at_quarter = 0
-    count = PACKETS // 2  # for each of both parameters
+    count = PACKETS // 4  # for each parameter
     for number in range(count):
         try:
             siege.step(number)
