@@ -20,7 +20,7 @@ SCRIPTS = [NEED, SOAK, ROOT / ".ci" / "run"]
 LOCK = (ROOT / ".ci" / "requirements.lock").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
-PURPOSES = ["bench", "demo", "test", "venv"]
+PURPOSES = ["bench", "compiled", "demo", "test", "venv"]
 
 
 @pytest.fixture

@@ -156,10 +156,11 @@ class RadiusExchanges:
         try:
             packet = service.answer_untrusted(exchange, datagram)
             reply = service.client_datagram(exchange, packet)
+            pins = service.pins_of(exchange, packet, now)
         except MalformedMessage as error:
             return Drop(error.reason)
         self.duplicates.answer(exchange.key, exchange.request.authenticator, reply, now)
-        return Reply(reply, "answered", exchange, service.pins_of(exchange, packet, now))
+        return Reply(reply, "answered", exchange, pins)
 
     def refused(self, exchange: RadiusExchange, now: float, entropy: bytes) -> RequestDecision:
         """The backend's host said that the datagram was not received (ICMP port unreachable).
