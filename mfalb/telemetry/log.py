@@ -69,7 +69,7 @@ class AccessLog:
     def __init__(self, *, is_json: bool, stream: TextIO | None = None) -> None:
         self._is_json = is_json
         self._stream = stream
-        self._rows: list[tuple[LineForm, tuple[object, ...]]] = []
+        self._rows: list[Row] = []
         self.left_out = 0
 
     def add(self, form: LineForm, values: tuple[object, ...]) -> None:
@@ -89,16 +89,28 @@ class AccessLog:
             return
         rows, self._rows = self._rows, []
         time = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
-        if self._is_json:
-            head = f'{{"time": "{time}", "level": "info", "event": '
-            lines = [head + json.dumps(form.event) + form.json(values) for form, values in rows]
-        else:
-            head = f"{time} info "
-            known: dict[tuple[object, ...], str] = {}
-            lines = [head + form.line(values, known) for form, values in rows]
         stream = self._stream or sys.stderr
-        stream.write("\n".join(lines) + "\n")
+        stream.write(_json_of(rows, time) if self._is_json else _text_of(rows, time))
         stream.flush()
+
+
+Row = tuple["LineForm", tuple[object, ...]]
+
+
+def _json_of(rows: list[Row], time: str) -> str:
+    head = f'{{"time": "{time}", "level": "info", "event": '
+    return "".join(f"{head}{json.dumps(form.event)}{form.json(values)}\n" for form, values in rows)
+
+
+def _text_of(rows: list[Row], time: str) -> str:
+    """One formatting for all lines: half the cost of one for each (measured)."""
+    templates: list[str] = []
+    values: list[object] = []
+    known: dict[tuple[object, ...], str] = {}
+    for form, row in rows:
+        form.lay(row, templates, values, known)
+    head = f"{time} info "
+    return head + ("\n" + head).join(templates) % tuple(values) + "\n"
 
 
 _FLOATS: Final = ("ms",)  # numbers that are rounded when a line is written, off the hot path
@@ -112,17 +124,31 @@ class LineForm:
         self.event = event
         self.names = names
         self._repeats = repeats
-        self._text = event + "".join(f" {name}=%.1f" if name in _FLOATS else f" {name}=%s" for name in names)
+        fields = [f" {name}=%.1f" if name in _FLOATS else f" {name}=%s" for name in names]
+        self._text = event + "".join(fields)
+        self._same, self._last = event + "".join(fields[:-1]), fields[-1]
 
-    def line(self, values: tuple[object, ...], known: dict[tuple[object, ...], str]) -> str:
-        """The line without its time. `known` keeps what repeats itself: a third of the cost of formatting it again."""
+    def lay(
+        self,
+        row: tuple[object, ...],
+        templates: list[str],
+        values: list[object],
+        known: dict[tuple[object, ...], str],
+    ) -> None:
+        """Adds the line without its time: a template, and the values that are to be put into it.
+
+        `known` keeps what repeats itself filled in already: a third of the cost of formatting it again.
+        """
         if not self._repeats:
-            return self._text % values
-        same = values[:-1]
-        head = known.get(same)
-        if head is None:
-            head = known[same] = (self._text % values).rpartition("=")[0]
-        return f"{head}={values[-1]:.1f}"
+            templates.append(self._text)
+            values.extend(row)
+            return
+        same = row[:-1]
+        template = known.get(same)
+        if template is None:
+            template = known[same] = (self._same % same).replace("%", "%%") + self._last
+        templates.append(template)
+        values.append(row[-1])
 
     def json(self, values: tuple[object, ...]) -> str:
         """The fields as the rest of a JSON object."""

@@ -195,6 +195,7 @@ def _vendor(vendors: dict[int, Vendor], number: int) -> Vendor:
 _TYPES: Final = _types(row for row in HIDDEN_ATTRIBUTES if row.path != (USER_PASSWORD,))
 _VENDORS: Final = _vendors(HIDDEN_ATTRIBUTES)
 _WALKED: Final = frozenset((*_TYPES, VENDOR_SPECIFIC))
+_IS_WALKED: Final = bytes(kind in _WALKED for kind in range(256))  # an index costs a third of asking a set
 
 VendorAttribute = tuple[int, int, int, bool]
 """Type, start and end of the value, and whether it goes on in the next Vendor-Specific."""
@@ -228,8 +229,8 @@ def hidden_values(packet: Packet) -> list[Hidden]:
     Never raises: what cannot be read is not touched, since a proxy passes invalid attributes on (RFC 6929 section 5.2).
     """
     offsets = packet.offsets
-    for kind in _WALKED:  # half the time of isdisjoint (0.15 instead of 0.26 us, measured), and most packets end here
-        if kind in offsets:
+    for kind in offsets:
+        if _IS_WALKED[kind]:
             break
     else:
         return []

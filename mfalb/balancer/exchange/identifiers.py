@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Final, Generic, TypeVar
 
 IDENTIFIERS: Final = 256
@@ -17,35 +16,34 @@ class IdentifierTable(Generic[Holder]):
     has been free longest is given first: a backend then meets a late copy of an old request as rarely as can be.
     """
 
-    __slots__ = ("_free", "_holders")
+    __slots__ = ("_after", "_before", "_holders", "held")
 
     def __init__(self) -> None:
-        # Longest free first. Not a plain dict: finding the first key of one that shrinks at its head takes linear time
-        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(IDENTIFIERS))
+        # The free ones in a ring, longest free first: who stands after and before each, and at IDENTIFIERS its two
+        # ends. Lists, because an OrderedDict's methods cost 0.3 us more a transaction (compiled, measured).
+        self._after = [*range(1, IDENTIFIERS + 1), 0]
+        self._before = [IDENTIFIERS, *range(IDENTIFIERS)]
         self._holders: list[Holder | None] = [None] * IDENTIFIERS
-
-    @property
-    def held(self) -> int:
-        return IDENTIFIERS - len(self._free)
+        self.held = 0
 
     @property
     def has_room(self) -> bool:
-        return bool(self._free)
+        return self.held < IDENTIFIERS
 
     def is_free(self, identifier: int) -> bool:
-        return identifier in self._free
+        return self._holders[identifier] is None
 
     def take(self, preferred: int | None, holder: Holder) -> int | None:
         """An identifier for `holder`: the preferred one when free, else the longest free; None when all are held."""
-        free = self._free
-        if preferred is not None and preferred in free:
-            del free[preferred]
-            identifier = preferred
-        elif free:
-            identifier, _ = free.popitem(last=False)
-        else:
+        if self.held == IDENTIFIERS:
             return None
-        self._holders[identifier] = holder
+        holders, after, before = self._holders, self._after, self._before
+        identifier = preferred if preferred is not None and holders[preferred] is None else after[IDENTIFIERS]
+        left, right = before[identifier], after[identifier]
+        after[left] = right
+        before[right] = left
+        holders[identifier] = holder
+        self.held += 1
         return identifier
 
     def holder(self, identifier: int) -> Holder | None:
@@ -56,5 +54,12 @@ class IdentifierTable(Generic[Holder]):
         return [holder for holder in self._holders if holder is not None]
 
     def release(self, identifier: int) -> None:
-        self._holders[identifier] = None
-        self._free.setdefault(identifier)  # one that was free already keeps its place
+        holders, after, before = self._holders, self._after, self._before
+        if holders[identifier] is None:
+            return  # free already: it keeps its place
+        holders[identifier] = None
+        last = before[IDENTIFIERS]
+        after[last] = before[IDENTIFIERS] = identifier
+        before[identifier] = last
+        after[identifier] = IDENTIFIERS
+        self.held -= 1

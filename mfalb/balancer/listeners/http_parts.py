@@ -41,16 +41,16 @@ class HttpParts:
 
     def count_answer(self, status: int) -> None:
         """An answer of the balancer's own that belongs to no exchange."""
-        self.counters.answers[_CLASSES[status // 100]] += 1
+        self.counters.count_answer(_CLASSES[status // 100])
 
     def record(self, flow: HttpFlow, client: ClientFacts) -> None:
         """An exchange is over: count it, and note its line for the access log."""
         counters, now = self.counters, monotonic()
         counters.seconds += now - flow.begun_at
         if flow.reason == "-":
-            counters.answers[_CLASSES[flow.status // 100]] += 1
+            counters.count_answer(_CLASSES[flow.status // 100])
         else:
-            counters.answers[flow.reason] += 1
+            counters.count_answer(flow.reason)
         log, exchange = self.access_log, flow.exchange
         if log is None:
             return

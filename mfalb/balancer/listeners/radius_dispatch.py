@@ -38,6 +38,7 @@ _ANSWERS: Final = {
     radius.COA_NAK: "nak",
     radius.PROTOCOL_ERROR: "protocol_error",
 }
+_ANSWER_NAMES: Final = [_ANSWERS.get(code, "") for code in range(256)]
 _LINE: Final = LineForm("radius", ("listener", "client", "backend", "answer", "reason", "pin", "ms"), repeats=True)
 # What an operator should hear of: who it is that cannot sign, loops, floods or is being attacked
 _ALERTS: Final = {
@@ -216,8 +217,8 @@ class RadiusDispatch:
             self._pins.put(pin, now)  # before the answer is released: the next half may come at once
         source.path.send(reply.datagram, source.peer)
         counters, exchange, reason = self.counters, reply.exchange, reply.reason
-        answer = _ANSWERS[reply.datagram[0]]
-        counters.answers[answer if reason == "answered" else reason] += 1
+        answer = _ANSWER_NAMES[reply.datagram[0]]
+        counters.count_answer(answer if reason == "answered" else reason)
         if exchange is not None:
             self.upstream.release(exchange)
             counters.seconds += now - exchange.begun_at

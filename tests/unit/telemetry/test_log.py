@@ -220,11 +220,30 @@ def test_a_row_that_does_not_fit_its_form_is_an_error() -> None:
 
 @given(
     rows=st.lists(
-        st.tuples(st.sampled_from(["vpn", "wifi", "a=b"]), st.sampled_from(["accept", "-"]), st.floats(0, 1e6))
+        st.tuples(st.sampled_from(["vpn", "wifi", "a=b", "100%"]), st.sampled_from(["accept", "-"]), st.floats(0, 1e6))
     )
 )
 def test_lines_that_differ_in_their_last_number_read_as_any_others(rows: list[tuple[str, str, float]]) -> None:
     names = ("client", "answer", "ms")
-    known: dict[tuple[object, ...], str] = {}
-    repeating = [LineForm("radius", names, repeats=True).line(row, known) for row in rows]
-    assert repeating == [LineForm("radius", names).line(row, {}) for row in rows]
+    told = [told_by(LineForm("radius", names, repeats=repeats), rows) for repeats in (True, False)]
+    assert told[0] == told[1]
+
+
+def told_by(form: LineForm, rows: list[tuple[str, str, float]]) -> str:
+    stream = io.StringIO()
+    log = AccessLog(is_json=False, stream=stream)
+    for row in rows:
+        log.add(form, row)
+    log.flush(NOW)
+    return stream.getvalue()
+
+
+def test_a_percent_sign_in_a_value_is_just_that() -> None:
+    rows = [("50%s", "%d%", 1.0), ("%(x)s", "%", 2.25), ("50%s", "%d%", 3.0)]
+    for repeats in (True, False):
+        text = told_by(LineForm("radius", ("client", "answer", "ms"), repeats=repeats), rows)
+        assert text.splitlines() == [
+            f"{STAMP} info radius client=50%s answer=%d% ms=1.0",
+            f"{STAMP} info radius client=%(x)s answer=% ms=2.2",
+            f"{STAMP} info radius client=50%s answer=%d% ms=3.0",
+        ]

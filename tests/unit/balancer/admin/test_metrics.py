@@ -135,7 +135,7 @@ def test_lines_left_out_of_the_access_log_are_told_when_there_is_one() -> None:
 
 def test_no_label_is_one_that_clients_could_choose() -> None:
     counters = ListenerCounters("web", "https", requests=1)
-    counters.answers["2xx"] += 1
+    counters.count_answer("2xx")
     counters.drops["no_host"] += 1
     page = samples(Source(counters={"web": counters}, in_flight={"radius": 3}), {"web": make_pool()})
     labels = {name for _, pairs in page for name, _ in pairs}

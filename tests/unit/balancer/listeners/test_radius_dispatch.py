@@ -245,7 +245,7 @@ def test_push_bombing_names_the_nas_in_a_metric_and_in_the_log_and_never_the_use
     assert len(desk.upstream.sent) == 2
     rejects = [data for data, _ in desk.path.sent if data[0] == radius.ACCESS_REJECT]
     assert len(rejects) == (10 if is_answered else 0)
-    assert desk.counters.answers["user_limit"] == (10 if is_answered else 0)
+    assert desk.counters.answers.get("user_limit", 0) == (10 if is_answered else 0)
     assert desk.counters.drops["user_limit"] == (0 if is_answered else 10)
 
 
