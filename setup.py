@@ -22,6 +22,7 @@ COMPILED = (
     "mfalb/net/datagram_poller.py",
     "mfalb/net/datagrams.py",
     "mfalb/net/entropy.py",
+    "mfalb/net/peer_slots.py",
     "mfalb/net/run_sender.py",
     "mfalb/net/sockaddr.py",
     "mfalb/telemetry/log.py",

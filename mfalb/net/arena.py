@@ -37,23 +37,18 @@ class Arena:
 
     def __init__(self) -> None:
         self.data = ffi.new(f"char[{BATCH * SLOT_BYTES}]")
-        self.names = ffi.new(f"char[{BATCH * 28}]")
         self.bytes = memoryview(ffi.buffer(self.data)).cast("B")
-        self.name_bytes = memoryview(ffi.buffer(self.names)).cast("B")
         self.iovecs = ffi.new(f"struct iovec[{BATCH}]")
         self.iovec_quads = memoryview(ffi.buffer(self.iovecs)).cast("B").cast("Q")
         for index in range(BATCH):
             self.iovecs[index].iov_base = self.data + index * SLOT_BYTES
             self.iovecs[index].iov_len = SLOT_BYTES
 
-    def headers(self, name_bytes: int) -> Any:
-        """Message headers over this arena for peers whose sockaddr has that many bytes (0: the socket is connected)."""
+    def headers(self) -> Any:
+        """Message headers over this arena: names and control messages are their owner's."""
         headers = ffi.new(f"struct mmsghdr[{BATCH}]")
         for index in range(BATCH):
             header = headers[index].msg_hdr
             header.msg_iov = self.iovecs + index
             header.msg_iovlen = 1
-            if name_bytes:
-                header.msg_name = self.names + index * name_bytes
-                header.msg_namelen = name_bytes
         return headers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 from typing import Any, ClassVar, Final
@@ -16,52 +18,57 @@ from mfalb.net.datagrams import (
     raise_unless_empty,
     refused_datagrams,
 )
+from mfalb.net.peer_slots import OriginSlots
 from mfalb.net.run_sender import RunSender, runs_of
-from mfalb.net.sockaddr import SOCKADDR_BYTES
-from mfalb.net.udp_sockets import dropped_by_kernel
+from mfalb.net.udp_sockets import dropped_by_kernel, peer_form
 
 _SLOT_STARTS: Final = range(0, BATCH * SLOT_BYTES, SLOT_BYTES)
 
+Calls = tuple[Any, Arena, Arena]  # the C library, and the memory for receiving and for sending
+
 
 class BatchedDatagramSocket:
-    """recvmmsg and sendmmsg on one socket. Raises OSError when the C library lacks them."""
+    """recvmmsg and sendmmsg on one socket."""
 
-    _libc: ClassVar[Any] = None
-    _receiving: ClassVar[Arena | None] = None
-    _sending: ClassVar[Arena | None] = None
+    _shared: ClassVar[Calls | None] = None
+
+    @staticmethod
+    def load() -> Calls:
+        """Find the system calls, once a process. Raises OSError or AttributeError when they cannot be had."""
+        shared = BatchedDatagramSocket._shared
+        if shared is None:
+            libc: Any = ffi.dlopen(None)
+            for call, rest in ((libc.recvmmsg, (0, ffi.NULL)), (libc.sendmmsg, (0,))):
+                if call(-1, ffi.NULL, 0, *rest) < 0 and ffi.errno == errno.ENOSYS:  # else EBADF
+                    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+            shared = BatchedDatagramSocket._shared = (libc, Arena(), Arena())
+        return shared
 
     def __init__(self, sock: socket.socket, *, is_connected: bool) -> None:
-        cls = BatchedDatagramSocket
-        if cls._receiving is None or cls._sending is None:
-            libc: Any = ffi.dlopen(None)
-            _ = (libc.recvmmsg, libc.sendmmsg)
-            cls._libc, cls._receiving, cls._sending = libc, Arena(), Arena()
+        libc, receiving, sending = self.load()
         self.socket = sock
         self._fd = sock.fileno()
-        self._name_bytes = 0 if is_connected else SOCKADDR_BYTES[sock.family]
-        self._in = cls._receiving
-        self._in_headers = self._in.headers(self._name_bytes)
-        self._sender = RunSender(sock, cls._sending, self._name_bytes, cls._libc.sendmmsg)
+        form = peer_form(sock, is_connected=is_connected)
+        self._in = receiving
+        self._in_headers = self._in.headers()
+        self._origins = None if is_connected else OriginSlots(self._in_headers, form)
+        self._sender = RunSender(sock, sending, form, libc.sendmmsg)
         self._in_words = memoryview(ffi.buffer(self._in_headers)).cast("B").cast("I")
-        self._recvmmsg = cls._libc.recvmmsg
+        self._recvmmsg = libc.recvmmsg
 
     def receive(self) -> list[Datagram]:
         count = self._recvmmsg(self._fd, self._in_headers, BATCH, socket.MSG_DONTWAIT, ffi.NULL)
         if count < 0:
             raise_unless_empty(ffi.errno)
             return []
-        data, words, size = self._in.bytes, self._in_words, self._name_bytes
+        data, words, origins = self._in.bytes, self._in_words, self._origins
         lengths = words[MSG_LEN_WORD : count * MMSGHDR_WORDS : MMSGHDR_WORDS]
         payloads = [
             data[start : start + length].tobytes() for start, length in zip(_SLOT_STARTS, lengths, strict=False)
         ]
-        if not size:
+        if origins is None:
             return [(payload, b"") for payload in payloads]
-        names = self._in.name_bytes[: count * size].tobytes()
-        return [
-            (payload, names[start : start + size])
-            for payload, start in zip(payloads, range(0, count * size, size), strict=True)
-        ]
+        return list(zip(payloads, origins.take(count), strict=True))
 
     def send(self, datagrams: list[Datagram]) -> int:
         if len(datagrams) == 1:

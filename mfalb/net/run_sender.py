@@ -9,23 +9,23 @@ itself. Order is kept among datagrams of one length and peer only, which is more
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
-from mfalb.net.arena import CONTROL_LENGTH_QUAD, IOV_LEN_QUAD, IOVEC_QUADS, MMSGHDR_QUADS, Arena, ffi
+from mfalb.net.arena import IOV_LEN_QUAD, IOVEC_QUADS, Arena, ffi
 from mfalb.net.datagrams import BATCH, BUFFER_FULL, SLOT_BYTES, TOO_LARGE, Datagram
+from mfalb.net.peer_slots import DestinationSlots
+from mfalb.net.sockaddr import PeerForm
 
 SEGMENT_LIMIT_BYTES: Final = 1_200  # below what any path carries whole: a segment may not be fragmented
 _SEGMENTS_LIMIT: Final = 64  # UDP_MAX_SEGMENTS of older kernels
 _MESSAGE_LIMIT_BYTES: Final = 65_000  # one UDP datagram's worth, before it is cut up
-_UDP_SEGMENT: Final = 103  # linux/udp.h
-_CONTROL_BYTES: Final = 24  # CMSG_SPACE of a 16-bit number
-_SEGMENT_SIZE_AT: Final = 16  # in it: behind length (8), level (4) and type (4)
 _REMEMBERED_RUNS: Final = 64  # sent lately, in case one is refused
 _MARK_BYTES: Final = 20  # of a datagram: a RADIUS header, which no two datagrams of a socket share
 
-Run = tuple[bytes, list[bytes]]  # a peer, and datagrams of one length for it
+# A peer, and datagrams of one length for it. What is sent from another of our addresses is another peer's: a message
+# has one source.
+Run = tuple[bytes, list[bytes]]
 
 
 def runs_of(datagrams: list[Datagram]) -> Iterator[Run]:
@@ -49,20 +49,14 @@ def runs_of(datagrams: list[Datagram]) -> Iterator[Run]:
 class RunSender:
     """Lays runs into the arena as messages, and sends them with as few system calls as can be."""
 
-    def __init__(self, sock: socket.socket, arena: Arena, name_bytes: int, sendmmsg: Any) -> None:
+    def __init__(self, sock: socket.socket, arena: Arena, form: PeerForm, sendmmsg: Any) -> None:
         self._fd = sock.fileno()
         self._arena = arena
-        self._name_bytes = name_bytes
+        self._is_connected = not form.name_bytes
         self._sendmmsg = sendmmsg
-        self._headers = arena.headers(name_bytes)
+        self._headers = arena.headers()
+        self._destinations = DestinationSlots(self._headers, form)
         self._base = int(ffi.cast("size_t", arena.data))
-        self._controls = ffi.new(f"char[{BATCH * _CONTROL_BYTES}]")
-        self._control_bytes = memoryview(ffi.buffer(self._controls)).cast("B")
-        self._quads = memoryview(ffi.buffer(self._headers)).cast("B").cast("Q")
-        for index in range(BATCH):
-            start = index * _CONTROL_BYTES
-            struct.pack_into("=Qii", self._control_bytes, start, _SEGMENT_SIZE_AT + 2, socket.IPPROTO_UDP, _UDP_SEGMENT)
-            self._headers[index].msg_hdr.msg_control = self._controls + start
         self._can_segment = True
         self._laid: list[Run] = []
         self._end = 0
@@ -94,13 +88,9 @@ class RunSender:
         quad = index * IOVEC_QUADS
         arena.iovec_quads[quad] = self._base + end
         arena.iovec_quads[quad + IOV_LEN_QUAD] = size
-        self._quads[index * MMSGHDR_QUADS + CONTROL_LENGTH_QUAD] = _CONTROL_BYTES if is_run else 0
-        if is_run:
-            struct.pack_into("=H", self._control_bytes, index * _CONTROL_BYTES + _SEGMENT_SIZE_AT, length)
-            if not self._name_bytes:
-                self._remember(payloads)
-        if self._name_bytes:
-            arena.name_bytes[index * self._name_bytes : (index + 1) * self._name_bytes] = peer
+        self._destinations.put(index, peer, length if is_run else 0)
+        if is_run and self._is_connected:
+            self._remember(payloads)
         self._laid.append((peer, payloads))
         self._end = end + size
 

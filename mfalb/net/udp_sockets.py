@@ -9,9 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from mfalb.net.sockaddr import CONNECTED, PACKET_INFO, SOCKADDR_BYTES, PeerForm
+
 BUFFER_BYTES: Final = 8 * 1024 * 1024  # a lost datagram is a user who waits for seconds
 _IP_RECVERR: Final = 11  # linux/in.h; Python names neither before 3.14
 _IPV6_RECVERR: Final = 25
+_WILDCARDS: Final = ("0.0.0.0", "::")  # as getaddrinfo writes them
 _SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
 _SO_RCVBUFFORCE: Final = 33
 _SO_MEMINFO: Final = 55
@@ -22,18 +25,33 @@ _PROC_DROPS: Final = 12
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """A UDP socket bound to an IPv4 or IPv6 address, port 0 for any. Raises OSError."""
+    """A UDP socket bound to an IPv4 or IPv6 address, port 0 for any. Raises OSError.
+
+    Bound to a wildcard address (0.0.0.0, ::) it tells to which address each datagram came: see `peer_form`.
+    """
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
         _enlarge_buffers(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if address[0] in _WILDCARDS:  # before it is bound: no datagram may come without
+            info = PACKET_INFO[socket.AddressFamily(family)]
+            sock.setsockopt(info.level, info.option, 1)
         sock.bind(address)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def peer_form(sock: socket.socket, *, is_connected: bool) -> PeerForm:
+    """How the peers of a socket made here are written: with our address only where there may be more than one."""
+    if is_connected:
+        return CONNECTED
+    family = socket.AddressFamily(sock.family)
+    info = PACKET_INFO[family]
+    return PeerForm(SOCKADDR_BYTES[family], info if sock.getsockopt(info.level, info.option) else None)
 
 
 def connected_socket(host: str, port: int) -> socket.socket:

@@ -1,15 +1,36 @@
 from __future__ import annotations
 
 import errno
+import socket
+import struct
+import sys
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from mfalb.net import run_sender
 from mfalb.net.arena import Arena, ffi
 from mfalb.net.run_sender import SEGMENT_LIMIT_BYTES, RunSender, runs_of
+from mfalb.net.sockaddr import CONNECTED, PACKET_INFO, PeerForm, answering_info
 
 NAME_BYTES = 16
 PEERS = [bytes((number,)) * NAME_BYTES for number in range(3)]
+
+
+Control = tuple[int, int, bytes]  # level, type, data with what fills it up
+
+
+def control_messages(header: Any) -> list[Control]:
+    """As the kernel goes through them: cmsg(3)."""
+    block = bytes(ffi.buffer(header.msg_control, header.msg_controllen))
+    found: list[Control] = []
+    start = 0
+    while start < len(block):
+        length, level, kind = struct.unpack_from("=Qii", block, start)
+        end = start + socket.CMSG_SPACE(length - socket.CMSG_LEN(0))
+        assert end <= len(block)
+        found.append((level, kind, block[start + socket.CMSG_LEN(0) : end]))
+        start = end
+    return found
 
 
 @dataclass
@@ -19,6 +40,7 @@ class Kernel:
     refuses_segments: bool = False
     room: int = 10_000
     taken: list[tuple[bytes, bytes, int]] = field(default_factory=list)
+    controls: list[list[Control]] = field(default_factory=list)
 
     def fileno(self) -> int:
         return 7
@@ -27,9 +49,9 @@ class Kernel:
         done = 0
         for index in range(count):
             header = headers[index].msg_hdr
-            segment = 0
-            if header.msg_controllen:
-                segment = int.from_bytes(ffi.buffer(header.msg_control, 18)[16:18], "little")
+            controls = control_messages(header)
+            cuts = [data for level, _, data in controls if level == socket.IPPROTO_UDP]
+            segment = int.from_bytes(cuts[0][:2], sys.byteorder) if cuts else 0
             if segment and self.refuses_segments:
                 return done or self._failed(errno.EIO)
             if len(self.taken) >= self.room:
@@ -37,6 +59,7 @@ class Kernel:
             name = bytes(ffi.buffer(header.msg_name, NAME_BYTES))
             data = bytes(ffi.buffer(header.msg_iov.iov_base, header.msg_iov.iov_len))
             self.taken.append((name, data, segment))
+            self.controls.append(controls)
             done += 1
         return done
 
@@ -56,7 +79,7 @@ class Kernel:
 
 
 def sender(kernel: Kernel) -> RunSender:
-    return RunSender(cast("Any", kernel), Arena(), NAME_BYTES, kernel.sendmmsg)
+    return RunSender(cast("Any", kernel), Arena(), PeerForm(NAME_BYTES, None), kernel.sendmmsg)
 
 
 def batch(count: int, size: int) -> list[tuple[bytes, bytes]]:
@@ -68,6 +91,21 @@ def test_datagrams_of_one_length_to_one_peer_go_as_one_message() -> None:
     assert sender(kernel).send(runs_of(batch(90, 100))) == 90
     assert [(name, len(data), segment) for name, data, segment in kernel.taken] == [(peer, 3000, 100) for peer in PEERS]
     assert sorted(kernel.datagrams) == sorted(batch(90, 100))
+
+
+def test_what_leaves_from_two_of_our_addresses_never_shares_a_message() -> None:
+    info = PACKET_INFO[socket.AF_INET]
+    asked = [answering_info(bytes(4) + bytes((10, 0, 0, number)) * 2) for number in range(2)]
+    peers = [PEERS[0] + address for address in asked]
+    kernel = Kernel()
+    one = RunSender(cast("Any", kernel), Arena(), PeerForm(NAME_BYTES, info), kernel.sendmmsg)
+    sent = [(b"%0100d" % number, peers[number % 2]) for number in range(60)]
+    assert one.send(runs_of(sent)) == 60
+    assert [(name, len(data), segment) for name, data, segment in kernel.taken] == [(PEERS[0], 3000, 100)] * 2
+    assert [source for (source, *_) in kernel.controls] == [
+        (info.level, info.kind, address.ljust(16, b"\0")) for address in asked
+    ]
+    assert sorted(data for data, _ in kernel.datagrams) == sorted(data for data, _ in sent)
 
 
 def test_lengths_that_differ_or_may_not_be_cut_go_one_by_one() -> None:
@@ -106,7 +144,7 @@ def test_a_full_buffer_loses_what_did_not_fit_and_says_how_many() -> None:
 
 def test_a_refused_head_stands_for_its_whole_run_and_a_stranger_for_itself() -> None:
     kernel = Kernel()
-    connected = RunSender(cast("Any", kernel), Arena(), 0, lambda _fd, _headers, count, _flags: count)
+    connected = RunSender(cast("Any", kernel), Arena(), CONNECTED, lambda _fd, _headers, count, _flags: count)
     run = [(b"%020d" % number).ljust(130, b".") for number in range(10)]
     connected.send(iter([(b"", run)]))
     quoted = b"".join(run)[:520]  # what an ICMP message has room for
@@ -116,7 +154,7 @@ def test_a_refused_head_stands_for_its_whole_run_and_a_stranger_for_itself() -> 
 
 def test_runs_are_remembered_for_a_while_and_not_for_ever() -> None:
     kernel = Kernel()
-    connected = RunSender(cast("Any", kernel), Arena(), 0, lambda _fd, _headers, count, _flags: count)
+    connected = RunSender(cast("Any", kernel), Arena(), CONNECTED, lambda _fd, _headers, count, _flags: count)
     runs = [[(b"%020d" % (number * 10 + which)).ljust(40, b".") for which in range(2)] for number in range(1000)]
     for run in runs:
         connected.send(iter([(b"", run)]))

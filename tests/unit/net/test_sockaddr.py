@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfalb.net.sockaddr import address_of, endpoint_of, host_of, sockaddr_of
+from mfalb.net.sockaddr import PACKET_INFO, address_of, answering_info, endpoint_of, host_of, sockaddr_of
 
 ports = st.integers(0, 65_535)
 
@@ -48,3 +48,52 @@ def test_a_raw_sockaddr_is_laid_out_as_the_kernel_wants_it(
 
 def test_the_zone_of_a_link_local_address_is_its_scope() -> None:
     assert address_of(sockaddr_of(("fe80::1%lo", 1812, 0, 1))) == ("fe80::1", 1812, 0, 1)
+
+
+# ------------------------------------------------------------------------------------- our own address
+
+
+def in_pktinfo(interface: int, local: str, destination: str) -> bytes:
+    """As struct in_pktinfo of ip(7) has it."""
+    return interface.to_bytes(4, sys.byteorder) + socket.inet_aton(local) + socket.inet_aton(destination)
+
+
+def in6_pktinfo(address: str, interface: int) -> bytes:
+    """As RFC 3542 section 6.1 has it."""
+    return socket.inet_pton(socket.AF_INET6, address) + interface.to_bytes(4, sys.byteorder)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answering"),
+    [
+        (in_pktinfo(2, "10.0.0.7", "10.0.0.7"), in_pktinfo(0, "10.0.0.7", "0.0.0.0")),
+        (in_pktinfo(2, "10.0.0.7", "10.0.0.255"), in_pktinfo(0, "10.0.0.7", "0.0.0.0")),  # broadcast
+        (in6_pktinfo("2001:db8::7", 2), in6_pktinfo("2001:db8::7", 0)),
+        (in6_pktinfo("::1", 1), in6_pktinfo("::1", 0)),
+        (in6_pktinfo("fe80::7", 2), in6_pktinfo("fe80::7", 2)),
+        (in6_pktinfo("febf:ffff::7", 3), in6_pktinfo("febf:ffff::7", 3)),
+        (in6_pktinfo("fec0::7", 3), in6_pktinfo("fec0::7", 0)),
+        (in6_pktinfo("ff02::7", 2), in6_pktinfo("::", 0)),  # multicast
+    ],
+)
+def test_an_answer_leaves_from_the_address_that_was_asked_and_by_its_link_where_only_that_names_it(
+    asked: bytes, answering: bytes
+) -> None:
+    assert len(asked) in {info.size_bytes for info in PACKET_INFO.values()}
+    assert answering_info(asked) == answering
+
+
+@pytest.mark.parametrize(
+    ("address", "asked"),
+    [
+        (("10.0.0.5", 1812), in_pktinfo(0, "10.0.0.7", "0.0.0.0")),
+        (("2001:db8::5", 1812, 0, 0), in6_pktinfo("2001:db8::7", 0)),
+    ],
+)
+def test_the_address_that_a_peer_asked_is_not_taken_for_its_own(
+    address: tuple[str, int] | tuple[str, int, int, int], asked: bytes
+) -> None:
+    name = sockaddr_of(address)
+    peer = name + asked
+    assert address_of(peer) == address
+    assert (host_of(peer), endpoint_of(peer)) == (host_of(name), endpoint_of(name))
