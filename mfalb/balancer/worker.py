@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.http import HttpUpstream
 from mfalb.balancer.upstreams.radius import RadiusUpstream
 from mfalb.errors import BackendFailure
+from mfalb.net.datagram_form import DatagramForm, Wrap, datagram_form
 from mfalb.net.datagram_poller import DatagramPoller
 from mfalb.net.rounds import WriteRound
 from mfalb.net.tls import server_context
@@ -70,6 +72,7 @@ class Worker:
         self._secrets = Secrets()
         self._radius_peers: dict[str, tuple[list[RadiusPeer], list[RadiusPeer]]] = {}
         self._poller: DatagramPoller | None = None
+        self._datagrams: DatagramForm | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
 
@@ -132,7 +135,7 @@ class Worker:
     # ------------------------------------------------------------------------------ wiring
 
     def _radius_listener(self, config: RadiusListener, poller: DatagramPoller) -> RadiusListenerShell:
-        pool, secrets = self._pools[config.pool], self._secrets
+        pool, secrets, wrap = self._pools[config.pool], self._secrets, self._datagram_wrap()
         clients = RadiusClients(config.clients, secrets)
         upstreams = radius_peers(pool, secrets, config.service)
         self._radius_peers[config.name] = (clients.peers, list(upstreams.values()))
@@ -148,8 +151,21 @@ class Worker:
             self.access_log,
             self._radius_refused,
         )
-        dispatch = RadiusDispatch(parts, lambda events: RadiusUpstream(poller, events, service.upstream_datagram))
-        return RadiusListenerShell(dispatch, clients, poller, self._sockets[config.name])
+        dispatch = RadiusDispatch(parts, lambda events: RadiusUpstream(poller, wrap, events, service.upstream_datagram))
+        sockets = [wrap(sock, is_connected=False) for sock in self._sockets[config.name]]
+        return RadiusListenerShell(dispatch, clients, poller, sockets)
+
+    def _datagram_wrap(self) -> Wrap:
+        """How UDP sockets are read and written. Told of with the first listener that has some."""
+        if self._datagrams is None:
+            form = self._datagrams = datagram_form(os.environ)
+            facts = {"form": form.name}
+            if form.why_plain:
+                reason = {"reason": form.why_plain}
+                _log.warning("one system call for each RADIUS datagram: slower", extra=facts | reason)
+            else:
+                _log.info("RADIUS datagrams", extra=facts)
+        return self._datagrams.wrap
 
     def _radius_service(self, config: RadiusListener, pool: Pool, upstreams: Mapping[str, RadiusPeer]) -> RadiusService:
         match config.service:

@@ -5,19 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 from typing import Any, ClassVar, Final
 
 from mfalb.net.arena import MMSGHDR_WORDS, MSG_LEN_WORD, Arena, ffi
-from mfalb.net.datagrams import (
-    BATCH,
-    SLOT_BYTES,
-    Datagram,
-    DatagramSocket,
-    PlainDatagramSocket,
-    raise_unless_empty,
-    refused_datagrams,
-)
+from mfalb.net.datagrams import BATCH, SLOT_BYTES, Datagram, raise_unless_empty, refused_datagrams
 from mfalb.net.peer_slots import OriginSlots
 from mfalb.net.run_sender import RunSender, runs_of
 from mfalb.net.udp_sockets import dropped_by_kernel, peer_form
@@ -87,13 +78,3 @@ class BatchedDatagramSocket:
 
     def dropped_by_kernel(self) -> int:
         return dropped_by_kernel(self.socket)
-
-
-def batched_or_plain(sock: socket.socket, *, is_connected: bool) -> DatagramSocket:
-    """The fastest form that works here."""
-    if struct.calcsize("P") == 8:  # noqa: PLR2004 - the struct layouts above are those of 64-bit Linux
-        try:
-            return BatchedDatagramSocket(sock, is_connected=is_connected)
-        except (OSError, AttributeError):
-            pass  # no recvmmsg in this C library: the plain form serves as well, slower
-    return PlainDatagramSocket(sock, is_connected=is_connected)

@@ -11,7 +11,7 @@ from time import monotonic
 
 import pytest
 
-from mfalb.net.batched_datagrams import BatchedDatagramSocket, batched_or_plain
+from mfalb.net.batched_datagrams import BatchedDatagramSocket
 from mfalb.net.datagram_poller import DatagramPoller
 from mfalb.net.datagrams import BATCH, SLOT_BYTES, Datagram, DatagramSocket, PlainDatagramSocket, refused_datagrams
 from mfalb.net.sockaddr import address_of, sockaddr_of
@@ -281,8 +281,3 @@ async def test_a_forgotten_socket_is_read_no_more(host: str, wrap: Wrap, sockets
         kept.send([(b"x", sockaddr_of(sock.socket.getsockname()))])
     await asyncio.wait_for(has_read.wait(), DEADLINE_S)
     assert calls == []
-
-
-def test_the_batched_form_is_used_here(host: str, wrap: Wrap, sockets: ExitStack) -> None:
-    sock = sockets.enter_context(closing(bound_socket(host, 0)))
-    assert isinstance(batched_or_plain(sock, is_connected=False), BatchedDatagramSocket)

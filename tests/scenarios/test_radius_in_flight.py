@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 from programs.balancer import Balancer
+from programs.datagram_forms import on_both_forms
 from programs.ports import LOOPBACK
-from programs.process import wait_until
+from programs.process import Launch, wait_until
 from programs.radius_pool import radius_pool
 from programs.radius_responder import Manners, RadiusResponder, accept
 
@@ -63,12 +64,19 @@ class Site:
 
 
 @contextmanager
-def site(run_dir: Path, manners: Manners, *, server_secret: str = SERVER_SECRET, **pool: Any) -> Iterator[Site]:
+def site(
+    run_dir: Path,
+    manners: Manners,
+    *,
+    server_secret: str = SERVER_SECRET,
+    launch: Launch | None = None,
+    **pool: Any,
+) -> Iterator[Site]:
     """`pool` are keys to add to the pool's configuration."""
     with RadiusResponder("b1", server_secret, manners) as server:
         made = radius_pool((server,), run_dir, client_secret=CLIENT_SECRET)
         made.config["pools"]["mfa"].update(pool)
-        with Balancer(made.config, run_dir / "mfalb", secrets=made.secrets) as balancer:
+        with Balancer(made.config, run_dir / "mfalb", secrets=made.secrets, launch=launch) as balancer:
             here = Site(balancer, server, made.port)
             wait_until(lambda: here.total("mfalb_backend_up") == 1, "the server to be up")
             yield here
@@ -150,10 +158,11 @@ def test_c5_an_identifier_is_used_again_after_its_request_was_answered_or_given_
 # -------------------------------------------------------------------------------- retransmits (C1, C3, C6)
 
 
+@on_both_forms
 def test_c1_retransmits_go_to_the_same_server_from_the_same_port_byte_for_byte_at_most_once_a_second(
-    tmp_path: Path,
+    tmp_path: Path, launch: Launch
 ) -> None:
-    with site(tmp_path, Manners(access_after_s=2.6)) as here, here.client() as sock:
+    with site(tmp_path, Manners(access_after_s=2.6), launch=launch) as here, here.client() as sock:
         asked, begun_at = request(), time.monotonic()
         while time.monotonic() - begun_at < 2.4:
             sock.send(asked)

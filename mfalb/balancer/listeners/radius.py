@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from time import monotonic
@@ -12,7 +11,6 @@ from typing import Final
 from mfalb.balancer.exchange.radius_peer import RadiusSource
 from mfalb.balancer.listeners.radius_clients import RadiusClients
 from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch
-from mfalb.net.batched_datagrams import batched_or_plain
 from mfalb.net.datagram_poller import DatagramPoller
 from mfalb.net.datagrams import Datagram, DatagramSocket
 from mfalb.net.sockaddr import endpoint_of, host_of
@@ -23,7 +21,10 @@ _log = logging.getLogger("mfalb.listeners.radius")
 
 
 class _Endpoint:
-    """One bound socket, and who was seen on it. `tag` in a source's key tells two sockets' clients apart."""
+    """One bound socket, and who was seen on it. `tag` in a source's key tells two sockets' clients apart.
+
+    On a wildcard address a peer names the address that it asked as well: asking two of them makes two sources.
+    """
 
     __slots__ = ("io", "outbox", "sources", "tag")
 
@@ -45,14 +46,12 @@ class RadiusListener:
         dispatch: RadiusDispatch,
         clients: RadiusClients,
         poller: DatagramPoller,
-        sockets: Sequence[socket.socket],
+        sockets: Sequence[DatagramSocket],
     ) -> None:
         self.dispatch = dispatch
         self._clients = clients
         self._poller = poller
-        self._endpoints = [
-            _Endpoint(bytes((index,)), batched_or_plain(sock, is_connected=False)) for index, sock in enumerate(sockets)
-        ]
+        self._endpoints = [_Endpoint(bytes((index,)), io) for index, io in enumerate(sockets)]
         for endpoint in self._endpoints:
             poller.watch(endpoint.io.socket, self._reader(endpoint))
 

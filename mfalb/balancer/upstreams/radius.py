@@ -15,7 +15,7 @@ from mfalb.balancer.exchange.identifiers import IdentifierTable
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.pools.backend import Backend
 from mfalb.errors import BackendFailure
-from mfalb.net.batched_datagrams import batched_or_plain
+from mfalb.net.datagram_form import Wrap
 from mfalb.net.datagram_poller import DatagramPoller
 from mfalb.net.datagrams import Datagram, DatagramSocket
 from mfalb.net.udp_sockets import connected_socket
@@ -59,8 +59,9 @@ class UpstreamSocket:
 class RadiusUpstream:
     """Carries exchanges to the backends of a pool. `flush` sends what has gathered since the last one."""
 
-    def __init__(self, poller: DatagramPoller, events: Events, sign: Sign) -> None:
+    def __init__(self, poller: DatagramPoller, wrap: Wrap, events: Events, sign: Sign) -> None:
         self._poller = poller
+        self._wrap = wrap
         self._events = events
         self._sign = sign
         self._sockets: dict[str, list[UpstreamSocket]] = {}
@@ -149,7 +150,7 @@ class RadiusUpstream:
         except OSError as error:
             _log.warning("cannot open a socket", extra={"backend": backend.name, "reason": error.strerror})
             raise BackendFailure(backend.name, "no_socket", sent=False) from error  # a metric label: no free text
-        upstream = UpstreamSocket(backend, batched_or_plain(sock, is_connected=True))
+        upstream = UpstreamSocket(backend, self._wrap(sock, is_connected=True))
         sockets.append(upstream)
         self._poller.watch(sock, self._reader(upstream), first=True)  # RFC 5080 section 2.2.3: answers before requests
         return upstream
