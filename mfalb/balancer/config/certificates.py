@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from mfalb.balancer.config.document import Loc
 from mfalb.balancer.config.draft import Draft
 from mfalb.balancer.config.findings import Findings
+from mfalb.balancer.config.models import HttpListener
+from mfalb.balancer.config.radsec_models import RadsecListener, RadsecTls
 from mfalb.balancer.config.secret_sources import read_file, reason, warn_if_exposed
-from mfalb.balancer.config.tls_models import Certificate
+from mfalb.balancer.config.tls_models import ListenerTls, UpstreamTls
 from mfalb.balancer.config.values import quoted
 
 _Parsed = TypeVar("_Parsed")
@@ -26,12 +28,12 @@ _Parsed = TypeVar("_Parsed")
 def check_certificates(draft: Draft, findings: Findings) -> None:
     """Adds every file that is missing, unreadable, no PEM, or does not match its partner."""
     files = _Files(draft, findings)
-    for loc, listener in draft.http_listeners():
-        for index, pair in enumerate(listener.tls.certificates if listener.tls is not None else ()):
-            files.check_pair((*loc, "tls", "certificates", index), pair)
+    for index, listener in draft.listeners.items():
+        if isinstance(listener, HttpListener | RadsecListener) and listener.tls is not None:
+            files.check_listener(("listeners", index, "tls"), listener.tls)
     for name, pool in draft.pools.items():
-        if pool.upstream_tls is not None and pool.upstream_tls.ca is not None:
-            files.parsed(("pools", name, "upstream_tls", "ca"), pool.upstream_tls.ca, _certificates)
+        if pool.upstream_tls is not None:
+            files.check_upstream(("pools", name, "upstream_tls"), pool.upstream_tls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +41,40 @@ class _Files:
     draft: Draft
     findings: Findings
 
-    def check_pair(self, loc: Loc, pair: Certificate) -> None:
-        """A listener's certificate and key: each readable, both of one kind, accepted by the TLS library."""
-        chain = self.parsed((*loc, "cert"), pair.cert, _certificates)
-        key = self.parsed((*loc, "key"), pair.key, _private_key)
+    def check_listener(self, loc: Loc, tls: ListenerTls) -> None:
+        """What a listener shows its clients, and whom it believes about theirs."""
+        for index, pair in enumerate(tls.certificates):
+            self.check_pair((*loc, "certificates", index), pair.cert, pair.key)
+        if isinstance(tls, RadsecTls):
+            self.parsed((*loc, "client_ca"), tls.client_ca, _certificates)
+
+    def check_upstream(self, loc: Loc, tls: UpstreamTls) -> None:
+        """Whom a pool believes about its backends, and what it shows them."""
+        if tls.ca is not None:
+            self.parsed((*loc, "ca"), tls.ca, _certificates)
+        if tls.certificate is not None:
+            self.check_pair(loc, *tls.certificate)
+
+    def check_pair(self, loc: Loc, cert: Path, key_file: Path) -> None:
+        """A certificate and its key: each readable, both of one kind, accepted by the TLS library."""
+        chain = self.parsed((*loc, "cert"), cert, _certificates)
+        key = self.parsed((*loc, "key"), key_file, _private_key)
         if key is not None:
-            warn_if_exposed(pair.key, (*loc, "key"), self.draft.document, self.findings)
+            warn_if_exposed(key_file, (*loc, "key"), self.draft.document, self.findings)
         if chain is None or key is None:
             return
         if _public_octets(chain[0].public_key()) != _public_octets(key.public_key()):
             self._error(
                 (*loc, "key"),
-                f"{quoted(pair.key)} is not the key of {quoted(pair.cert)}; the server's certificate must come first "
-                "in its file",
+                f"{quoted(key_file)} is not the key of {quoted(cert)}; whose key it is must come first among the "
+                "certificates in a file",
             )
             return
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(pair.cert, pair.key)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key_file)
         except ssl.SSLError as error:
             trouble = (error.reason or "refused").lower().replace("_", " ")
-            self._error((*loc, "cert"), f"the TLS library refuses {quoted(pair.cert)}: {trouble}")
+            self._error((*loc, "cert"), f"the TLS library refuses {quoted(cert)}: {trouble}")
 
     def parsed(self, loc: Loc, path: Path, parse: Callable[[bytes], _Parsed]) -> _Parsed | None:
         """What `parse` makes of a file; None when it cannot be read or parsed, which is a finding then."""

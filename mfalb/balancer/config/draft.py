@@ -12,10 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 from mfalb.balancer.config.document import Document, Loc, Position
 from mfalb.balancer.config.models import Admin, HttpListener, Listener, Pins, Pool, Route
 from mfalb.balancer.config.radius_models import RadiusListener, ServiceKind
+from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.values import Origin
 
 _Value = TypeVar("_Value")
-_LISTENER: TypeAdapter[HttpListener | RadiusListener] = TypeAdapter(Listener)
+AnyListener = HttpListener | RadiusListener | RadsecListener
+_LISTENER: TypeAdapter[AnyListener] = TypeAdapter(Listener)
 _POOL = TypeAdapter(Pool)
 _ADMIN = TypeAdapter(Admin)
 _PINS = TypeAdapter(Pins)
@@ -29,7 +31,7 @@ class Draft:
     """
 
     document: Document
-    listeners: dict[int, HttpListener | RadiusListener]
+    listeners: dict[int, AnyListener]
     pools: dict[str, Pool]
     pool_names: frozenset[str]
     admin: Admin | None
@@ -42,11 +44,17 @@ class Draft:
             if isinstance(listener, HttpListener):
                 yield ("listeners", index), listener
 
-    def radius_listeners(self) -> Iterator[tuple[Loc, RadiusListener]]:
-        """Each RADIUS listener and where it stands."""
+    def radius_listeners(self) -> Iterator[tuple[Loc, RadiusListener | RadsecListener]]:
+        """Each RADIUS listener, over UDP or TLS, and where it stands."""
         for index, listener in self.listeners.items():
-            if isinstance(listener, RadiusListener):
+            if isinstance(listener, RadiusListener | RadsecListener):
                 yield ("listeners", index), listener
+
+    def udp_radius_listeners(self) -> Iterator[tuple[Loc, RadiusListener]]:
+        """Each RADIUS listener over UDP and where it stands."""
+        for loc, listener in self.radius_listeners():
+            if isinstance(listener, RadiusListener):
+                yield loc, listener
 
     def routes(self) -> Iterator[tuple[Loc, Route]]:
         """Each route of each HTTP listener and where it stands."""

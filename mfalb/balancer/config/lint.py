@@ -69,7 +69,7 @@ def _health_checks(draft: Draft, findings: Findings) -> None:
                 f"pool {quoted(name)} has no health check: a dead server is noticed by {trouble} only; write "
                 f"health_check: {{type: {kind}}}",
             )
-        elif is_radius and isinstance(pool.health_check, TcpCheck):
+        elif is_radius and isinstance(pool.health_check, TcpCheck) and pool.upstream_tls is None:
             findings.warning(
                 position, f"pool {quoted(name)} takes RADIUS over UDP, of which a tcp check says nothing; write radius"
             )

@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mfalb.balancer.config.radius_models import Nas, RadiusListener, RadiusSessionAffinity, RefusalForm
+from mfalb.balancer.config.radsec_models import RADSEC_SECRET, RadsecListener
 from mfalb.balancer.config.tables import Table
 from mfalb.balancer.config.tls_models import ListenerTls, UpstreamTls
 from mfalb.balancer.config.values import (
@@ -74,7 +75,7 @@ class HttpListener(Table):
     limits: HttpLimits = HttpLimits()
 
 
-Listener = Annotated[HttpListener | RadiusListener, Field(discriminator="protocol")]
+Listener = Annotated[HttpListener | RadiusListener | RadsecListener, Field(discriminator="protocol")]
 
 # ---------------------------------------------------------------------------------------------- pools
 
@@ -235,6 +236,10 @@ class Pool(Table):
     affinity: Affinity = NoAffinity()
     connect_timeout_s: Seconds = 3.0
     response_timeout_s: Seconds = 120.0
+
+    def radius_secret(self, backend: Backend) -> Secret | None:
+        """What is shared with a backend over RADIUS; None when nothing is. Over TLS it may go unsaid."""
+        return RADSEC_SECRET if backend.secret is None and self.upstream_tls is not None else backend.secret
 
 
 # ------------------------------------------------------------------------------------------ the whole

@@ -69,10 +69,15 @@ def secret_keys(table: type[Table]) -> dict[str, str]:
 
 
 def accepted_keys(table: type[Table]) -> list[str]:
-    """What may be written in a table, in the order of the model; a secret by the two ways to name its source."""
+    """What may be written in a table: its name, its own keys, then those that it shares with others of its kind.
+
+    A secret stands there by the two ways to name its source.
+    """
     secrets = secret_keys(table)
     keys: list[str] = []
-    for attribute in table.model_fields:
+    own = [name for kind in table.__mro__ for name in vars(kind).get("__annotations__", ()) if issubclass(kind, Table)]
+    own.sort(key=lambda name: name != "name")
+    for attribute in (name for name in dict.fromkeys(own) if name in table.model_fields):
         key = yaml_name(attribute)
         keys += [f"{key}_file", f"{key}_env"] if key in secrets else [key]
     return keys

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from itertools import product
 from typing import Final
@@ -11,7 +11,14 @@ from mfalb.balancer.config.document import Loc
 from mfalb.balancer.config.draft import Draft
 from mfalb.balancer.config.findings import Findings
 from mfalb.balancer.config.models import NoAffinity, Pool, RadiusStateAffinity
-from mfalb.balancer.config.radius_models import RadiusClient, RadiusListener, RadiusSessionAffinity, ServiceKind
+from mfalb.balancer.config.radius_models import (
+    RadiusClient,
+    RadiusClientRules,
+    RadiusListener,
+    RadiusSessionAffinity,
+    ServiceKind,
+)
+from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.values import Network, quoted, seconds_text
 
 CACHE_S: Final = (5.0, 30.0)  # RFC 5080 section 2.2.2
@@ -31,6 +38,7 @@ def lint_radius(draft: Draft, findings: Findings) -> None:
         _user_limits,
         _client_signatures,
         _backend_signatures,
+        _radsec_certificates,
         _nested_networks,
         _backends_as_clients,
         _without_effect,
@@ -120,7 +128,7 @@ def _client_signatures(draft: Draft, findings: Findings) -> None:
 def _backend_signatures(draft: Draft, findings: Findings) -> None:
     for name, pool in _pools(draft, draft.pools_for(ServiceKind.AUTHENTICATION)):
         open_backends = [backend.name for backend in pool.backends if not backend.require_message_authenticator]
-        if open_backends:
+        if open_backends and pool.upstream_tls is None:  # what TLS carries nobody on the way can forge
             findings.warning(
                 draft.document.at_key(("pools", name, "backends")),
                 f"backends {', '.join(open_backends)} need not sign: {_BLAST_RADIUS}; write "
@@ -128,9 +136,19 @@ def _backend_signatures(draft: Draft, findings: Findings) -> None:
             )
 
 
+def _radsec_certificates(draft: Draft, findings: Findings) -> None:
+    for name, pool in _pools(draft, draft.radius_pools()):
+        if pool.upstream_tls is not None and pool.upstream_tls.certificate is None:
+            findings.warning(
+                draft.document.at_key(("pools", name, "upstream_tls")),
+                "upstream_tls: RadSec servers want to see a certificate (RFC 6614 section 2.3); write the balancer's "
+                "'cert' and 'key'",
+            )
+
+
 def _nested_networks(draft: Draft, findings: Findings) -> None:
     """Nested networks are legal, the longest prefix wins; with other settings inside, somebody may be surprised."""
-    for loc, listener in draft.radius_listeners():
+    for loc, listener in draft.udp_radius_listeners():
         clients = list(enumerate(listener.clients))
         for index, client in clients:
             around = [(place, one) for place, one in clients if _is_inside(client.network, one.network)]
@@ -150,7 +168,7 @@ def _nested_networks(draft: Draft, findings: Findings) -> None:
 
 def _backends_as_clients(draft: Draft, findings: Findings) -> None:
     """Only single addresses: a network that holds servers and gateways alike is how many sites are."""
-    for loc, listener in draft.radius_listeners():
+    for loc, listener in draft.udp_radius_listeners():
         pool = draft.pools.get(listener.pool)
         backends = pool.backends if pool is not None else ()
         for (index, client), backend in product(enumerate(listener.clients), backends):
@@ -202,7 +220,7 @@ def _named_alike(followed: str, names: list[tuple[Loc, str]], draft: Draft, find
             )
 
 
-def _asking(listener: RadiusListener, pool: str) -> tuple[RadiusClient, ...]:
+def _asking(listener: RadiusListener | RadsecListener, pool: str) -> Sequence[RadiusClientRules]:
     return listener.clients if listener.pool == pool else ()
 
 
@@ -210,8 +228,8 @@ def _asking(listener: RadiusListener, pool: str) -> tuple[RadiusClient, ...]:
 
 
 def _clients(draft: Draft, *services: ServiceKind) -> Iterator[tuple[Loc, RadiusClient]]:
-    """Each client of each listener for one of these services, and where it stands."""
-    for loc, listener in draft.radius_listeners():
+    """Each client of each UDP listener for one of these services, and where it stands."""
+    for loc, listener in draft.udp_radius_listeners():
         for index, client in enumerate(listener.clients if listener.service in services else ()):
             yield (*loc, "clients", index), client
 

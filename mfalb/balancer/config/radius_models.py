@@ -37,20 +37,25 @@ class ServiceKind(Enum):
     DYNAMIC_AUTHORIZATION = "dynamic_authorization"
 
 
-class RadiusClient(Table):
-    """A NAS (or a network of them), the secret it shares with the balancer, and what is asked of its packets.
+class RadiusClientRules(Table):
+    """What a client is called, and what is asked of its packets.
 
     `limit_proxy_state` refuses a Proxy-State without a Message-Authenticator; `send_message_authenticator` is false
     only for devices that choke on one. `rate_limit` bounds the sign-ins it may begin.
     """
 
     name: Name
-    network: NetworkValue
-    secret: Secret
     require_message_authenticator: Flag = True
     limit_proxy_state: Flag = True
     send_message_authenticator: Flag = True
     rate_limit: Count | None = Field(default=None, ge=1)
+
+
+class RadiusClient(RadiusClientRules):
+    """A NAS (or a network of them) and the secret it shares with the balancer."""
+
+    network: NetworkValue
+    secret: Secret
 
 
 class RadiusUserLimit(Table):
@@ -61,17 +66,13 @@ class RadiusUserLimit(Table):
     answer: RefusalForm = RefusalForm.REJECT
 
 
-class RadiusListener(Table):
-    """A UDP address where RADIUS clients arrive.
+class RadiusWork(Table):
+    """What every RADIUS listener does with the work that arrives, whatever transport brought it.
 
     `follows` is for dynamic authorization only: the pool of the authentication servers that ask here, after
     whose backends the `clients` are named.
     """
 
-    name: Name
-    protocol: Literal["radius"]
-    bind: tuple[Address, ...] = Field(min_length=1)
-    clients: tuple[RadiusClient, ...] = Field(min_length=1)
     pool: Name
     service: ServiceKind = ServiceKind.AUTHENTICATION
     follows: Name | None = None
@@ -79,6 +80,15 @@ class RadiusListener(Table):
     answer_cache_s: Seconds = 15.0
     proxy_state_limit: Count = Field(default=10, ge=1, le=255)
     user_limit: RadiusUserLimit | None = None
+
+
+class RadiusListener(RadiusWork):
+    """A UDP address where RADIUS clients arrive."""
+
+    name: Name
+    protocol: Literal["radius"]
+    bind: tuple[Address, ...] = Field(min_length=1)
+    clients: tuple[RadiusClient, ...] = Field(min_length=1)
 
 
 class Nas(Table):

@@ -19,7 +19,8 @@ from mfalb.balancer.config.models import (
     RadiusStateAffinity,
 )
 from mfalb.balancer.config.outline import did_you_mean
-from mfalb.balancer.config.radius_models import RadiusSessionAffinity
+from mfalb.balancer.config.radius_models import RadiusClient, RadiusListener, RadiusSessionAffinity
+from mfalb.balancer.config.radsec_models import RadsecClient, RadsecListener
 from mfalb.balancer.config.values import Address, quoted
 
 
@@ -31,6 +32,7 @@ def check_references(draft: Draft, findings: Findings) -> None:
         _routes,
         _tls,
         _clients,
+        _certified_clients,
         _pool_names,
         _shared_pools,
         _unused_pools,
@@ -51,20 +53,15 @@ def _listener_names(draft: Draft, findings: Findings) -> None:
 
 
 def _binds(draft: Draft, findings: Findings) -> None:
-    tcp = [
-        ((*loc, "bind", index), address)
-        for loc, listener in draft.http_listeners()
-        for index, address in enumerate(listener.bind)
-    ]
+    tcp: list[tuple[Loc, Address]] = []
+    udp: list[tuple[Loc, Address]] = []
+    for number, listener in draft.listeners.items():
+        addresses = udp if isinstance(listener, RadiusListener) else tcp
+        addresses += [(("listeners", number, "bind", index), address) for index, address in enumerate(listener.bind)]
     if draft.admin is not None:
         tcp.append((("admin", "bind"), draft.admin.bind))
-    udp = (
-        ((*loc, "bind", index), address)
-        for loc, listener in draft.radius_listeners()
-        for index, address in enumerate(listener.bind)
-    )
-    for transport, addresses in (("TCP", tcp), ("UDP", udp)):
-        keys = ((loc, _canonical(address)) for loc, address in addresses)
+    for transport, bound in (("TCP", tcp), ("UDP", udp)):
+        keys = ((loc, _canonical(address)) for loc, address in bound)
         message = (
             f"bind: {transport} address {{value}} is bound on line {{line}} already; an address serves one listener"
         )
@@ -92,13 +89,35 @@ def _tls(draft: Draft, findings: Findings) -> None:
 
 def _clients(draft: Draft, findings: Findings) -> None:
     for loc, listener in draft.radius_listeners():
-        clients = list(enumerate(listener.clients))
+        clients: list[tuple[int, RadiusClient | RadsecClient]] = list(enumerate(listener.clients))
         names = (((*loc, "clients", index, "name"), client.name) for index, client in clients)
         _no_repeats(names, "name: client {value} is defined on line {line} already; choose another", draft, findings)
-        # Nested networks are fine: the longest prefix wins.
-        networks = (((*loc, "clients", index, "network"), str(client.network)) for index, client in clients)
-        message = "network: {value} belongs to the client on line {line} already; a network has one secret"
-        _no_repeats(networks, message, draft, findings)
+        if isinstance(listener, RadiusListener):
+            # Nested networks are fine: the longest prefix wins.
+            networks = (
+                ((*loc, "clients", index, "network"), str(client.network))
+                for index, client in enumerate(listener.clients)
+            )
+            message = "network: {value} belongs to the client on line {line} already; a network has one secret"
+            _no_repeats(networks, message, draft, findings)
+
+
+def _certified_clients(draft: Draft, findings: Findings) -> None:
+    for loc, listener in draft.radius_listeners():
+        if isinstance(listener, RadsecListener):
+            keys = (
+                ((*loc, "clients", index, "certificate"), _certificate_text(client))
+                for index, client in enumerate(listener.clients)
+            )
+            message = "certificate: {value} is the client's on line {line} already, who would always come first"
+            _no_repeats(keys, message, draft, findings)
+
+
+def _certificate_text(client: RadsecClient) -> str:
+    written = client.certificate.model_dump(exclude_none=True)
+    if client.network is not None:
+        written["network"] = client.network
+    return ", ".join(f"{key} {value}" for key, value in written.items())
 
 
 # ---------------------------------------------------------------------------------------------- pools
@@ -150,7 +169,7 @@ def _radius_pools(draft: Draft, findings: Findings) -> None:
     for name, pool in _used(draft, draft.radius_pools() - draft.http_pools()):
         loc: Loc = ("pools", name)
         for index, backend in enumerate(pool.backends):
-            if backend.secret is None:
+            if pool.radius_secret(backend) is None:
                 findings.error(
                     draft.document.at_key((*loc, "backends", index)),
                     f"backend {quoted(backend.name)} takes RADIUS and needs 'secret_file' or 'secret_env'",
@@ -158,9 +177,6 @@ def _radius_pools(draft: Draft, findings: Findings) -> None:
         if isinstance(pool.health_check, HttpCheck):
             position = draft.document.at_value((*loc, "health_check", "type"))
             findings.error(position, f"type: pool {quoted(name)} takes RADIUS, which http cannot check; write radius")
-        if pool.upstream_tls is not None:
-            position = draft.document.at_key((*loc, "upstream_tls"))
-            findings.error(position, f"upstream_tls: pool {quoted(name)} takes RADIUS over UDP, without TLS; remove it")
 
 
 def _http_pools(draft: Draft, findings: Findings) -> None:

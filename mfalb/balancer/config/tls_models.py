@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from mfalb.balancer.config.tables import Table
 from mfalb.balancer.config.values import Flag, Host, LocalFile
@@ -22,8 +25,25 @@ class ListenerTls(Table):
 
 
 class UpstreamTls(Table):
-    """TLS towards backends. `server_name` is sent as SNI and checked; by default it is the backend's host."""
+    """TLS towards backends. `server_name` is sent as SNI and checked; by default it is the backend's host.
+
+    `cert` and `key` are what the balancer shows of itself to a server that asks; RadSec servers always do.
+    """
 
     ca: LocalFile | None = None
     verify: Flag = True
     server_name: Host | None = None
+    cert: LocalFile | None = None
+    key: LocalFile | None = None
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> Self:
+        if (self.cert is None) is not (self.key is None):
+            given, missing = ("cert", "key") if self.key is None else ("key", "cert")
+            raise ValueError(f"'{given}' is of no use without '{missing}'; write both or neither")
+        return self
+
+    @property
+    def certificate(self) -> tuple[Path, Path] | None:
+        """The balancer's own chain and key for this pool."""
+        return None if self.cert is None or self.key is None else (self.cert, self.key)

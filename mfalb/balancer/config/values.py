@@ -153,7 +153,7 @@ SizeBytes = Annotated[
 # --------------------------------------------------------------------------------- hosts and addresses
 
 
-def _check_host(host: str) -> str:
+def check_host(host: str) -> str:
     """Returns `host` when it is an IP address or a host name; ValueError otherwise."""
     if host.replace(".", "").isdigit() or ":" in host:
         try:
@@ -186,7 +186,7 @@ class Address(NamedTuple):
         bare = host[1:-1] if is_bracketed else host
         if is_bracketed and ":" not in bare:
             raise ValueError(f"{quoted(text)}: brackets are for IPv6 addresses only")
-        return cls(_check_host(bare), int(port))
+        return cls(check_host(bare), int(port))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -234,7 +234,7 @@ NetworkValue = Annotated[
     BeforeValidator(_read_network),
     WithJsonSchema({"type": "string", "examples": ["10.0.5.0/24", "10.0.5.7", "2001:db8::/32"]}),
 ]
-Host = Annotated[str, AfterValidator(_check_host)]
+Host = Annotated[str, AfterValidator(check_host)]
 
 
 def _read_ip_address(value: object) -> object:

@@ -20,6 +20,7 @@ _A_LIST = "must be a list: [one, two], or one entry a line after '- '"
 _A_TABLE = "must be a table: one 'key: value' a line"
 _WORDS = {
     "string_type": "must be text; put it in quotes",
+    "string_too_short": "may not be empty",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "bool_type": "must be true or false",

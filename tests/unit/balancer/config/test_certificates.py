@@ -89,8 +89,8 @@ def test_a_matching_pair_is_fine_with_and_without_a_chain(tls_folder: Folder, ce
         (
             text(cert="turned.crt", key="»web.key"),
             (
-                "error: key: '{folder}/web.key' is not the key of '{folder}/turned.crt'; the server's certificate must "
-                "come first in its file"
+                "error: key: '{folder}/web.key' is not the key of '{folder}/turned.crt'; whose key it is "
+                "must come first among the certificates in a file"
             ),
         ),
         (

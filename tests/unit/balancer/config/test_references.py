@@ -184,11 +184,6 @@ RADIUS_CASES = [
         "affinity: {type: »cookie}\npins: {cookie_keys_file: keys}",
         "affinity: pool 'r' takes RADIUS authentication, which has no cookie affinity; write type: radius_state",
     ),
-    (
-        "{type: radius}",
-        "{type: radius}\n    »upstream_tls: {}",
-        "upstream_tls: pool 'r' takes RADIUS over UDP, without TLS; remove it",
-    ),
 ]
 
 

@@ -52,11 +52,11 @@ ROOT_MISTAKES = [
 LISTENER_MISTAKES = [
     (
         f"{{name: web, protocol: »radus, {BIND}, {ROUTES}}}",
-        "protocol: 'radus' is not one of http, https, radius; did you mean 'radius'?",
+        "protocol: 'radus' is not one of http, https, radius, radsec; did you mean 'radius'?",
     ),
-    (f"{{name: web, protocol: »5, {BIND}, {ROUTES}}}", "protocol: must be one of http, https, radius"),
-    (f"{{name: web, protocol: »[http], {BIND}, {ROUTES}}}", "protocol: must be one of http, https, radius"),
-    (f"»{{name: web, {BIND}, {ROUTES}}}", "'protocol' is missing; write one of http, https, radius"),
+    (f"{{name: web, protocol: »5, {BIND}, {ROUTES}}}", "protocol: must be one of http, https, radius, radsec"),
+    (f"{{name: web, protocol: »[http], {BIND}, {ROUTES}}}", "protocol: must be one of http, https, radius, radsec"),
+    (f"»{{name: web, {BIND}, {ROUTES}}}", "'protocol' is missing; write one of http, https, radius, radsec"),
     (f"»{{protocol: http, {BIND}, {ROUTES}}}", f"'name' is missing; accepted: {LISTENER_KEYS}"),
     (f"{{name: »5, protocol: http, {BIND}, {ROUTES}}}", "name: must be text; put it in quotes"),
     (f"{{name: »a b, protocol: http, {BIND}, {ROUTES}}}", f"name: 'a b' is no name; {NAME_RULE}"),
@@ -106,11 +106,11 @@ POOL_MISTAKES = [
     (f"{BACKENDS}, »health_check: {{path: /}}", "'type' is missing; write one of http, tcp, radius"),
     (
         f"{BACKENDS}, health_check: {{type: tcp, »path: /}}",
-        "unknown key 'path'; accepted: interval, timeout, rise, fall, type",
+        "unknown key 'path'; accepted: type, interval, timeout, rise, fall",
     ),
     (
         f"{BACKENDS}, health_check: {{type: http, »http: 1}}",
-        "unknown key 'http'; accepted: interval, timeout, rise, fall, type, path, host, expect_status",
+        "unknown key 'http'; accepted: type, path, host, expect_status, interval, timeout, rise, fall",
     ),
     (
         f"{BACKENDS}, health_check: {{type: radius, »timeout: 4s}}",
