@@ -1,4 +1,4 @@
-"""A throw-away certificate authority and server certificates (ECDSA P-256), made anew for each run."""
+"""Throw-away certificate authorities and what they sign (ECDSA P-256), made anew for each run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLOCK_SKEW: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
-    """Paths of PEM files: the authority's certificate, the server's certificate, the server's private key."""
+    """Paths of PEM files: the authority's certificate, one that it signed, and the private key of that."""
 
     ca: Path
     cert: Path
@@ -50,28 +50,45 @@ def _alternative_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
+class Authority:
+    """An authority that signs what it is told to. `ca.pem` in its directory is what its followers trust."""
+
+    def __init__(self, directory: Path, name: str = "throw-away test authority") -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._name = _name(name)
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.ca: Final = directory / "ca.pem"
+        certificate = (
+            _builder(self._name, self._name, self._key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, stem: str, common_name: str, *hosts: str) -> CertificateFiles:
+        """Writes `stem`.pem and `stem`.key: good for servers and clients, with `hosts` as alternative names, if any."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        builder = (
+            _builder(_name(common_name), self._name, key)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        )
+        if hosts:
+            names = x509.SubjectAlternativeName([_alternative_name(host) for host in hosts])
+            builder = builder.add_extension(names, critical=False)
+        files = CertificateFiles(self.ca, self._directory / f"{stem}.pem", self._directory / f"{stem}.key")
+        files.cert.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        files.key.touch(mode=0o600)
+        files.key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return files
+
+
 def make_certificate(directory: Path, *hosts: str) -> CertificateFiles:
     """Writes ca.pem, server.pem and server.key for the host names and addresses into `directory`."""
-    directory.mkdir(parents=True, exist_ok=True)
-    ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    ca_name = _name("throw-away test authority")
-    ca = (
-        _builder(ca_name, ca_name, ca_key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    cert = (
-        _builder(_name(hosts[0]), ca_name, key)
-        .add_extension(x509.SubjectAlternativeName([_alternative_name(host) for host in hosts]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    files = CertificateFiles(directory / "ca.pem", directory / "server.pem", directory / "server.key")
-    files.ca.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-    files.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-    files.key.touch(mode=0o600)
-    files.key.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return files
+    return Authority(directory).issue("server", hosts[0], *hosts)

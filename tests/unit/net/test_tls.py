@@ -6,7 +6,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from unit.net.throw_away_certificates import write_certificate
 
-from mfalb.net.tls import client_context, dns_names, server_context
+from mfalb.net.tls import client_context, dns_names, mutual_server_context, server_context
 
 Pair = tuple[Path, Path]
 
@@ -152,3 +152,55 @@ def test_files_that_are_missing_or_do_not_belong_together_are_errors(tmp_path: P
         server_context([(missing, pairs[0][1])])
     with pytest.raises(OSError, match="No such file"):
         client_context(missing, is_verified=True)
+
+
+# ------------------------------------------------------------------------------------------ both sides show one
+
+
+@pytest.fixture
+def ours(pairs: list[Pair]) -> ssl.SSLContext:
+    """A RadSec listener with two certificates, which believes the first one's issuer about its clients."""
+    return mutual_server_context(pairs[:2], pairs[0][0])
+
+
+def client_with(pairs: list[Pair], certificate: Pair | None) -> ssl.SSLContext:
+    context = client_context(None, is_verified=False, certificate=certificate)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3 a client's handshake ends before it is judged
+    return context
+
+
+@pytest.mark.parametrize("name", ["mfa.contoso.com", "portal.example.com"])
+def test_a_client_with_a_certificate_of_the_authority_is_let_in_under_each_name(
+    ours: ssl.SSLContext, pairs: list[Pair], name: str
+) -> None:
+    end = shake_hands(ours, client_with(pairs, pairs[0]), name)
+    assert end.version() == "TLSv1.2"
+    assert end.selected_alpn_protocol() is None
+
+
+@pytest.mark.parametrize("name", ["mfa.contoso.com", "portal.example.com"])
+@pytest.mark.parametrize("shown", [None, 1])
+def test_a_client_without_one_or_with_another_authority_s_is_refused_under_each_name(
+    ours: ssl.SSLContext, pairs: list[Pair], name: str, shown: int | None
+) -> None:
+    with pytest.raises(ssl.SSLError, match=r"PEER_DID_NOT_RETURN_A_CERTIFICATE|CERTIFICATE_VERIFY_FAILED"):
+        shake_hands(ours, client_with(pairs, None if shown is None else pairs[shown]), name)
+
+
+def test_a_client_that_was_let_in_gets_no_ticket_that_would_let_it_in_again(
+    ours: ssl.SSLContext, pairs: list[Pair]
+) -> None:
+    session = shake_hands(ours, client_with(pairs, pairs[0]), "mfa.contoso.com").session
+    assert session is not None
+    assert not session.has_ticket
+    plain = shake_hands(server_context(pairs[:1]), client_with(pairs, pairs[0]), "mfa.contoso.com").session
+    assert plain is not None
+    assert plain.has_ticket, "the test sees tickets where there are some"
+    assert ours.num_tickets == 0, "the same in TLS 1.3"
+
+
+def test_a_client_s_certificate_that_cannot_be_used_is_an_error(pairs: list[Pair], tmp_path: Path) -> None:
+    with pytest.raises(ssl.SSLError):
+        client_context(None, is_verified=False, certificate=(pairs[0][0], pairs[1][1]))
+    with pytest.raises(OSError, match="No such file"):
+        mutual_server_context(pairs[:1], tmp_path / "missing.pem")
