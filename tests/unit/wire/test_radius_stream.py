@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -84,12 +85,10 @@ def test_any_packets_in_any_pieces_come_out_as_they_went_in(lengths: list[int], 
 @given(st.lists(st.binary(max_size=6000), max_size=6))
 def test_whatever_comes_is_packets_or_malformed(pieces: list[bytes]) -> None:
     stream, received = PacketStream(), b""
-    try:
+    with suppress(MalformedMessage):
         for piece in pieces:
             for one in stream.packets_untrusted(piece):
                 assert len(one) == one[2] << 8 | one[3]
                 assert 20 <= len(one) <= 4096
                 received += one
-    except MalformedMessage as error:
-        assert error.reason == "bad_length"
     assert b"".join(pieces).startswith(received)
