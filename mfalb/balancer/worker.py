@@ -12,13 +12,22 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from time import monotonic, time
 from typing import Final, assert_never
 
 from mfalb.balancer.affinity.cookie import CookieSealer
 from mfalb.balancer.affinity.store import PinTable
 from mfalb.balancer.config.models import Config, HttpListener, LogFormat
-from mfalb.balancer.config.radius_models import RadiusListener, RadiusSessionAffinity, RefusalForm, ServiceKind
+from mfalb.balancer.config.radius_models import (
+    RadiusClient,
+    RadiusListener,
+    RadiusSessionAffinity,
+    RefusalForm,
+    ServiceKind,
+)
+from mfalb.balancer.config.radsec_models import RadsecClient, RadsecListener
+from mfalb.balancer.config.tls_models import ListenerTls
 from mfalb.balancer.exchange.duplicates import DuplicateTable
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
 from mfalb.balancer.exchange.radius import RadiusExchanges
@@ -34,15 +43,19 @@ from mfalb.balancer.listeners.http_parts import HttpParts
 from mfalb.balancer.listeners.radius import RadiusListener as RadiusListenerShell
 from mfalb.balancer.listeners.radius_clients import RadiusClients
 from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch, RadiusParts
+from mfalb.balancer.listeners.radsec import RadsecListener as RadsecListenerShell
+from mfalb.balancer.listeners.radsec_clients import RadsecClients
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.http import HttpUpstream
-from mfalb.balancer.upstreams.radius import RadiusUpstream
+from mfalb.balancer.upstreams.radius import Events, RadiusCarrier, RadiusUpstream, Sign
+from mfalb.balancer.upstreams.radsec import RadsecUpstream, RadsecWiring
 from mfalb.errors import BackendFailure
 from mfalb.net.datagram_form import DatagramForm, Wrap, datagram_form
 from mfalb.net.datagram_poller import DatagramPoller
+from mfalb.net.lifecycle import Tasks
 from mfalb.net.rounds import WriteRound
-from mfalb.net.tls import server_context
+from mfalb.net.tls import mutual_server_context, server_context
 from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
 
@@ -65,10 +78,13 @@ class Worker:
         self._config = config
         self._pools = pools
         self._sockets = sockets
+        self._dispatches: dict[str, RadiusDispatch] = {}
         self._radius: list[RadiusListenerShell] = []
+        self._radsec: list[RadsecListenerShell] = []
         self._http: list[HttpListenerShell] = []
         self._upstreams: dict[str, HttpUpstream] = {}
         self._writes = WriteRound()
+        self._tasks = Tasks("worker")
         self._secrets = Secrets()
         self._radius_peers: dict[str, tuple[list[RadiusPeer], list[RadiusPeer]]] = {}
         self._poller: DatagramPoller | None = None
@@ -79,21 +95,23 @@ class Worker:
     @property
     def in_flight(self) -> dict[str, int]:
         """RADIUS exchanges under way, by listener."""
-        return {radius.dispatch.counters.name: radius.dispatch.in_flight for radius in self._radius}
+        return {name: dispatch.in_flight for name, dispatch in self._dispatches.items()}
 
     @property
     def listener_kernel_drops(self) -> dict[str, int]:
-        """Datagrams from clients that the kernel dropped, by RADIUS listener."""
+        """Datagrams from clients that the kernel dropped, by RADIUS listener over UDP."""
         return {radius.dispatch.counters.name: radius.dropped_by_kernel() for radius in self._radius}
 
     @property
     def backend_kernel_drops(self) -> dict[tuple[str, str], int]:
         """Datagrams from RADIUS backends that the kernel dropped, by pool and backend."""
         drops: Counter[tuple[str, str]] = Counter()
-        pools = [listener.pool for listener in self._config.listeners if isinstance(listener, RadiusListener)]
-        for pool, radius in zip(pools, self._radius, strict=False):  # while it starts there are fewer listeners
-            for name in self._pools[pool].backends:
-                drops[pool, name] += radius.dispatch.upstream.dropped_by_kernel(name)
+        for listener in self._config.listeners:
+            dispatch = self._dispatches.get(listener.name)  # while it starts there are fewer
+            if dispatch is None or isinstance(listener, HttpListener):
+                continue
+            for name in self._pools[listener.pool].backends:
+                drops[listener.pool, name] += dispatch.upstream.dropped_by_kernel(name)
         return drops
 
     @property
@@ -110,6 +128,8 @@ class Worker:
         for listener in self._config.listeners:
             if isinstance(listener, RadiusListener):
                 self._radius.append(self._radius_listener(listener, self._poller))
+            elif isinstance(listener, RadsecListener):
+                self._radsec.append(self._radsec_listener(listener, self._poller))
             else:
                 shell = self._http_listener(listener, sealer)
                 self._http.append(shell)
@@ -125,8 +145,11 @@ class Worker:
             await http.close()
         for radius in self._radius:
             radius.close()
+        for radsec in self._radsec:
+            await radsec.close()
         for upstream in self._upstreams.values():
             await upstream.close()
+        await self._tasks.close()
         if self._poller is not None:
             self._poller.close()
         if self.access_log is not None:
@@ -135,10 +158,27 @@ class Worker:
     # ------------------------------------------------------------------------------ wiring
 
     def _radius_listener(self, config: RadiusListener, poller: DatagramPoller) -> RadiusListenerShell:
-        pool, secrets, wrap = self._pools[config.pool], self._secrets, self._datagram_wrap()
-        clients = RadiusClients(config.clients, secrets)
-        upstreams = radius_peers(pool, secrets, config.service)
-        self._radius_peers[config.name] = (clients.peers, list(upstreams.values()))
+        clients = RadiusClients(config.clients, self._secrets)
+        dispatch = self._dispatch(config, clients.peers, poller)
+        wrap = self._datagram_wrap()
+        sockets = [wrap(sock, is_connected=False) for sock in self._sockets[config.name]]
+        return RadiusListenerShell(dispatch, clients, poller, sockets)
+
+    def _radsec_listener(self, config: RadsecListener, poller: DatagramPoller) -> RadsecListenerShell:
+        clients = RadsecClients(config.clients, self._secrets)
+        dispatch = self._dispatch(config, clients.peers, poller)
+        tls = mutual_server_context(_pairs(config.tls), config.tls.client_ca)
+        shell = RadsecListenerShell(dispatch, clients, config.limits, tls, self._writes)
+        shell.start(self._sockets[config.name])
+        return shell
+
+    def _dispatch(
+        self, config: RadiusListener | RadsecListener, clients: list[RadiusPeer], poller: DatagramPoller
+    ) -> RadiusDispatch:
+        """The middle of a RADIUS listener, with the upstream of its pool."""
+        pool = self._pools[config.pool]
+        upstreams = radius_peers(pool, self._secrets, config.service)
+        self._radius_peers[config.name] = (clients, list(upstreams.values()))
         service = self._radius_service(config, pool, upstreams)
         self.counters[config.name].unhandled_hidden = service.unhandled_hidden
         duplicates: DuplicateTable[RadiusExchange] = DuplicateTable(
@@ -151,9 +191,9 @@ class Worker:
             self.access_log,
             self._radius_refused,
         )
-        dispatch = RadiusDispatch(parts, lambda events: RadiusUpstream(poller, wrap, events, service.upstream_datagram))
-        sockets = [wrap(sock, is_connected=False) for sock in self._sockets[config.name]]
-        return RadiusListenerShell(dispatch, clients, poller, sockets)
+        dispatch = RadiusDispatch(parts, lambda events: self._upstream(pool, events, service.upstream_datagram, poller))
+        self._dispatches[config.name] = dispatch
+        return dispatch
 
     def _datagram_wrap(self) -> Wrap:
         """How UDP sockets are read and written. Told of with the first listener that has some."""
@@ -167,7 +207,15 @@ class Worker:
                 _log.info("RADIUS datagrams", extra=facts)
         return self._datagrams.wrap
 
-    def _radius_service(self, config: RadiusListener, pool: Pool, upstreams: Mapping[str, RadiusPeer]) -> RadiusService:
+    def _upstream(self, pool: Pool, events: Events, sign: Sign, poller: DatagramPoller) -> RadiusCarrier:
+        if pool.config.upstream_tls is None:
+            return RadiusUpstream(poller, self._datagram_wrap(), events, sign)
+        wiring = RadsecWiring(pool, sign, self._writes, self._tasks, self._observe_refusal, self._answers_wait)
+        return RadsecUpstream(wiring, events)
+
+    def _radius_service(
+        self, config: RadiusListener | RadsecListener, pool: Pool, upstreams: Mapping[str, RadiusPeer]
+    ) -> RadiusService:
         match config.service:
             case ServiceKind.AUTHENTICATION:
                 session_s = followed_s(pool.name, self._pools)
@@ -195,8 +243,8 @@ class Worker:
             self._http_refused,
             self._writes,
         )
-        pairs = [(pair.cert, pair.key) for pair in config.tls.certificates] if config.tls is not None else []
-        return HttpListenerShell(parts, self._sockets[config.name], server_context(pairs) if pairs else None)
+        tls = server_context(_pairs(config.tls)) if config.tls is not None else None
+        return HttpListenerShell(parts, self._sockets[config.name], tls)
 
     # ------------------------------------------------------------------------------ evidence and timers
 
@@ -211,6 +259,10 @@ class Worker:
         if self._pools[backend.pool].observe_refusal(backend, reason, monotonic()):
             _log.warning("backend down", extra={"pool": backend.pool, "backend": backend.name, "reason": reason})
 
+    def _answers_wait(self) -> None:
+        """Answers came over TLS: those for UDP clients go out at the end of this round."""
+        self._writes.add(self._flush_datagrams)
+
     def _flush_datagrams(self) -> None:
         for listener in self._radius:
             listener.flush()
@@ -218,16 +270,18 @@ class Worker:
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         self._ticks += 1
-        for radius in self._radius:
-            radius.dispatch.tick()
+        for dispatch in self._dispatches.values():
+            dispatch.tick()
         if self.access_log is not None:
             self.access_log.flush(time())
         if self._ticks % _SLOW_TICKS:
             return
         now = monotonic()
         self.pins.expire(now)
-        for radius in self._radius:
-            radius.dispatch.expire(now)
+        for dispatch in self._dispatches.values():
+            dispatch.expire(now)
+        for radsec in self._radsec:
+            radsec.tick()
         for http in self._http:
             http.tick()
         for upstream in self._upstreams.values():
@@ -258,25 +312,31 @@ def radius_peers(pool: Pool, secrets: Secrets, service: ServiceKind) -> dict[str
     What may be required of answers against CVE-2024-3596 is required of authentication only.
     """
     is_forgeable = service is ServiceKind.AUTHENTICATION
+    shared = {name: pool.config.radius_secret(backend.config) for name, backend in pool.backends.items()}
     return {
         backend.name: RadiusPeer(
             backend.name,
-            secrets.of(backend.config.secret.reveal()),
+            secrets.of(secret.reveal()),
             is_forgeable and backend.config.require_message_authenticator,
             is_forgeable and backend.config.limit_proxy_state,
         )
         for backend in pool.backends.values()
-        if backend.config.secret is not None
+        if (secret := shared[backend.name]) is not None
     }
 
 
-def radius_guards(config: RadiusListener) -> RadiusGuards:
+def radius_guards(config: RadiusListener | RadsecListener) -> RadiusGuards:
     """The guards of a RADIUS listener, as it is configured."""
-    rates = {client.name: client.rate_limit for client in config.clients if client.rate_limit is not None}
+    clients: tuple[RadiusClient | RadsecClient, ...] = config.clients
+    rates = {client.name: client.rate_limit for client in clients if client.rate_limit is not None}
     limit = config.user_limit
     user_limit = UserLimit(limit.sign_ins, limit.window_s, limit.answer is RefusalForm.REJECT) if limit else None
     return RadiusGuards(config.proxy_state_limit, rates, user_limit)
 
 
-def _counters(listener: HttpListener | RadiusListener) -> ListenerCounters:
+def _pairs(tls: ListenerTls) -> list[tuple[Path, Path]]:
+    return [(pair.cert, pair.key) for pair in tls.certificates]
+
+
+def _counters(listener: HttpListener | RadiusListener | RadsecListener) -> ListenerCounters:
     return ListenerCounters(listener.name, listener.protocol)

@@ -49,6 +49,7 @@ def conf(tmp_path: Path) -> Path:
         "cert": certificate.cert.read_text(),
         "key": certificate.key.read_text(),
         "ca": certificate.ca.read_text(),
+        "client_ca": certificate.ca.read_text(),
         "secret_file": SECRET,
         "cookie_keys_file": base64.b64encode(bytes(32)).decode(),
     }

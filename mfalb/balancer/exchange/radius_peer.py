@@ -42,6 +42,9 @@ class ReplyPath(Protocol):
     def send(self, datagram: bytes, peer: bytes) -> None:
         """Queue one answer for that peer."""
 
+    def discarded(self, reason: str) -> None:
+        """Something that came this way was discarded; `reason` is a metric label."""
+
 
 @dataclass(slots=True, eq=False)
 class RadiusSource:

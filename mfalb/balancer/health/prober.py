@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -13,10 +13,13 @@ from typing import Final
 from mfalb.balancer.config.models import HttpCheck, TcpCheck
 from mfalb.balancer.health.probes import Probe, ProbeFailed, probe_for
 from mfalb.balancer.health.radius_watch import RadiusWatch
+from mfalb.balancer.health.status_probe import ProbeEvents, StatusProbe
+from mfalb.balancer.health.tls_status_probe import TlsStatusProbe, TlsTarget
 from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.pools.watchdog import Watchdog
 from mfalb.net.lifecycle import Tasks
+from mfalb.net.tls import client_context
 from mfalb.wire.radius import SharedSecret
 
 _JITTER: Final = 0.1  # of the interval, so that probes of many backends and nodes do not march in step
@@ -67,16 +70,29 @@ class Prober:
         return is_known
 
     def _watch_over(self, pool: Pool, backend: Backend, watchdog: Watchdog) -> asyncio.Event:
-        secret = backend.config.secret
+        secret = pool.config.radius_secret(backend.config)
         if secret is None:  # only in a pool that no listener uses: `check` sees to the others
             pool.observe(backend.name, is_good=False, reason="no secret configured", now=monotonic())
             is_known = asyncio.Event()
             is_known.set()
             return is_known
-        watch = RadiusWatch(pool, backend, watchdog, SharedSecret(secret.reveal()))
+        watch = RadiusWatch(pool, backend, watchdog, self._question(pool, backend, SharedSecret(secret.reveal())))
         self._watches.append(watch)
         watch.start()
         return watch.is_known
+
+    def _question(
+        self, pool: Pool, backend: Backend, secret: SharedSecret
+    ) -> Callable[[ProbeEvents], StatusProbe | TlsStatusProbe]:
+        """What asks a backend whether it lives, by the transport of its pool."""
+        tls = pool.config.upstream_tls
+        if tls is None:
+            # In turn (RFC 5997 section 3: a new question has a new identifier); the first of a process does not matter.
+            return lambda events: StatusProbe(backend.address, backend.probes_sent % 256, secret, events)
+        address = backend.config.address
+        context = client_context(tls.ca, is_verified=tls.verify, certificate=tls.certificate)
+        target = TlsTarget(address, tls.server_name or address.host, context, secret)
+        return lambda events: TlsStatusProbe(target, self._tasks, events)
 
     async def _watch(self, pool: Pool, backend: Backend, checking: _Checking) -> None:
         while True:

@@ -57,7 +57,7 @@ class _HttpProbe:
         self._tls = tls
         self._context: ssl.SSLContext | None = None
         if tls is not None:
-            self._context = client_context(tls.ca, is_verified=tls.verify)
+            self._context = client_context(tls.ca, is_verified=tls.verify, certificate=tls.certificate)
 
     async def __call__(self, backend: Backend) -> None:
         check = self._check

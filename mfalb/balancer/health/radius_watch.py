@@ -5,31 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from time import monotonic
 
-from mfalb.balancer.health.status_probe import NO_ANSWER, StatusProbe
+from mfalb.balancer.health.status_probe import NO_ANSWER, ProbeEvents, Question
 from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.health_state import Health
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.pools.watchdog import PROBES, Ask, Event, Moment, Watchdog
-from mfalb.wire.radius import SharedSecret
 
 _log = logging.getLogger("mfalb.health")
 
 
 class RadiusWatch:
-    """Owns one timer and the probes that are out. It has no task: everything it does, it does when it is called.
+    """Owns one timer and the probes that are out, which `question` makes.
+
+    It has no task: everything it does, it does when it is called.
 
     `is_known` is set when the first result is in, and at once for a backend that an operator wants left alone.
     """
 
-    def __init__(self, pool: Pool, backend: Backend, watchdog: Watchdog, secret: SharedSecret) -> None:
+    def __init__(
+        self, pool: Pool, backend: Backend, watchdog: Watchdog, question: Callable[[ProbeEvents], Question]
+    ) -> None:
         self.is_known = asyncio.Event()
         self._pool = pool
         self._backend = backend
         self._watchdog = watchdog
-        self._secret = secret
-        self._probes: list[StatusProbe] = []
+        self._question = question
+        self._probes: list[Question] = []
         self._timer: asyncio.TimerHandle | None = None
         self._fault = NO_ANSWER
         self._suspected_at = 0.0
@@ -64,14 +68,14 @@ class RadiusWatch:
         else:
             self._handle(Event.EXPIRED)
 
-    def probe_answered(self, probe: StatusProbe) -> None:
+    def probe_answered(self, probe: Question) -> None:
         self._probes.remove(probe)
         self._fault = NO_ANSWER
         self._backend.probes_answered += 1
         self._backend.last_reply_at = monotonic()
         self._handle(Event.ANSWERED)
 
-    def probe_refused(self, probe: StatusProbe) -> None:
+    def probe_refused(self, probe: Question) -> None:
         self._lose(probe)
         self._handle(Event.REFUSED)
 
@@ -99,13 +103,12 @@ class RadiusWatch:
         keep = PROBES - 1 if ask is Ask.ALSO else 0
         while len(self._probes) > keep:
             self._lose(self._probes[0])
-        # In turn (RFC 5997 section 3: a new question has a new identifier); the first of a process does not matter.
-        probe = StatusProbe(self._backend.address, self._backend.probes_sent % 256, self._secret, self)
+        probe = self._question(self)
         self._probes.append(probe)
         self._backend.probes_sent += 1
         probe.send()
 
-    def _lose(self, probe: StatusProbe) -> None:
+    def _lose(self, probe: Question) -> None:
         self._probes.remove(probe)
         probe.close()
         self._fault = probe.fault

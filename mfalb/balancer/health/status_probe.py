@@ -20,16 +20,29 @@ _ANSWERS: Final = frozenset(
 )
 
 
+class Question(Protocol):
+    """A Status-Server under way, over UDP (`StatusProbe`) or TLS (`TlsStatusProbe`).
+
+    `fault` is the best reason known why it has no answer.
+    """
+
+    fault: str
+
+    def send(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class ProbeEvents(Protocol):
     """Who is told what became of a probe; silence is told by nobody. The probe has closed itself by then."""
 
-    def probe_answered(self, probe: StatusProbe) -> None: ...
+    def probe_answered(self, probe: Question) -> None: ...
 
-    def probe_refused(self, probe: StatusProbe) -> None: ...
+    def probe_refused(self, probe: Question) -> None: ...
 
 
 class StatusProbe:
-    """A question under way. `fault` is the best reason known why it has no answer."""
+    """A `Question` on a UDP socket."""
 
     def __init__(self, address: Address, identifier: int, secret: SharedSecret, events: ProbeEvents) -> None:
         self.fault = NO_ANSWER

@@ -37,6 +37,9 @@ class _Endpoint:
     def send(self, datagram: bytes, peer: bytes) -> None:
         self.outbox.append((datagram, peer))
 
+    def discarded(self, reason: str) -> None:
+        """A datagram stands for itself: the next one is read as if nothing had been."""
+
 
 class RadiusListener:
     """Owns the bound sockets it is given."""

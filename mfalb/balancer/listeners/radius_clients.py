@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mfalb.balancer.config.radius_models import RadiusClient
+from mfalb.balancer.config.radsec_models import RadsecClient
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, Secrets
 
 _CACHE_LIMIT: Final = 65_536  # hosts remembered; when full the cache is emptied and fills again
@@ -16,7 +17,7 @@ class RadiusClients:
     """Finds a client by source address: the longest matching network wins, so a host can stand out of its network."""
 
     def __init__(self, clients: Sequence[RadiusClient], secrets: Secrets) -> None:
-        pairs = [(client.network, _peer(client, secrets)) for client in clients]
+        pairs = [(client.network, radius_peer(client, secrets)) for client in clients]
         self.peers = [peer for _, peer in pairs]
         self._networks = sorted(pairs, key=lambda pair: -pair[0].prefixlen)
         self._cache: dict[bytes, RadiusPeer | None] = {}
@@ -35,7 +36,8 @@ class RadiusClients:
         return found
 
 
-def _peer(client: RadiusClient, secrets: Secrets) -> RadiusPeer:
+def radius_peer(client: RadiusClient | RadsecClient, secrets: Secrets) -> RadiusPeer:
+    """A configured client as the exchanges know it."""
     return RadiusPeer(
         client.name,
         secrets.of(client.secret.reveal()),

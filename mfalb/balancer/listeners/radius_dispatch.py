@@ -19,7 +19,7 @@ from mfalb.balancer.exchange.radius_exchange import Drop, Forward, RadiusExchang
 from mfalb.balancer.exchange.radius_guards import LOOP
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
 from mfalb.balancer.pools.pool import Pool
-from mfalb.balancer.upstreams.radius import RadiusUpstream
+from mfalb.balancer.upstreams.radius import RadiusCarrier
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.entropy import Entropy
 from mfalb.telemetry.log import AccessLog, LineForm
@@ -77,7 +77,7 @@ class RadiusParts:
 class RadiusDispatch:
     """The middle of one RADIUS listener. Owns nothing that has to be closed but its upstream."""
 
-    def __init__(self, parts: RadiusParts, upstream: Callable[[RadiusDispatch], RadiusUpstream]) -> None:
+    def __init__(self, parts: RadiusParts, upstream: Callable[[RadiusDispatch], RadiusCarrier]) -> None:
         self._exchanges = parts.exchanges
         self._bound_by = parts.exchanges.service.bound_by
         self._pins = parts.pins
@@ -93,6 +93,10 @@ class RadiusDispatch:
     @property
     def in_flight(self) -> int:
         return len(self._exchanges.duplicates.in_flight)
+
+    def busy_sources(self) -> set[RadiusSource]:
+        """The clients' sockets that wait for an answer. Not for the hot path: it looks at all that is in flight."""
+        return {exchange.source for exchange in self._exchanges.duplicates.in_flight.values()}
 
     def tick(self) -> None:
         """Give up what is past its deadline. Called a few times a second."""
@@ -143,18 +147,23 @@ class RadiusDispatch:
                     self.counters.drops["superseded"] += 1
                 self._forward(exchange, now)
             case Resend(exchange):
-                self.counters.drops["duplicate_resent"] += 1
                 exchange.backend.suspect(exchange.first_sent_at, now)
-                self.upstream.resend(exchange, now)
+                is_resent = self.upstream.resend(exchange, now)
+                self.counters.drops["duplicate_resent" if is_resent else "duplicate_in_flight"] += 1
             case Reply():
                 self._reply(decision, source, now)
             case Drop(reason, finished):
                 if finished is not None:
                     self._end(finished, reason, now)
                 else:
-                    self._drop(source.client, reason)
+                    self.drop(source, reason)
             case _:
                 assert_never(decision)
+
+    def drop(self, source: RadiusSource, reason: str) -> None:
+        """What came from a known client is discarded: count it, tell who should hear of it."""
+        self._drop(source.client, reason)
+        source.path.discarded(reason)
 
     def _drop(self, client: RadiusPeer, reason: str) -> None:
         self.counters.drops[reason] += 1
@@ -183,14 +192,15 @@ class RadiusDispatch:
 
     # ------------------------------------------------------------------------------ the backend's side
 
-    def answered(self, exchange: RadiusExchange, datagram: bytes, now: float) -> None:
-        """The upstream's event: a datagram came under this exchange's identifier."""
+    def answered(self, exchange: RadiusExchange, datagram: bytes, now: float) -> str | None:
+        """The upstream's event: a datagram came under this exchange's identifier. Returns why it was discarded."""
         decision = self._exchanges.answer(exchange, datagram, now)
         if isinstance(decision, Reply):
             exchange.backend.last_reply_at = now
             self._reply(decision, exchange.source, now)
-        else:
-            self._drop_answer(exchange, decision.reason)
+            return None
+        self._drop_answer(exchange, decision.reason)
+        return decision.reason
 
     def _drop_answer(self, exchange: RadiusExchange, reason: str) -> None:
         self.counters.drops[reason] += 1
@@ -208,6 +218,10 @@ class RadiusDispatch:
     def refused(self, exchange: RadiusExchange) -> None:
         """The upstream's event: the backend's host said that it did not receive this exchange's datagram."""
         self._backend_refused(exchange)
+        self.unsent(exchange)
+
+    def unsent(self, exchange: RadiusExchange) -> None:
+        """The upstream's event: this exchange's datagram reached nobody."""
         now = monotonic()
         decision = self._exchanges.refused(exchange, now, self._entropy.take())
         self._carry_out(decision, exchange.source, now)

@@ -15,6 +15,7 @@ import uvloop
 from mfalb.balancer.admin.server import AdminServer
 from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.radius_models import RadiusListener
+from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.values import Address
 from mfalb.balancer.health.prober import Prober
 from mfalb.balancer.pools.pool import Pool
@@ -59,10 +60,13 @@ async def _serve(config: Config, sockets: dict[str, list[socket.socket]], on_rea
 
 
 async def _resolve_radius_backends(config: Config, pools: dict[str, Pool]) -> None:
-    """Turn host names of RADIUS backends into addresses once: the data path may not wait for a name server."""
+    """Turn host names of RADIUS backends into addresses once: the data path may not wait for a name server.
+
+    Over TLS each connection looks its host up, and the certificate is checked against the name.
+    """
     loop = asyncio.get_running_loop()
     for listener in config.listeners:
-        if isinstance(listener, RadiusListener):
+        if isinstance(listener, RadiusListener | RadsecListener) and _is_over_udp(config, listener.pool):
             for backend in pools[listener.pool].backends.values():
                 host, port = backend.address.host, backend.address.port
                 try:
@@ -70,6 +74,10 @@ async def _resolve_radius_backends(config: Config, pools: dict[str, Pool]) -> No
                 except OSError as error:
                     raise CannotBind(f"pool {listener.pool}: backend {backend.name}: cannot find {host}") from error
                 backend.address = Address(str(found[0][4][0]), port)
+
+
+def _is_over_udp(config: Config, pool: str) -> bool:
+    return config.pools[pool].upstream_tls is None
 
 
 def _quiet_on_peers_faults(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

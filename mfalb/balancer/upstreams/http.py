@@ -301,4 +301,4 @@ class HttpUpstream:
 
 
 def _context(tls: UpstreamTls | None) -> ssl.SSLContext | None:
-    return None if tls is None else client_context(tls.ca, is_verified=tls.verify)
+    return None if tls is None else client_context(tls.ca, is_verified=tls.verify, certificate=tls.certificate)

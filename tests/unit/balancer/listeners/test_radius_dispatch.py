@@ -43,13 +43,19 @@ class Upstream(RadiusUpstream):
         self._world = world
         self.sent: list[tuple[RadiusExchange, bytes]] = []
         self.released: list[RadiusExchange] = []
+        self.is_over_tcp = False
 
     def send(self, exchange: RadiusExchange, now: float) -> None:
         exchange.datagram = self._world.service.upstream_datagram(exchange, 200)
         exchange.first_sent_at = now
-        self.resend(exchange, now)
+        self._pass_on(exchange, now)
 
-    def resend(self, exchange: RadiusExchange, now: float) -> None:
+    def resend(self, exchange: RadiusExchange, now: float) -> bool:
+        if not self.is_over_tcp:
+            self._pass_on(exchange, now)
+        return not self.is_over_tcp
+
+    def _pass_on(self, exchange: RadiusExchange, now: float) -> None:
         exchange.sent_at = now
         exchange.transmissions += 1
         self.sent.append((exchange, exchange.datagram))
@@ -63,9 +69,13 @@ class Path:
     """Where answers go out."""
 
     sent: list[tuple[bytes, bytes]] = field(default_factory=list)
+    discarded_reasons: list[str] = field(default_factory=list)
 
     def send(self, datagram: bytes, peer: bytes) -> None:
         self.sent.append((datagram, peer))
+
+    def discarded(self, reason: str) -> None:
+        self.discarded_reasons.append(reason)
 
 
 class Desk:
@@ -139,6 +149,62 @@ def test_c1_a_retransmit_in_flight_is_sent_upstream_with_the_same_bytes_and_neve
     assert len({data for _, data in desk.upstream.sent}) == 1
     assert len(desk.upstream.sent) == 3
     assert desk.drops() == {"duplicate_in_flight": 2, "duplicate_resent": 2}
+
+
+def test_c1_a_retransmit_that_its_transport_does_not_send_again_is_counted_as_absorbed() -> None:
+    """RFC 6613 section 2.6.1: over TCP nothing is sent twice on a connection."""
+    desk = Desk(World())
+    desk.upstream.is_over_tcp = True
+    desk.receive(sign_in())
+    desk.receive(sign_in(), now=1.5)
+    assert len(desk.upstream.sent) == 1
+    assert desk.drops() == {"duplicate_in_flight": 1}
+
+
+def test_what_did_not_leave_goes_to_another_backend_at_once_and_is_no_evidence_by_itself() -> None:
+    desk = Desk(World())
+    desk.receive(sign_in())
+    (exchange, _) = desk.upstream.sent[0]
+    assert exchange.backend.name == "b1"
+    desk.dispatch.unsent(exchange)
+    assert desk.upstream.sent[1][0] is exchange
+    assert exchange.backend.name == "b2"
+    assert desk.refused == []
+
+
+def test_what_did_not_leave_and_is_bound_to_its_backend_is_refused_at_once() -> None:
+    desk = Desk(World())
+    desk.receive(sign_in(state=b"s"))
+    (exchange, _) = desk.upstream.sent[0]
+    desk.dispatch.unsent(exchange)
+    assert [datagram[0] for datagram, _ in desk.path.sent] == [radius.ACCESS_REJECT]
+    assert desk.upstream.released == [exchange]
+
+
+def test_the_path_of_a_source_hears_why_its_datagram_was_discarded_and_of_nothing_else() -> None:
+    """A connection ends for some of these reasons (RFC 6613 section 2.6.4)."""
+    desk = Desk(World())
+    desk.receive(sign_in())
+    desk.receive(sign_in()[:-1] + b"!")
+    assert desk.path.discarded_reasons == ["bad_message_authenticator"]
+
+
+def test_the_upstream_hears_why_an_answer_was_discarded() -> None:
+    desk = Desk(World())
+    desk.receive(sign_in())
+    (exchange, _) = desk.upstream.sent[0]
+    genuine = server_answer(exchange, radius.ACCESS_ACCEPT)
+    assert desk.dispatch.answered(exchange, genuine[:-1] + b"!", 1.0) == "bad_response_authenticator"
+    assert desk.dispatch.answered(exchange, genuine, 1.0) is None
+
+
+def test_busy_sources_are_those_that_wait_for_an_answer() -> None:
+    desk = Desk(World())
+    desk.receive(sign_in())
+    desk.receive(sign_in(b"bob", authenticator=OTHER_AUTHENTICATOR), key=b"another socket")
+    assert {source.key for source in desk.dispatch.busy_sources()} == {SOURCE, b"another socket"}
+    desk.answer(radius.ACCESS_ACCEPT)
+    assert {source.key for source in desk.dispatch.busy_sources()} == {SOURCE}
 
 
 def test_c3_a_superseded_request_lets_its_identifier_go_and_is_counted() -> None:
