@@ -27,6 +27,7 @@ from mfalb.balancer.config.radius_models import (
     ServiceKind,
 )
 from mfalb.balancer.config.radsec_models import RadsecClient, RadsecListener
+from mfalb.balancer.config.tcp_models import TcpListener
 from mfalb.balancer.config.tls_models import ListenerTls
 from mfalb.balancer.exchange.duplicates import DuplicateTable
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
@@ -38,6 +39,7 @@ from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radius_guards import RadiusGuards, UserLimit
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, Secrets
 from mfalb.balancer.exchange.radius_service import RadiusService
+from mfalb.balancer.exchange.tcp import TcpExchanges
 from mfalb.balancer.listeners.http import HttpListener as HttpListenerShell
 from mfalb.balancer.listeners.http_parts import HttpParts
 from mfalb.balancer.listeners.radius import RadiusListener as RadiusListenerShell
@@ -45,11 +47,14 @@ from mfalb.balancer.listeners.radius_clients import RadiusClients
 from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch, RadiusParts
 from mfalb.balancer.listeners.radsec import RadsecListener as RadsecListenerShell
 from mfalb.balancer.listeners.radsec_clients import RadsecClients
+from mfalb.balancer.listeners.tcp import TcpListener as TcpListenerShell
+from mfalb.balancer.listeners.tcp_parts import TcpParts
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.http import HttpUpstream
 from mfalb.balancer.upstreams.radius import Events, RadiusCarrier, RadiusUpstream, Sign
 from mfalb.balancer.upstreams.radsec import RadsecUpstream, RadsecWiring
+from mfalb.balancer.upstreams.tcp import TcpUpstream
 from mfalb.errors import BackendFailure
 from mfalb.net.datagram_form import DatagramForm, Wrap, datagram_form
 from mfalb.net.datagram_poller import DatagramPoller
@@ -81,8 +86,9 @@ class Worker:
         self._dispatches: dict[str, RadiusDispatch] = {}
         self._radius: list[RadiusListenerShell] = []
         self._radsec: list[RadsecListenerShell] = []
-        self._http: list[HttpListenerShell] = []
+        self._streams: list[HttpListenerShell | TcpListenerShell] = []
         self._upstreams: dict[str, HttpUpstream] = {}
+        self._tcp_upstreams: dict[str, TcpUpstream] = {}
         self._writes = WriteRound()
         self._tasks = Tasks("worker")
         self._secrets = Secrets()
@@ -108,7 +114,7 @@ class Worker:
         drops: Counter[tuple[str, str]] = Counter()
         for listener in self._config.listeners:
             dispatch = self._dispatches.get(listener.name)  # while it starts there are fewer
-            if dispatch is None or isinstance(listener, HttpListener):
+            if dispatch is None or isinstance(listener, HttpListener | TcpListener):
                 continue
             for name in self._pools[listener.pool].backends:
                 drops[listener.pool, name] += dispatch.upstream.dropped_by_kernel(name)
@@ -131,24 +137,33 @@ class Worker:
             elif isinstance(listener, RadsecListener):
                 self._radsec.append(self._radsec_listener(listener, self._poller))
             else:
-                shell = self._http_listener(listener, sealer)
-                self._http.append(shell)
-                await shell.start()
+                await self._start_stream(listener, sealer)
         self._timer = loop.call_later(TICK_S, self._tick)
         _calm_the_garbage_collector()
+
+    async def _start_stream(self, listener: HttpListener | TcpListener, sealer: CookieSealer | None) -> None:
+        shell: HttpListenerShell | TcpListenerShell
+        if isinstance(listener, TcpListener):
+            shell = self._tcp_listener(listener)
+        else:
+            shell = self._http_listener(listener, sealer)
+        self._streams.append(shell)
+        await shell.start()
 
     async def close(self) -> None:
         """Let go of everything; what is under way is cut off."""
         if self._timer is not None:
             self._timer.cancel()
-        for http in self._http:
-            await http.close()
+        for stream in self._streams:
+            await stream.close()
         for radius in self._radius:
             radius.close()
         for radsec in self._radsec:
             await radsec.close()
         for upstream in self._upstreams.values():
             await upstream.close()
+        for tcp_upstream in self._tcp_upstreams.values():
+            await tcp_upstream.close()
         await self._tasks.close()
         if self._poller is not None:
             self._poller.close()
@@ -246,6 +261,15 @@ class Worker:
         tls = server_context(_pairs(config.tls)) if config.tls is not None else None
         return HttpListenerShell(parts, self._sockets[config.name], tls)
 
+    def _tcp_listener(self, config: TcpListener) -> TcpListenerShell:
+        for route in config.routes:
+            if route.pool not in self._tcp_upstreams:
+                self._tcp_upstreams[route.pool] = TcpUpstream(self._pools[route.pool])
+        exchanges = TcpExchanges(config.routes, self._pools)
+        counters = self.counters[config.name]
+        parts = TcpParts(config, exchanges, self._tcp_upstreams, counters, self.access_log, self._observe_refusal)
+        return TcpListenerShell(parts, self._sockets[config.name])
+
     # ------------------------------------------------------------------------------ evidence and timers
 
     def _radius_refused(self, exchange: RadiusExchange) -> None:
@@ -282,8 +306,8 @@ class Worker:
             dispatch.expire(now)
         for radsec in self._radsec:
             radsec.tick()
-        for http in self._http:
-            http.tick()
+        for stream in self._streams:
+            stream.tick()
         for upstream in self._upstreams.values():
             upstream.tick(now)
 
@@ -338,5 +362,5 @@ def _pairs(tls: ListenerTls) -> list[tuple[Path, Path]]:
     return [(pair.cert, pair.key) for pair in tls.certificates]
 
 
-def _counters(listener: HttpListener | RadiusListener | RadsecListener) -> ListenerCounters:
+def _counters(listener: HttpListener | TcpListener | RadiusListener | RadsecListener) -> ListenerCounters:
     return ListenerCounters(listener.name, listener.protocol)

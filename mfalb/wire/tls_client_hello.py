@@ -33,7 +33,9 @@ _HOST_NAME: Final = 0
 _NAME_LIMIT: Final = 255  # RFC 1035 section 2.3.4
 _NAME_CHARACTERS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-._:"  # colons: addresses, which should not be there
 
-UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"  # alert record: fatal, 112 (RFC 6066 section 3)
+# Alert records (RFC 8446 section 6), fatal: what a client may be told before there is a server
+UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"  # 112
+INTERNAL_ERROR: Final = b"\x15\x03\x03\x00\x02\x02\x50"  # 80
 
 
 @dataclass(frozen=True, slots=True)

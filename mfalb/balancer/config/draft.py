@@ -13,10 +13,11 @@ from mfalb.balancer.config.document import Document, Loc, Position
 from mfalb.balancer.config.models import Admin, HttpListener, Listener, Pins, Pool, Route
 from mfalb.balancer.config.radius_models import RadiusListener, ServiceKind
 from mfalb.balancer.config.radsec_models import RadsecListener
+from mfalb.balancer.config.tcp_models import TcpListener, TcpRoute
 from mfalb.balancer.config.values import Origin
 
 _Value = TypeVar("_Value")
-AnyListener = HttpListener | RadiusListener | RadsecListener
+AnyListener = HttpListener | TcpListener | RadiusListener | RadsecListener
 _LISTENER: TypeAdapter[AnyListener] = TypeAdapter(Listener)
 _POOL = TypeAdapter(Pool)
 _ADMIN = TypeAdapter(Admin)
@@ -65,6 +66,22 @@ class Draft:
     def http_pools(self) -> frozenset[str]:
         """Names of the pools that routes lead to."""
         return frozenset(route.pool for _, route in self.routes())
+
+    def tcp_listeners(self) -> Iterator[tuple[Loc, TcpListener]]:
+        """Each TCP listener and where it stands."""
+        for index, listener in self.listeners.items():
+            if isinstance(listener, TcpListener):
+                yield ("listeners", index), listener
+
+    def tcp_routes(self) -> Iterator[tuple[Loc, TcpRoute]]:
+        """Each route of each TCP listener and where it stands."""
+        for loc, listener in self.tcp_listeners():
+            for index, route in enumerate(listener.routes):
+                yield (*loc, "routes", index), route
+
+    def tcp_pools(self) -> frozenset[str]:
+        """Names of the pools that TCP connections go to."""
+        return frozenset(route.pool for _, route in self.tcp_routes())
 
     def radius_pools(self) -> frozenset[str]:
         """Names of the pools that RADIUS listeners lead to."""

@@ -62,7 +62,8 @@ def _health_checks(draft: Draft, findings: Findings) -> None:
         if pool.health_check is None:
             if name in draft.pools_for(ServiceKind.DYNAMIC_AUTHORIZATION):
                 continue  # few NASes answer Status-Server at this port, and no other takes a dead one's place
-            kind = "radius" if is_radius else "http"
+            is_tcp = name in draft.tcp_pools()
+            kind = "radius" if is_radius else "tcp" if is_tcp else "http"
             trouble = "lost records" if name in draft.pools_for(ServiceKind.ACCOUNTING) else "failing sign-ins"
             findings.warning(
                 position,

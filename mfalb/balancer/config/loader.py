@@ -20,6 +20,7 @@ from mfalb.balancer.config.presets import expand
 from mfalb.balancer.config.radius_references import check_radius_references
 from mfalb.balancer.config.references import check_references
 from mfalb.balancer.config.secret_sources import SecretSources, reason
+from mfalb.balancer.config.tcp_references import check_tcp_references
 from mfalb.balancer.config.values import Origin
 from mfalb.balancer.config.wording import Translator
 from mfalb.errors import ConfigError, Problem
@@ -112,5 +113,6 @@ class _Reading:
         readable = draft(self.document, self.path.parent)
         check_references(readable, self.findings)
         check_radius_references(readable, self.findings)
+        check_tcp_references(readable, self.findings)
         check_certificates(readable, self.findings)
         lint(readable, self.findings)

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from mfalb.balancer.config.radius_models import Nas, RadiusListener, RadiusSessionAffinity, RefusalForm
 from mfalb.balancer.config.radsec_models import RADSEC_SECRET, RadsecListener
 from mfalb.balancer.config.tables import Table
+from mfalb.balancer.config.tcp_models import TcpListener
 from mfalb.balancer.config.tls_models import ListenerTls, UpstreamTls
 from mfalb.balancer.config.values import (
     Address,
@@ -75,7 +76,7 @@ class HttpListener(Table):
     limits: HttpLimits = HttpLimits()
 
 
-Listener = Annotated[HttpListener | RadiusListener | RadsecListener, Field(discriminator="protocol")]
+Listener = Annotated[HttpListener | TcpListener | RadiusListener | RadsecListener, Field(discriminator="protocol")]
 
 # ---------------------------------------------------------------------------------------------- pools
 

@@ -49,7 +49,7 @@ def check_references(draft: Draft, findings: Findings) -> None:
 
 def _listener_names(draft: Draft, findings: Findings) -> None:
     names = ((("listeners", index, "name"), listener.name) for index, listener in draft.listeners.items())
-    _no_repeats(names, "name: listener {value} is defined on line {line} already; choose another", draft, findings)
+    no_repeats(names, "name: listener {value} is defined on line {line} already; choose another", draft, findings)
 
 
 def _binds(draft: Draft, findings: Findings) -> None:
@@ -65,7 +65,7 @@ def _binds(draft: Draft, findings: Findings) -> None:
         message = (
             f"bind: {transport} address {{value}} is bound on line {{line}} already; an address serves one listener"
         )
-        _no_repeats(keys, message, draft, findings)
+        no_repeats(keys, message, draft, findings)
 
 
 def _routes(draft: Draft, findings: Findings) -> None:
@@ -74,7 +74,7 @@ def _routes(draft: Draft, findings: Findings) -> None:
             ((*loc, "routes", index), f"{route.host or 'any host'} {route.path.rstrip('/') or '/'}".lower())
             for index, route in enumerate(listener.routes)
         )
-        _no_repeats(keys, "route: {value} has a route on line {line} already; remove one", draft, findings)
+        no_repeats(keys, "route: {value} has a route on line {line} already; remove one", draft, findings)
 
 
 def _tls(draft: Draft, findings: Findings) -> None:
@@ -91,7 +91,7 @@ def _clients(draft: Draft, findings: Findings) -> None:
     for loc, listener in draft.radius_listeners():
         clients: list[tuple[int, RadiusClient | RadsecClient]] = list(enumerate(listener.clients))
         names = (((*loc, "clients", index, "name"), client.name) for index, client in clients)
-        _no_repeats(names, "name: client {value} is defined on line {line} already; choose another", draft, findings)
+        no_repeats(names, "name: client {value} is defined on line {line} already; choose another", draft, findings)
         if isinstance(listener, RadiusListener):
             # Nested networks are fine: the longest prefix wins.
             networks = (
@@ -99,7 +99,7 @@ def _clients(draft: Draft, findings: Findings) -> None:
                 for index, client in enumerate(listener.clients)
             )
             message = "network: {value} belongs to the client on line {line} already; a network has one secret"
-            _no_repeats(networks, message, draft, findings)
+            no_repeats(networks, message, draft, findings)
 
 
 def _certified_clients(draft: Draft, findings: Findings) -> None:
@@ -110,7 +110,7 @@ def _certified_clients(draft: Draft, findings: Findings) -> None:
                 for index, client in enumerate(listener.clients)
             )
             message = "certificate: {value} is the client's on line {line} already, who would always come first"
-            _no_repeats(keys, message, draft, findings)
+            no_repeats(keys, message, draft, findings)
 
 
 def _certificate_text(client: RadsecClient) -> str:
@@ -126,6 +126,8 @@ def _certificate_text(client: RadsecClient) -> str:
 def _pool_references(draft: Draft) -> Iterator[tuple[Loc, str]]:
     for loc, route in draft.routes():
         yield (*loc, "pool"), route.pool
+    for loc, passing in draft.tcp_routes():
+        yield (*loc, "pool"), passing.pool
     for loc, listener in draft.radius_listeners():
         yield (*loc, "pool"), listener.pool
 
@@ -150,7 +152,7 @@ def _shared_pools(draft: Draft, findings: Findings) -> None:
 def _unused_pools(draft: Draft, findings: Findings) -> None:
     if not draft.is_whole or any(name not in draft.pool_names for _, name in _pool_references(draft)):
         return  # a broken listener or a misspelt reference may be the one that uses it
-    for name in draft.pools.keys() - draft.http_pools() - draft.radius_pools():
+    for name in draft.pools.keys() - {name for _, name in _pool_references(draft)}:
         findings.warning(draft.document.at_key(("pools", name)), f"pool {quoted(name)} is not used by any listener")
 
 
@@ -159,10 +161,10 @@ def _backends(draft: Draft, findings: Findings) -> None:
         loc: Loc = ("pools", name, "backends")
         backends = list(enumerate(pool.backends))
         names = (((*loc, index, "name"), backend.name) for index, backend in backends)
-        _no_repeats(names, "name: backend {value} is in this pool on line {line} already", draft, findings)
+        no_repeats(names, "name: backend {value} is in this pool on line {line} already", draft, findings)
         addresses = (((*loc, index, "address"), _canonical(backend.address)) for index, backend in backends)
         message = "address: {value} is in this pool on line {line} already; for a larger share use 'weight'"
-        _no_repeats(addresses, message, draft, findings)
+        no_repeats(addresses, message, draft, findings)
 
 
 def _radius_pools(draft: Draft, findings: Findings) -> None:
@@ -225,7 +227,7 @@ def _table(document: Document, key: str) -> dict[str, object]:
     return table if isinstance(table, dict) else {}
 
 
-def _no_repeats(entries: Iterable[tuple[Loc, str]], message: str, draft: Draft, findings: Findings) -> None:
+def no_repeats(entries: Iterable[tuple[Loc, str]], message: str, draft: Draft, findings: Findings) -> None:
     """An error at each entry whose value came before; `message` has {value} and {line} of the first one."""
     first: dict[str, Loc] = {}
     for loc, value in entries:

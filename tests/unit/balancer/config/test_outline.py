@@ -19,7 +19,7 @@ DATA = {
     "listeners": [
         {"protocol": "https", "routes": [{"pool": "p"}, 5]},
         {"protocol": "radius", "clients": [{}]},
-        {"protocol": "tcp", "routes": [{}]},
+        {"protocol": "quic", "routes": [{}]},
         "text",
     ],
     "pools": {"p": {"backends": [{}], "health_check": {"type": "http"}, "affinity": {"type": []}}, "q": None},

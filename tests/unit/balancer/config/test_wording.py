@@ -52,11 +52,14 @@ ROOT_MISTAKES = [
 LISTENER_MISTAKES = [
     (
         f"{{name: web, protocol: »radus, {BIND}, {ROUTES}}}",
-        "protocol: 'radus' is not one of http, https, radius, radsec; did you mean 'radius'?",
+        "protocol: 'radus' is not one of http, https, tcp, radius, radsec; did you mean 'radius'?",
     ),
-    (f"{{name: web, protocol: »5, {BIND}, {ROUTES}}}", "protocol: must be one of http, https, radius, radsec"),
-    (f"{{name: web, protocol: »[http], {BIND}, {ROUTES}}}", "protocol: must be one of http, https, radius, radsec"),
-    (f"»{{name: web, {BIND}, {ROUTES}}}", "'protocol' is missing; write one of http, https, radius, radsec"),
+    (f"{{name: web, protocol: »5, {BIND}, {ROUTES}}}", "protocol: must be one of http, https, tcp, radius, radsec"),
+    (
+        f"{{name: web, protocol: »[http], {BIND}, {ROUTES}}}",
+        "protocol: must be one of http, https, tcp, radius, radsec",
+    ),
+    (f"»{{name: web, {BIND}, {ROUTES}}}", "'protocol' is missing; write one of http, https, tcp, radius, radsec"),
     (f"»{{protocol: http, {BIND}, {ROUTES}}}", f"'name' is missing; accepted: {LISTENER_KEYS}"),
     (f"{{name: »5, protocol: http, {BIND}, {ROUTES}}}", "name: must be text; put it in quotes"),
     (f"{{name: »a b, protocol: http, {BIND}, {ROUTES}}}", f"name: 'a b' is no name; {NAME_RULE}"),

@@ -1,0 +1,56 @@
+"""A TCP listener: the addresses where clients arrive, and the connections that are open."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from time import monotonic
+from typing import Final
+
+from mfalb.balancer.listeners.tcp_connection import TcpConnection
+from mfalb.balancer.listeners.tcp_parts import TcpParts
+
+_BACKLOG: Final = 4096
+
+
+class TcpListener:
+    """Owns the bound sockets it is given and the connections that arrive on them."""
+
+    def __init__(self, parts: TcpParts, sockets: Sequence[socket.socket]) -> None:
+        self.parts = parts
+        self._sockets = sockets
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[TcpConnection] = set()
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            self._servers.append(await loop.create_server(lambda: TcpConnection(self), sock=sock, backlog=_BACKLOG))
+
+    def admit(self, connection: TcpConnection) -> bool:
+        """Whether one more connection is served. Past the limit it is closed: memory does not grow with clients."""
+        if len(self._connections) >= self.parts.config.limits.connections:
+            return False
+        self._connections.add(connection)
+        self.parts.counters.connections = len(self._connections)
+        return True
+
+    def forget(self, connection: TcpConnection) -> None:
+        self._connections.discard(connection)
+        self.parts.counters.connections = len(self._connections)
+
+    def tick(self) -> None:
+        """Look at every connection's deadline: one coarse timer instead of one timer a connection."""
+        now = monotonic()
+        for connection in list(self._connections):
+            connection.check_deadline(now)
+
+    async def close(self) -> None:
+        """Accept nobody more and let go of everyone."""
+        for server in self._servers:
+            server.close()
+        for connection in list(self._connections):
+            connection.leave()
+        for server in self._servers:
+            await server.wait_closed()

@@ -1,0 +1,41 @@
+"""TCP connections to the backends of a pool, each for one client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from mfalb.balancer.pools.backend import Backend
+from mfalb.balancer.pools.pool import Pool
+from mfalb.errors import BackendFailure
+from mfalb.net.lifecycle import Tasks
+from mfalb.net.relay import Relay
+
+
+class TcpUpstream:
+    """Connects relays to the backends of one pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._tasks = Tasks(f"upstream {pool.name}")
+
+    def connect(self, backend: Backend, relay: Relay, on_failure: Callable[[BackendFailure], None]) -> None:
+        """Connect a relay. It tells its host when it is joined; `on_failure` hears of it when it cannot be."""
+        self._tasks.start(f"connect {backend.name}", self._connect(backend, relay, on_failure))
+
+    async def _connect(self, backend: Backend, relay: Relay, on_failure: Callable[[BackendFailure], None]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._pool.config.connect_timeout_s):
+                await loop.create_connection(lambda: relay.backend, backend.address.host, backend.address.port)
+        except TimeoutError:
+            reason = "connect_timeout"
+        except OSError:
+            reason = "connect_refused"
+        else:
+            return
+        if not relay.is_joined:  # else it was made in the last moment
+            on_failure(BackendFailure(backend.name, reason, sent=False))
+
+    async def close(self) -> None:
+        await self._tasks.close()
