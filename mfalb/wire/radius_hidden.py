@@ -11,6 +11,7 @@ Which attribute is hidden in which way is told by `radius_hidden_attributes`.
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 from mfalb.errors import MalformedMessage
@@ -19,7 +20,8 @@ from mfalb.wire.radius import SharedSecret, md5
 PASSWORD_LIMIT_BYTES: Final = 128
 SALT_BYTES: Final = 2
 _BLOCK: Final = 16
-_BLOCK_MASK: Final = (1 << 128) - 1
+_unpack_three_blocks: Final = Struct("=6Q").unpack  # any byte order: only bits in the same place meet
+_pack_block: Final = Struct("=2Q").pack
 _SALT_MARK: Final = 0x8000  # RFC 2868 section 3.5: the most significant bit of a salt is set
 
 
@@ -84,16 +86,15 @@ def rehide_password_untrusted(value: bytes, old: Keying, new: Keying) -> bytes:
     """A User-Password hidden anew.
 
     Raises MalformedMessage as `reveal_password_untrusted` does. A password of up to 16 bytes, as nearly all are, is one
-    block: both keys in one xor cost 1.7 us instead of 4.5 (measured). The three are read as one number, because
-    `int.from_bytes` costs more than the shifts that take it apart.
+    block: both keys in one xor cost 1.7 us instead of 4.5 (measured), halves of 8 bytes a fifth less again.
     """
     if len(value) != _BLOCK:
         password = reveal_password_untrusted(value, old.secret, old.authenticator)
         return hide_password(password, new.secret, new.authenticator)
     old_key = md5(old.secret.value + old.authenticator).digest()
     new_key = md5(new.secret.value + new.authenticator).digest()
-    three = int.from_bytes(value + old_key + new_key, "big")
-    return ((three >> 256 ^ three >> 128 ^ three) & _BLOCK_MASK).to_bytes(_BLOCK, "big")
+    a, b, old_a, old_b, new_a, new_b = _unpack_three_blocks(value + old_key + new_key)
+    return _pack_block(a ^ old_a ^ new_a, b ^ old_b ^ new_b)
 
 
 def unique_salt(salt: bytes, used: set[int]) -> bytes:
