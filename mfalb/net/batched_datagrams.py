@@ -52,11 +52,9 @@ class BatchedDatagramSocket:
         if count < 0:
             raise_unless_empty(ffi.errno)
             return []
-        data, words, origins = self._in.bytes, self._in_words, self._origins
+        data, words, origins = self._in.buffer, self._in_words, self._origins
         lengths = words[MSG_LEN_WORD : count * MMSGHDR_WORDS : MMSGHDR_WORDS]
-        payloads = [
-            data[start : start + length].tobytes() for start, length in zip(_SLOT_STARTS, lengths, strict=False)
-        ]
+        payloads = [data[start : start + length] for start, length in zip(_SLOT_STARTS, lengths, strict=False)]
         if origins is None:
             return [(payload, b"") for payload in payloads]
         return list(zip(payloads, origins.take(count), strict=True))
