@@ -109,16 +109,17 @@ class RelayEnd(asyncio.Protocol):
 
 
 class Relay:
-    """A client's connection, which is there and not read at the moment, and a backend's, which is yet to be made.
+    """A client's connection, which is there, and a backend's, which is yet to be made.
 
     Connect with `backend` as the protocol: the moment that it is made, the client's transport is taken over and what
-    was read of it before (`pending`) goes first.
+    was read of it before (`pending` and what was held) goes first.
     """
 
     __slots__ = (
         "_client_transport",
         "_host",
         "_idle_since",
+        "_is_client_done",
         "_moved_bytes",
         "_pending",
         "backend",
@@ -131,6 +132,7 @@ class Relay:
         self._host = host
         self._client_transport = client_transport
         self._pending = pending
+        self._is_client_done = False
         self._moved_bytes = 0
         self.client = RelayEnd(self, "client", lambda: None)
         self.backend = RelayEnd(self, "backend", self._join)
@@ -138,6 +140,15 @@ class Relay:
         self._idle_since = 0.0
         self.is_joined = False
         self.reason = "-"
+
+    def hold(self, data: bytes) -> None:
+        """Keep what the client says while there is no backend yet, and do not read on: one read is all that comes."""
+        self._pending += data
+        self._client_transport.pause_reading()
+
+    def hold_end(self) -> None:
+        """The client has said all while there is no backend yet."""
+        self._is_client_done = True
 
     def _join(self) -> None:
         transport = self._client_transport
@@ -150,10 +161,13 @@ class Relay:
         self.client.connection_made(transport)
         self.client.received_bytes = len(self._pending)
         self._host.relay_joined(self)
-        transport.resume_reading()
+        if not self._is_client_done:
+            transport.resume_reading()
         if self._pending:
             backend.write(self._pending)  # it may call for a pause at once
             self._pending = b""
+        if self._is_client_done:
+            self.client.eof_received()
 
     def note(self, reason: str) -> None:
         """Why it ends; the first reason counts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -12,6 +13,7 @@ from mfalb.balancer.listeners.tcp_connection import TcpConnection
 from mfalb.balancer.listeners.tcp_parts import TcpParts
 
 _BACKLOG: Final = 4096
+_LEAVE_S: Final = 1.0  # it takes microseconds; a stop must not hang if that were ever wrong
 
 
 class TcpListener:
@@ -22,6 +24,7 @@ class TcpListener:
         self._sockets = sockets
         self._servers: list[asyncio.Server] = []
         self._connections: set[TcpConnection] = set()
+        self._all_left = asyncio.Event()
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -39,6 +42,8 @@ class TcpListener:
     def forget(self, connection: TcpConnection) -> None:
         self._connections.discard(connection)
         self.parts.counters.connections = len(self._connections)
+        if not self._connections:
+            self._all_left.set()
 
     def tick(self) -> None:
         """Look at every connection's deadline: one coarse timer instead of one timer a connection."""
@@ -50,7 +55,11 @@ class TcpListener:
         """Accept nobody more and let go of everyone."""
         for server in self._servers:
             server.close()
+        self._all_left.clear()
         for connection in list(self._connections):
             connection.leave()
+        if self._connections:  # each is told a little later, and writes its line of the access log then
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_left.wait(), _LEAVE_S)
         for server in self._servers:
             await server.wait_closed()

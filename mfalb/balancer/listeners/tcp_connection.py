@@ -75,6 +75,9 @@ class TcpConnection(asyncio.Protocol):
             self._decide(self._parts.exchanges.begin(""))
 
     def data_received(self, data: bytes) -> None:
+        if self._relay is not None:
+            self._relay.hold(data)
+            return
         reader = self._reader
         if reader is None or self._is_refused:
             return
@@ -87,9 +90,13 @@ class TcpConnection(asyncio.Protocol):
             self._server_name = hello.server_name or "-"
             self._decide(self._parts.exchanges.begin(hello.server_name))
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
+        if self._relay is not None:
+            self._relay.hold_end()
+            return True
         if not self._is_refused:
             self._reason = "client_left"
+        return False
 
     def connection_lost(self, error: Exception | None) -> None:
         if error is not None and self._reason == "-":
@@ -115,14 +122,13 @@ class TcpConnection(asyncio.Protocol):
             return
         self._exchange = exchange
         self._pool = exchange.pool.name
-        transport.pause_reading()  # until there is somebody to give it to
-        pending = bytes(self._reader.raw) if self._reader is not None else b""
-        relay = self._relay = Relay(self, transport, pending)
-        self._parts.upstreams[exchange.pool.name].connect(exchange.backend, relay, self._backend_failed)
+        transport.pause_reading()  # until there is somebody to give it to; not yet of effect in connection_made
+        if self._relay is None:
+            self._relay = Relay(self, transport, bytes(self._reader.raw) if self._reader is not None else b"")
+        self._parts.upstreams[exchange.pool.name].connect(exchange.backend, self._relay, self._backend_failed)
 
     def _backend_failed(self, failure: BackendFailure) -> None:
         exchange = self._exchange
-        self._relay = None
         if exchange is not None and self._transport is not None:
             self._parts.backend_refused(exchange.backend, failure.reason)
             self._decide(self._parts.exchanges.refused(exchange))
@@ -131,6 +137,7 @@ class TcpConnection(asyncio.Protocol):
         """Nobody takes it. A TLS client is told so by an alert, which it gets some time to read."""
         self._reason = reason
         self._is_refused = True
+        self._relay = None
         transport = self._transport
         if transport is None or transport.is_closing():
             return

@@ -101,6 +101,26 @@ def test_bytes_pass_both_ways_and_are_counted() -> None:
     assert (world.relay.client.received_bytes, world.relay.backend.received_bytes) == (3, 6)
 
 
+def test_what_the_client_says_before_there_is_a_backend_is_kept_and_no_more_is_read() -> None:
+    world = World(b"one ")
+    world.relay.hold(b"two")
+    assert world.client.told == ["pause"]
+    world.join()
+    assert world.client.told == ["pause", "resume"]
+    assert world.backend.told == [b"one two"]
+
+
+def test_a_client_that_said_all_before_there_was_a_backend_still_gets_its_answer() -> None:
+    world = World()
+    world.relay.hold(b"all")
+    world.relay.hold_end()
+    world.join()
+    assert world.backend.told == [b"all", "eof"]
+    world.clear()
+    world.relay.backend.data_received(b"answer")
+    assert world.client.told == [b"answer"]
+
+
 Side = Callable[[Relay], RelayEnd]
 SIDES: list[Side] = [lambda relay: relay.client, lambda relay: relay.backend]
 
