@@ -97,6 +97,7 @@ class Worker:
         self._datagrams: DatagramForm | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
+        self._panicking: set[str] = set()
 
     @property
     def in_flight(self) -> dict[str, int]:
@@ -287,6 +288,21 @@ class Worker:
         """Answers came over TLS: those for UDP clients go out at the end of this round."""
         self._writes.add(self._flush_datagrams)
 
+    def _tend_pools(self, now: float) -> None:
+        for pool in self._pools.values():
+            pool.tick(now)
+            if pool.is_panicking is not (pool.name in self._panicking):
+                self._tell_of_panic(pool)
+
+    def _tell_of_panic(self, pool: Pool) -> None:
+        facts = {"pool": pool.name, "threshold": pool.config.panic_threshold}
+        if pool.is_panicking:
+            self._panicking.add(pool.name)
+            _log.warning("panic: too few backends are up, health is ignored for new work", extra=facts)
+        else:
+            self._panicking.remove(pool.name)
+            _log.info("panic is over", extra=facts)
+
     def _flush_datagrams(self) -> None:
         for listener in self._radius:
             listener.flush()
@@ -294,13 +310,14 @@ class Worker:
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         self._ticks += 1
+        now = monotonic()
+        self._tend_pools(now)
         for dispatch in self._dispatches.values():
             dispatch.tick()
         if self.access_log is not None:
             self.access_log.flush(time())
         if self._ticks % _SLOW_TICKS:
             return
-        now = monotonic()
         self.pins.expire(now)
         for dispatch in self._dispatches.values():
             dispatch.expire(now)

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from mfalb.balancer.config.balancing_models import Algorithm, HashBy, Share
 from mfalb.balancer.config.radius_models import Nas, RadiusListener, RadiusSessionAffinity, RefusalForm
 from mfalb.balancer.config.radsec_models import RADSEC_SECRET, RadsecListener
 from mfalb.balancer.config.tables import Table
@@ -32,13 +33,6 @@ from mfalb.balancer.config.values import (
     UrlPath,
     seconds_text,
 )
-
-
-class Algorithm(Enum):
-    """How a pool spreads exchanges that carry no pin."""
-
-    ROUND_ROBIN = "round_robin"
-
 
 # ------------------------------------------------------------------------------------------ listeners
 
@@ -82,25 +76,21 @@ Listener = Annotated[HttpListener | TcpListener | RadiusListener | RadsecListene
 
 
 class Backend(Table):
-    """One address that takes work. `secret` is for RADIUS pools only; `weight` 0 is refused (use drain).
+    """One address that takes work. `secret` is for RADIUS pools only.
+
+    A `weight` of 0 is for pinned work only; a `backup` gets new work when no other backend can take any.
 
     `nas` is for pools of dynamic authorization, whose backends are the NASes themselves.
     """
 
     name: Name
     address: Address
-    weight: Count = Field(default=1, ge=1, le=256)
+    weight: Count = Field(default=1, ge=0, le=256)
+    backup: Flag = False
     secret: Secret | None = None
     require_message_authenticator: Flag = False
     limit_proxy_state: Flag = False
     nas: Nas | None = None
-
-    @field_validator("weight", mode="before")
-    @classmethod
-    def _no_weight_zero(cls, value: object) -> object:
-        if value == 0:
-            raise ValueError("0 is no weight, write 1 to 256; to take a backend out of service, drain it")
-        return value
 
     @property
     def nas_identifiers(self) -> tuple[str, ...]:
@@ -228,9 +218,16 @@ Affinity = Annotated[
 
 
 class Pool(Table):
-    """Backends that can stand in for one another."""
+    """Backends that can stand in for one another.
+
+    For `slow_start_s` the share of one that comes up grows. When fewer than `panic_threshold` of those that are no
+    backups are up, health is ignored for new work.
+    """
 
     algorithm: Algorithm = Algorithm.ROUND_ROBIN
+    hash: HashBy | None = None
+    slow_start_s: Seconds | None = None
+    panic_threshold: Share | None = None
     backends: tuple[Backend, ...] = Field(min_length=1)
     upstream_tls: UpstreamTls | None = None
     health_check: HealthCheck | None = None

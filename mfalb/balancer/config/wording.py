@@ -23,6 +23,7 @@ _WORDS = {
     "string_too_short": "may not be empty",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
     "bool_type": "must be true or false",
     "path_type": "must be the path of a file",
     "tuple_type": _A_LIST,

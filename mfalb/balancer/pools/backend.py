@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from typing import Final
 
 from mfalb.balancer.config.models import Backend as BackendConfig
 from mfalb.balancer.pools.health_state import Health, HealthState
 from mfalb.balancer.pools.watchdog import Watchdog
+
+WARM_STEPS: Final = 20  # in so many equal steps a slow start gives a backend its whole share
 
 
 class AdminState(Enum):
@@ -25,6 +28,9 @@ class Backend:
     RADIUS tells the watchdog is as cheap: `last_reply_at` is assigned when a sound answer was taken (whatever its code,
     and only then: forged and late datagrams prove nothing), `suspect` is called when a client's retransmit is passed
     on. Times are monotonic seconds; 0.0 is never.
+
+    `pull` is how much of the new work it draws, beside others: its weight in steps of a slow start, all of them when
+    it is warm.
     """
 
     __slots__ = (
@@ -34,6 +40,7 @@ class Backend:
         "config",
         "failures",
         "health",
+        "is_backup",
         "last_reply_at",
         "name",
         "on_suspicion",
@@ -41,9 +48,12 @@ class Backend:
         "probes_answered",
         "probes_lost",
         "probes_sent",
+        "pull",
         "requests",
         "suspected_at",
+        "warming_since",
         "watchdog",
+        "weight",
     )
 
     def __init__(self, pool: str, config: BackendConfig, health: HealthState, watchdog: Watchdog | None = None) -> None:
@@ -54,6 +64,10 @@ class Backend:
         self.health = health
         self.watchdog = watchdog
         self.admin_state = AdminState.READY
+        self.weight = config.weight
+        self.is_backup = config.backup
+        self.pull = config.weight * WARM_STEPS
+        self.warming_since: float | None = None
         self.active = 0
         self.requests = 0
         self.failures = 0
@@ -72,14 +86,39 @@ class Backend:
         return self.health.health is Health.UP
 
     @property
+    def is_asked_for_new(self) -> bool:
+        """Whether configuration (weight 0 is for pinned work only) and operator want new work to come here."""
+        return self.admin_state is AdminState.READY and self.weight > 0
+
+    @property
     def takes_new(self) -> bool:
         """Whether an exchange that carries no pin may come here."""
-        return self.is_up and self.admin_state is AdminState.READY
+        return self.is_up and self.is_asked_for_new
 
     @property
     def takes_pinned(self) -> bool:
         """Whether what began here may go on here."""
         return self.is_up and self.admin_state is not AdminState.MAINT
+
+    @property
+    def share(self) -> float:
+        """How much of its weight counts: all of it (1.0) but for a slow start."""
+        return self.pull / (self.weight * WARM_STEPS) if self.weight else 1.0
+
+    def warm_up(self, now: float) -> None:
+        """Begin a slow start: it has just come up or back into service, with empty caches and cold connections."""
+        self.warming_since = now
+        self.pull = self.weight
+
+    def warm(self, now: float, slow_start_s: float) -> bool:
+        """Go on with a slow start: the share grows linearly with time. True when it is another one now."""
+        if self.warming_since is None:
+            return False
+        step = min(max(int((now - self.warming_since) * WARM_STEPS / slow_start_s), 1), WARM_STEPS)
+        if step == WARM_STEPS:
+            self.warming_since = None
+        before, self.pull = self.pull, self.weight * step
+        return self.pull != before
 
     def suspect(self, sent_at: float, now: float) -> None:
         """A client asks again what this backend was first sent at `sent_at` and has not answered.

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
+from mfalb.balancer.config.balancing_models import Algorithm
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.config.models import RadiusCheck
 from mfalb.balancer.pools.backend import AdminState, Backend
+from mfalb.balancer.pools.choice import NO_KEY, Choice
 from mfalb.balancer.pools.health_state import Health, HealthState, Thresholds
-from mfalb.balancer.pools.rendezvous import highest_for
+from mfalb.balancer.pools.least_connections import LeastConnections
+from mfalb.balancer.pools.power_of_two import Draw, PowerOfTwo
+from mfalb.balancer.pools.rendezvous import RendezvousHash, highest_for
 from mfalb.balancer.pools.round_robin import RoundRobin
 from mfalb.balancer.pools.watchdog import Event, Moment, Orders, Pace, Phase, Watchdog
 
 NOTHING_TRIED: frozenset[str] = frozenset()
+_TIERS: Final = 5
 CHANGES_KEPT: Final = 50  # of each pool: one that flaps does not push out what happened to another
 
 
@@ -31,36 +36,93 @@ class Change:
 class Pool:
     """A pool as it runs.
 
-    Order of last resort for new work: up and ready, then up and draining (better a late session on a leaving server
-    than a refused user), then nobody. Pinned work asks `pinned` first.
+    Order of last resort for new work: up and ready; the same among the backups; up and draining (better a late session
+    on a leaving server than a refused user), backups last; then, if the pool may panic, whoever is ready and down; then
+    nobody. A pool in panic does not wait for the end: while any is left up, new work goes to all that are ready,
+    whatever their health, since those few could not bear all of it. Pinned work asks `pinned` first.
+
+    `draw` is the chance that PowerOfTwo needs.
     """
 
-    __slots__ = ("_draining", "_ready", "backends", "changes", "config", "name")
+    __slots__ = ("_choices", "_first", "_warming", "backends", "changes", "config", "is_panicking", "name")
 
-    def __init__(self, name: str, config: PoolConfig) -> None:
+    def __init__(self, name: str, config: PoolConfig, draw: Draw | None = None) -> None:
         self.name = name
         self.config = config
         self.backends = {
             backend.name: Backend(name, backend, _health(config), _watchdog(config)) for backend in config.backends
         }
         self.changes: deque[Change] = deque(maxlen=CHANGES_KEPT)  # RFC 3539 section 3.4.2 asks for such a table
-        self._ready = RoundRobin()
-        self._draining = RoundRobin()
+        self.is_panicking = False
+        self._warming: list[Backend] = []
+        self._choices = [_choice(config, draw) for _ in range(_TIERS)]
+        self._first = self._choices[0]  # of those that have backends: what nearly every pick needs
         self.refresh()
 
     def refresh(self) -> None:
-        """Lay the turns anew. Call after a backend's health or admin state changed."""
-        backends = self.backends.values()
-        self._ready.set_backends([backend for backend in backends if backend.takes_new])
-        self._draining.set_backends(
-            [backend for backend in backends if backend.is_up and backend.admin_state is AdminState.DRAIN]
+        """Lay the turns anew. Call after a backend's health, admin state or pull changed."""
+        self.is_panicking = self._has_too_few()
+        tiers = self._tiers()
+        for choice, backends in zip(self._choices, tiers, strict=True):
+            choice.set_backends(backends)
+        self._first = next((one for one, tier in zip(self._choices, tiers, strict=True) if tier), self._choices[0])
+
+    def _tiers(self) -> tuple[list[Backend], ...]:
+        """Those who may take new work, those in need last. There are _TIERS of them."""
+        wanted = [backend for backend in self.backends.values() if backend.weight]
+        up = [backend for backend in wanted if backend.takes_new]
+        leaving = [backend for backend in wanted if backend.is_up and backend.admin_state is AdminState.DRAIN]
+        # Not those that nothing is known of yet: a new server must not pass before it was seen to work
+        known = [one for one in wanted if one.is_asked_for_new and one.health.health is not Health.UNKNOWN]
+        everyone = [backend for backend in known if not backend.is_backup] if self.is_panicking else []
+        main = [backend for backend in up if not backend.is_backup]
+        return (
+            everyone if main and everyone else main,
+            [backend for backend in up if backend.is_backup],
+            [backend for backend in leaving if not backend.is_backup],
+            [backend for backend in leaving if backend.is_backup],
+            everyone,
         )
 
-    def pick(self, tried: frozenset[str] = NOTHING_TRIED) -> Backend | None:
-        """The backend for an exchange that carries no pin; None when nobody may take it."""
-        if tried:
-            return self._ready.next_except(tried) or self._draining.next_except(tried)
-        return self._ready.next() or self._draining.next()
+    def _has_too_few(self) -> bool:
+        """Whether so few are up that it may be the checks that fail, or the rest that would break down next.
+
+        Backups do not count, nor those that an operator wants no new work for. One that is yet to be checked is not
+        down.
+        """
+        threshold = self.config.panic_threshold
+        counted = [one.health.health for one in self.backends.values() if one.is_asked_for_new and not one.is_backup]
+        if threshold is None or not counted:
+            return False
+        return (len(counted) - counted.count(Health.DOWN)) / len(counted) < threshold
+
+    @property
+    def can_serve(self) -> bool:
+        """Whether there is anybody to give any work to."""
+        return self.is_panicking or any(backend.takes_pinned for backend in self.backends.values())
+
+    def pick(self, tried: frozenset[str] = NOTHING_TRIED, key: bytes = NO_KEY) -> Backend | None:
+        """The backend for an exchange that carries no pin; None when nobody may take it.
+
+        `key` is what a hash is made of, where the pool has one (`config.hash`).
+        """
+        if not tried:
+            return self._first.next(key)
+        for choice in self._choices:
+            backend = choice.next_except(tried, key)
+            if backend is not None:
+                return backend
+        return None
+
+    def tick(self, now: float) -> None:
+        """Go on with slow starts. Called a few times a second."""
+        slow_start_s = self.config.slow_start_s
+        if slow_start_s is None or not self._warming:
+            return
+        changed = [backend for backend in self._warming if backend.warm(now, slow_start_s)]
+        self._warming = [backend for backend in self._warming if backend.warming_since is not None]
+        if changed:
+            self.refresh()
 
     def agreed(self, key: bytes) -> Backend | None:
         """The backend for pinned work whose pin is not known here (expired, restarted, made by another node).
@@ -77,13 +139,17 @@ class Pool:
     def observe(self, name: str, *, is_good: bool, reason: str, now: float) -> bool:
         """Score a probe's result. True when the backend's health changed (and the turns were laid anew)."""
         backend = self.backends[name]
-        return self._noted(backend, backend.health.observe(is_good=is_good, reason=reason, now=now))
+        before = backend.health.health
+        backend.health.observe(is_good=is_good, reason=reason, now=now)
+        return self._noted(backend, before)
 
     def observe_refusal(self, backend: Backend, reason: str, now: float) -> bool:
         """Score a refusal that traffic met. True when the backend's health changed."""
         backend.failures += 1
         if backend.watchdog is None:
-            return self._noted(backend, backend.health.observe_refusal(reason, now))
+            before = backend.health.health
+            backend.health.observe_refusal(reason, now)
+            return self._noted(backend, before)
         orders = self.watch(backend, Event.REFUSED, Moment(now, backend.last_reply_at), reason)
         if backend.on_suspicion is not None:
             backend.on_suspicion()
@@ -100,23 +166,55 @@ class Pool:
         orders = watchdog.handle(event, moment)
         if orders.verdict is not None:
             text = "ok" if orders.verdict is Health.UP else reason
-            self._noted(backend, backend.health.decide(orders.verdict, text, moment.now))
+            before = backend.health.health
+            backend.health.decide(orders.verdict, text, moment.now)
+            self._noted(backend, before)
         elif watchdog.phase is Phase.REOPEN:
             backend.health.reason = f"{watchdog.answers} of {watchdog.pace.rise} probes answered"
         elif watchdog.phase is Phase.DOWN and reason:
             backend.health.reason = reason
         return orders
 
-    def _noted(self, backend: Backend, has_changed: bool) -> bool:
-        if has_changed:
-            health = backend.health
-            self.changes.append(Change(health.changed_at, backend.name, health.health, health.reason))
-            self.refresh()
-        return has_changed
-
-    def set_admin_state(self, name: str, state: AdminState) -> None:
-        self.backends[name].admin_state = state
+    def _noted(self, backend: Backend, before: Health) -> bool:
+        """Whether its health changed; then it is kept for the status page, and the turns are laid anew."""
+        health = backend.health
+        if health.health is before:
+            return False
+        self.changes.append(Change(health.changed_at, backend.name, health.health, health.reason))
+        if before is Health.DOWN:  # and not UNKNOWN: when the balancer starts, its servers are warm
+            self._warm_up(backend, health.changed_at)
         self.refresh()
+        return True
+
+    def set_admin_state(self, name: str, state: AdminState, now: float) -> None:
+        backend = self.backends[name]
+        is_back = state is AdminState.READY and backend.admin_state is not AdminState.READY
+        backend.admin_state = state
+        if is_back:
+            self._warm_up(backend, now)
+        self.refresh()
+
+    def _warm_up(self, backend: Backend, now: float) -> None:
+        if self.config.slow_start_s is not None:
+            backend.warm_up(now)
+            self._warming = [*(one for one in self._warming if one is not backend), backend]
+
+
+def _choice(config: PoolConfig, draw: Draw | None) -> Choice:
+    match config.algorithm:
+        case Algorithm.ROUND_ROBIN:
+            return RoundRobin()
+        case Algorithm.LEAST_CONNECTIONS:
+            return LeastConnections()
+        case Algorithm.POWER_OF_TWO:
+            if draw is None:
+                raise ValueError("power_of_two draws backends: give the pool its chance")
+            return PowerOfTwo(draw)
+        case Algorithm.HASH:
+            if config.hash is None:
+                raise ValueError("hash needs a key")  # `check` says so with a position
+            return RendezvousHash(config.hash.load_factor)
+    assert_never(config.algorithm)
 
 
 def _health(config: PoolConfig) -> HealthState:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import gcd
+from typing import Final
 
-from mfalb.balancer.pools.backend import Backend
+from mfalb.balancer.pools.backend import WARM_STEPS, Backend
+from mfalb.balancer.pools.choice import NO_KEY, Choice
+
+_WARMING_TURN_LIMIT: Final = 2000  # picks: laying more would hold up the data path for milliseconds at every step
 
 
 def spread_by_weight(backends: Sequence[Backend]) -> list[Backend]:
@@ -14,8 +18,7 @@ def spread_by_weight(backends: Sequence[Backend]) -> list[Backend]:
     Smooth weighted round robin: at each step every backend gains its weight, the richest takes the turn and pays the
     sum. Weights 3, 1, 1 give A B A C A and not A A A B C, so no server sees its share in one burst.
     """
-    divisor = gcd(*(backend.config.weight for backend in backends)) if backends else 1
-    weights = [backend.config.weight // divisor for backend in backends]
+    weights = _shortened([backend.pull for backend in backends])
     total = sum(weights)
     credits_ = [0] * len(backends)
     turn = []
@@ -27,7 +30,20 @@ def spread_by_weight(backends: Sequence[Backend]) -> list[Backend]:
     return turn
 
 
-class RoundRobin:
+def _shortened(pulls: list[int]) -> list[int]:
+    """The same shares in the smallest whole numbers.
+
+    While one warms up these are large (19 of 20 twentieths have nothing in common), so they are rounded: for moments.
+    """
+    divisor = gcd(*pulls) or 1
+    weights = [pull // divisor for pull in pulls]
+    total = sum(weights)
+    if total <= _WARMING_TURN_LIMIT or divisor % WARM_STEPS == 0:
+        return weights
+    return [max(1, weight * _WARMING_TURN_LIMIT // total) for weight in weights]
+
+
+class RoundRobin(Choice):
     """Whose turn it is.
 
     The turn holds usable backends only and is laid anew when one comes or goes. Skipping an unusable backend at each
@@ -45,7 +61,7 @@ class RoundRobin:
         self._turn = spread_by_weight(backends)
         self._position = self._position % len(self._turn) if self._turn else 0
 
-    def next(self) -> Backend | None:
+    def next(self, key: bytes = NO_KEY) -> Backend | None:  # noqa: ARG002 - who asks does not matter here
         turn = self._turn
         if not turn:
             return None
@@ -55,7 +71,7 @@ class RoundRobin:
         self._position = position if position < len(turn) else 0
         return backend
 
-    def next_except(self, tried: frozenset[str]) -> Backend | None:
+    def next_except(self, tried: frozenset[str], key: bytes = NO_KEY) -> Backend | None:  # noqa: ARG002 - as above
         """One of those not tried. Takes nobody's turn: retries go round by themselves.
 
         The one behind the refusing backend would always be the same one, and would get all of its share.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import signal
 import socket
 import ssl
@@ -38,7 +39,7 @@ async def _serve(config: Config, sockets: dict[str, list[socket.socket]], on_rea
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    pools = {name: Pool(name, pool) for name, pool in config.pools.items()}
+    pools = {name: Pool(name, pool, random.random) for name, pool in config.pools.items()}
     await _resolve_radius_backends(config, pools)
     async with AsyncExitStack() as stack:
         worker = Worker(config, pools, sockets)

@@ -240,16 +240,23 @@ class HttpUpstream:
 
     def connect(self, backend: Backend, user: UpstreamUser) -> None:
         """Open a connection; the user is told `upstream_connected`, or `upstream_failed` with nothing sent."""
+        backend.active += 1  # at once: in a burst all would choose the one whose connections are yet to open
         self._tasks.start(f"connect {backend.name}", self._connect(backend, user))
 
     async def _connect(self, backend: Backend, user: UpstreamUser) -> None:
         try:
-            connection = await self._open(backend)
+            connection = await self._opened(backend)
         except BackendFailure as failure:
             user.upstream_failed(failure)
         else:
             user.upstream_connected(connection)
         user.flush()
+
+    async def _opened(self, backend: Backend) -> UpstreamConnection:
+        try:
+            return await self._open(backend)
+        finally:
+            backend.active -= 1  # from here on the connection counts it
 
     async def _open(self, backend: Backend) -> UpstreamConnection:
         idle = self._idle[backend.name]

@@ -74,7 +74,7 @@ def test_a_listener_s_counters_are_told_by_answer_and_reason() -> None:
 def test_health_and_admin_state_are_two_facts() -> None:
     pool = make_pool()
     pool.observe("b1", is_good=True, reason="ok", now=0.0)
-    pool.set_admin_state("b1", AdminState.DRAIN)
+    pool.set_admin_state("b1", AdminState.DRAIN, 0.0)
     page = samples(Source(), {"web": pool})
     assert page[sample("mfalb_backend_up", pool="web", backend="b1")] == 1
     assert page[sample("mfalb_backend_up", pool="web", backend="b2")] == 0

@@ -9,7 +9,10 @@ ROUTES = "routes: [{pool: web}]"
 BACKENDS = "backends: [{name: a, address: '10.0.0.1:80'}]"
 HC = "health_check: {type: http}"
 LISTENER_KEYS = "name, protocol, bind, tls, routes, trusted_proxies, limits"
-POOL_KEYS = "algorithm, backends, upstream_tls, health_check, affinity, connect_timeout, response_timeout"
+POOL_KEYS = (
+    "algorithm, hash, slow_start, panic_threshold, backends, upstream_tls, health_check, affinity, connect_timeout, "
+    "response_timeout"
+)
 PRESET_NAMES = "azure_mfa_sdk, azure_mfa_portal, radius_challenge"
 TOO_FAST = (
     "is less than RFC 3539 section 3.4.1 allows (servers that are slow would look dead); write at least 6s, or fast: "
@@ -98,8 +101,8 @@ POOL_MISTAKES = [
     ),
     (f"{HC}, backends: »[]", "backends: must have at least one entry"),
     (
-        f"{HC}, backends: [{{name: a, address: '10.0.0.1:80', weight: »0}}]",
-        "weight: 0 is no weight, write 1 to 256; to take a backend out of service, drain it",
+        f"{HC}, backends: [{{name: a, address: '10.0.0.1:80', weight: »-1}}]",
+        "weight: must be at least 0, not -1",
     ),
     (f"{HC}, backends: [{{name: a, address: '10.0.0.1:80', weight: »true}}]", "weight: must be a whole number"),
     (
@@ -128,7 +131,41 @@ POOL_MISTAKES = [
     ),
     (
         f"{BACKENDS}, {HC}, algorithm: »roundrobin",
-        "algorithm: 'roundrobin' is not one of round_robin; did you mean 'round_robin'?",
+        (
+            "algorithm: 'roundrobin' is not one of round_robin, least_connections, power_of_two, hash; did you mean "
+            "'round_robin'?"
+        ),
+    ),
+    (f"{BACKENDS}, {HC}, panic_threshold: »0", "panic_threshold: must be more than 0.0, not 0"),
+    (f"{BACKENDS}, {HC}, panic_threshold: »1.5", "panic_threshold: must be at most 1.0, not 1.5"),
+    (f"{BACKENDS}, {HC}, panic_threshold: »50%", "panic_threshold: must be a number"),
+    (f"{BACKENDS}, {HC}, slow_start: »30", "slow_start: 30 has no unit; write 500ms, 30s, 30m or 30h"),
+    (
+        f"{BACKENDS}, {HC}, algorithm: hash, »hash: {{}}",
+        "'key' is missing; write one of source, path, user_name, calling_station_id, client, header, cookie, query",
+    ),
+    (
+        f"{BACKENDS}, {HC}, algorithm: hash, hash: {{key: »sauce}}",
+        (
+            "key: 'sauce' is not one of source, path, user_name, calling_station_id, client, header, cookie, query; "
+            "did you mean 'source'?"
+        ),
+    ),
+    (
+        f"{BACKENDS}, {HC}, algorithm: hash, »hash: {{key: header}}",
+        "'name' is missing; accepted: name, key, load_factor",
+    ),
+    (
+        f"{BACKENDS}, {HC}, algorithm: hash, hash: {{key: query, name: »a&b c}}",
+        "name: 'a&b c' names no header, cookie or query parameter; use 1 to 64 letters, digits, '_' or '-'",
+    ),
+    (
+        f"{BACKENDS}, {HC}, algorithm: hash, hash: {{key: source, load_factor: »1}}",
+        "load_factor: must be at least 1.01, not 1",
+    ),
+    (
+        f"{BACKENDS}, {HC}, algorithm: hash, hash: {{key: source, »name: x}}",
+        "unknown key 'name'; accepted: key, load_factor",
     ),
     (
         f"{BACKENDS}, {HC}, »affinity: {{}}",
@@ -162,8 +199,7 @@ def test_mistakes_in_a_pool_are_pointed_at(folder: Folder, pool: str, message: s
 
 def test_a_missing_key_of_a_named_table_is_pointed_at_by_the_table_s_name(folder: Folder) -> None:
     text = f"{LISTENERS}pools:\n  »web:\n    health_check: {{type: http}}\n"
-    accepted = "algorithm, backends, upstream_tls, health_check, affinity, connect_timeout, response_timeout"
-    folder.expect(text, f"error: 'backends' is missing; accepted: {accepted}")
+    folder.expect(text, f"error: 'backends' is missing; accepted: {POOL_KEYS}")
 
 
 def test_a_pool_s_name_is_checked_where_it_stands(folder: Folder) -> None:

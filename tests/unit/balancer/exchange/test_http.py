@@ -80,7 +80,7 @@ def test_with_no_backend_up_a_request_is_refused_as_unavailable() -> None:
 def test_a_draining_backend_takes_new_work_only_when_nobody_else_is_up() -> None:
     pool = make_pool()
     exchanges = make_exchanges({"web": pool})
-    pool.set_admin_state("b1", AdminState.DRAIN)
+    pool.set_admin_state("b1", AdminState.DRAIN, 0.0)
     assert {backend_of(exchanges.begin(request(), CLIENT, moment())) for _ in range(4)} == {"b2"}
     pool.observe("b2", is_good=False, reason="test", now=0.0)
     assert {backend_of(exchanges.begin(request(), CLIENT, moment())) for _ in range(4)} == {"b1"}

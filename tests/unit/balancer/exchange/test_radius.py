@@ -76,7 +76,7 @@ def test_a_silent_server_that_is_up_is_never_left_for_another() -> None:
 def test_a_silent_server_in_maintenance_keeps_what_it_may_be_acting_on() -> None:
     world = World()
     exchange = world.begin(sign_in())
-    world.pool.set_admin_state(exchange.backend.name, AdminState.MAINT)
+    world.pool.set_admin_state(exchange.backend.name, AdminState.MAINT, 0.0)
     assert isinstance(world.request(sign_in(), now=60.0), Resend)
 
 

@@ -440,7 +440,7 @@ def test_the_records_of_a_session_whose_server_is_down_go_to_another_and_come_ba
 
 def test_a_draining_server_gets_the_records_of_its_sessions_still(site: Site) -> None:
     server = site.let_in()
-    site.acct.pool.set_admin_state(server, AdminState.DRAIN)
+    site.acct.pool.set_admin_state(server, AdminState.DRAIN, 0.0)
     assert set(site.keepers(*RECORD)) == {server}
 
 

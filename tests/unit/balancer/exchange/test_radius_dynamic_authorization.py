@@ -158,9 +158,9 @@ def test_f1_a_nas_that_is_down_or_out_of_service_is_not_replaced_by_another() ->
     world.set_up("b1", is_up=False)
     assert cause(world.request(asked(GATE1))) == 505
     world.set_up("b1")
-    world.pool.set_admin_state("b1", AdminState.MAINT)
+    world.pool.set_admin_state("b1", AdminState.MAINT, 0.0)
     assert cause(world.request(asked(GATE1, identifier=8))) == 505
-    world.pool.set_admin_state("b1", AdminState.DRAIN)
+    world.pool.set_admin_state("b1", AdminState.DRAIN, 0.0)
     assert isinstance(world.request(asked(GATE1, identifier=9)), Forward)
 
 

@@ -279,7 +279,7 @@ def test_b12_states_nobody_knows_spread_over_all_servers() -> None:
 def test_b10_a_state_reaches_its_server_while_that_one_drains() -> None:
     world = World()
     issuer = world.challenge(b"s")
-    world.pool.set_admin_state(issuer, AdminState.DRAIN)
+    world.pool.set_admin_state(issuer, AdminState.DRAIN, 0.0)
     assert world.begin(sign_in(state=b"s", identifier=8)).backend.name == issuer
 
 
@@ -288,7 +288,7 @@ def test_b13_a_state_whose_server_is_gone_is_rejected_at_once_and_goes_to_no_oth
     world = World()
     issuer = world.challenge(b"s")
     if is_maintained:
-        world.pool.set_admin_state(issuer, AdminState.MAINT)
+        world.pool.set_admin_state(issuer, AdminState.MAINT, 0.0)
     else:
         world.set_up(issuer, is_up=False)
     request = access_request(
@@ -316,14 +316,14 @@ def test_b13_a_state_whose_server_is_gone_may_meet_silence_instead_and_still_goe
     world = World(when_pinned_down=RefusalForm.SILENCE)
     issuer = world.challenge(b"s")
     if is_maintained:
-        world.pool.set_admin_state(issuer, AdminState.MAINT)
+        world.pool.set_admin_state(issuer, AdminState.MAINT, 0.0)
     else:
         world.set_up(issuer, is_up=False)
     for now in (0.0, 2.0, 30.0):
         assert world.request(sign_in(state=b"s", identifier=8), now=now) == Drop("pinned_down")
     assert not world.exchanges.duplicates.in_flight
     world.set_up(issuer)
-    world.pool.set_admin_state(issuer, AdminState.READY)
+    world.pool.set_admin_state(issuer, AdminState.READY, 0.0)
     assert world.begin(sign_in(state=b"s", identifier=8), now=31.0).backend.name == issuer, "back, and the pin stands"
 
 

@@ -18,8 +18,8 @@ State = tuple[Health, AdminState]
 states: st.SearchStrategy[State] = st.tuples(st.sampled_from(Health), st.sampled_from(AdminState))
 
 
-def backend_config(name: str, weight: int = 1) -> BackendConfig:
-    return BackendConfig(name=name, address=Address("10.0.0.1", 443), weight=weight)
+def backend_config(name: str, weight: int = 1, *, is_backup: bool = False) -> BackendConfig:
+    return BackendConfig(name=name, address=Address("10.0.0.1", 443), weight=weight, backup=is_backup)
 
 
 def backend(name: str, weight: int = 1) -> Backend:
@@ -43,7 +43,7 @@ def pool_of(states_by_name: Mapping[str, State], *, weights: Sequence[int] = ())
     for name, (health, admin_state) in states_by_name.items():
         if health is not Health.UNKNOWN:
             pool.observe(name, is_good=health is Health.UP, reason="test", now=0.0)
-        pool.set_admin_state(name, admin_state)
+        pool.set_admin_state(name, admin_state, 0.0)
     return pool
 
 

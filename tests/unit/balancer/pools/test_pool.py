@@ -91,20 +91,20 @@ def test_health_changes_move_the_turns_at_once() -> None:
 
 def test_an_operators_word_moves_the_turns_at_once_and_does_not_touch_health() -> None:
     pool = pool_of({"a": READY, "b": READY})
-    pool.set_admin_state("a", AdminState.DRAIN)
+    pool.set_admin_state("a", AdminState.DRAIN, 0.0)
     assert [name_of(pool.pick()) for _ in range(3)] == ["b", "b", "b"]
     assert name_of(pool.pinned("a")) == "a"
-    pool.set_admin_state("b", AdminState.MAINT)
+    pool.set_admin_state("b", AdminState.MAINT, 0.0)
     assert [name_of(pool.pick()) for _ in range(3)] == ["a", "a", "a"]
     assert pool.backends["b"].is_up
-    pool.set_admin_state("b", AdminState.READY)
+    pool.set_admin_state("b", AdminState.READY, 0.0)
     assert [name_of(pool.pick()) for _ in range(3)] == ["b", "b", "b"]
 
 
 def test_weights_count_among_those_who_take_new_work() -> None:
     pool = pool_of({"a": READY, "b": READY, "c": READY}, weights=[3, 1, 2])
     assert Counter(name_of(pool.pick()) for _ in range(12)) == {"a": 6, "b": 2, "c": 4}
-    pool.set_admin_state("c", AdminState.DRAIN)
+    pool.set_admin_state("c", AdminState.DRAIN, 0.0)
     assert Counter(name_of(pool.pick()) for _ in range(12)) == {"a": 9, "b": 3}
 
 

@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Sequence
 from math import gcd
 
 import pytest
@@ -99,3 +100,40 @@ def test_nobody_is_served_when_nobody_is_there() -> None:
     turns.set_backends([])
     assert turns.next() is None
     assert turns.next_except(frozenset(("b0",))) is None
+
+
+def credits_of_nginx(weights: Sequence[int], picks: int) -> list[int]:
+    """Smooth weighted round robin as nginx has it (ngx_http_upstream_get_peer), pick by pick."""
+    current = [0] * len(weights)
+    chosen = []
+    for _ in range(picks):
+        current = [credit + weight for credit, weight in zip(current, weights, strict=True)]
+        best = current.index(max(current))
+        current[best] -= sum(weights)
+        chosen.append(best)
+    return chosen
+
+
+@given(weights)
+@settings(max_examples=100)
+def test_turns_come_in_the_very_order_of_smooth_weighted_round_robin(given_weights: list[int]) -> None:
+    count = 2 * sum(given_weights)
+    assert served(robin(*given_weights), count) == [f"b{one}" for one in credits_of_nginx(given_weights, count)]
+
+
+@given(st.lists(st.integers(1, 256), min_size=2, max_size=12), st.integers(1, 19))
+@settings(max_examples=40)
+def test_a_turn_stays_short_while_one_warms_up_and_nearly_keeps_the_shares(weights: list[int], step: int) -> None:
+    found = backends(weights)
+    found[0].warm_up(0.0)
+    found[0].warm(step + 0.5, 20.0)
+    counts = Counter(backend.name for backend in spread_by_weight(found))
+    assert counts.total() <= 2000 + len(weights)
+    total = sum(backend.pull for backend in found)
+    for backend in found:
+        assert counts[backend.name] / counts.total() == pytest.approx(backend.pull / total, abs=0.008)
+
+
+def test_a_long_turn_of_warm_servers_is_exact() -> None:
+    counts = Counter(backend.name for backend in spread_by_weight(backends([256, 255, 254] * 4)))
+    assert counts == {f"b{index}": weight for index, weight in enumerate([256, 255, 254] * 4)}
