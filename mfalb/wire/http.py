@@ -38,6 +38,16 @@ class RequestHead:
         """The host without its port, in lower case; b"" when a 1.0 client named none."""
         return host_without_port(self.special.get(b"host", b"")).lower()
 
+    def field(self, name: bytes) -> bytes:
+        """The value of the first field of that lower-case name, whether we look into it or not; b"" for none."""
+        if name in self.special:
+            return self.special[name]
+        start = name + b":"
+        for line in self.lines:
+            if line[: len(start)].lower() == start:
+                return line[len(start) :].strip()
+        return b""
+
 
 @dataclass(slots=True, eq=False)
 class ResponseHead:

@@ -30,9 +30,11 @@ from mfalb.balancer.exchange.http_affinity import (
     TransactionStrategy,
     WithoutAffinity,
 )
+from mfalb.balancer.exchange.http_hash_key import HttpKey, http_key
 from mfalb.balancer.exchange.refusals import Refusal
 from mfalb.balancer.exchange.routes import RouteTable
 from mfalb.balancer.pools.backend import Backend
+from mfalb.balancer.pools.choice import NO_KEY
 from mfalb.balancer.pools.pool import NOTHING_TRIED, Pool
 from mfalb.wire.http import RequestHead, ResponseHead
 from mfalb.wire.http_target import routing_path_untrusted
@@ -93,6 +95,10 @@ class HttpExchanges:
     ) -> None:
         self._routes = RouteTable(config.routes, pools)
         self._trusted: tuple[IPv4Network | IPv6Network, ...] = config.trusted_proxies
+        hashes = {route.pool: pools[route.pool].config.hash for route in config.routes}
+        self._keys: dict[str, HttpKey] = {
+            name: http_key(by, self._trusted) for name, by in hashes.items() if by is not None
+        }
         is_secure = config.tls is not None
         self._affinities = {
             route.pool: _strategy(pools[route.pool], pins, sealer, is_secure=is_secure) for route in config.routes
@@ -124,7 +130,12 @@ class HttpExchanges:
                     return Refuse(refusals.PINNED_DOWN, exchange)
         elif found.key is not None:
             backend = pool.agreed(found.key)
-        return self._to(exchange, backend or pool.pick())
+        return self._to(exchange, backend or self._balanced(exchange))
+
+    def _balanced(self, exchange: HttpExchange) -> Backend | None:
+        key_of = self._keys.get(exchange.pool.name)
+        key = NO_KEY if key_of is None else key_of(exchange.head, exchange.client)
+        return exchange.pool.pick(exchange.tried, key)
 
     @staticmethod
     def _to(exchange: HttpExchange, backend: Backend | None) -> Forward | Refuse:
@@ -138,7 +149,7 @@ class HttpExchanges:
         if exchange.found.is_strict:
             return Refuse(refusals.PINNED_DOWN, exchange)
         exchange.tried |= {backend.name}
-        return self._to(exchange, exchange.pool.pick(exchange.tried))
+        return self._to(exchange, self._balanced(exchange))
 
     def upstream_head(self, exchange: HttpExchange) -> bytes:
         """The request's head as the backend gets it."""

@@ -97,7 +97,9 @@ class RadiusExchanges:
         return Forward(exchange)
 
     def _retransmit(self, exchange: RadiusExchange, now: float, entropy: bytes) -> RequestDecision:
-        if exchange.backend.is_up:  # whatever its admin state: it may be acting on the request already
+        # Whatever its admin state: it may be acting on the request already. In panic that may be true of one that is
+        # said to be down, too: a second phone must not ring because checks fail
+        if exchange.backend.is_up or (self.pool.is_panicking and not exchange.is_bound):
             if now - exchange.sent_at < RESEND_INTERVAL_S:
                 return Drop("duplicate_in_flight")
             return Resend(exchange)
@@ -108,7 +110,7 @@ class RadiusExchanges:
         if exchange.is_bound:
             return self._refusal(exchange.request, exchange.key, exchange.source.client, now, exchange)
         exchange.tried |= {exchange.backend.name}
-        backend = self.pool.pick(exchange.tried)
+        backend = self.service.balanced(exchange.request, exchange.source.client, exchange.tried)
         if backend is None:
             self.duplicates.in_flight.pop(exchange.key, None)
             return Drop("no_backend", exchange)
@@ -139,7 +141,7 @@ class RadiusExchanges:
         """Status-Server is answered here and never passed on (RFC 5997); silence when no backend could take work."""
         if not self.guards.may_ask_status(client, now):
             return Drop("status_limit")
-        if not any(backend.takes_pinned for backend in self.pool.backends.values()):
+        if not self.pool.can_serve:
             return Drop("status_no_backend")
         code = self.service.status_answer_code
         datagram = radius.signed_response(code, packet.identifier, packet.authenticator, b"", client.secret)

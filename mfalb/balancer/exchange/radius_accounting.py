@@ -56,7 +56,7 @@ class Accounting(ContentSignedService):
             backend = self._pinned(self._follows, request, client, now)
             if backend is not None:
                 return backend
-        return self.pool.pick()
+        return self.balanced(request, client)
 
     def _pinned(self, follows: str, request: Packet, client: RadiusPeer, now: float) -> Backend | None:
         if request.first(radius.ACCT_STATUS_TYPE) in _WHOLE_NAS:

@@ -9,9 +9,10 @@ from typing import ClassVar
 
 from mfalb.balancer.affinity.store import Pin
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
+from mfalb.balancer.exchange.radius_hash_key import RadiusKey, radius_key
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.pools.backend import Backend
-from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.pools.pool import NOTHING_TRIED, Pool
 from mfalb.wire.radius import Packet
 
 
@@ -31,6 +32,7 @@ class RadiusService(ABC):
         self.pool = pool
         self.upstreams = upstreams
         self.unhandled_hidden: Counter[str] = Counter()
+        self._key_of: RadiusKey | None = None if pool.config.hash is None else radius_key(pool.config.hash)
 
     @abstractmethod
     def request_untrusted(self, datagram: bytes, client: RadiusPeer) -> Packet:
@@ -47,6 +49,12 @@ class RadiusService(ABC):
     @abstractmethod
     def backend_for(self, request: Packet, client: RadiusPeer, now: float) -> Backend | None:
         """The backend that a request goes to; None when it may go to nobody."""
+
+    def balanced(self, request: Packet, client: RadiusPeer, tried: frozenset[str] = NOTHING_TRIED) -> Backend | None:
+        """The backend for what no pin ties to one."""
+        if self._key_of is None:
+            return self.pool.pick(tried)
+        return self.pool.pick(tried, self._key_of(request, client))
 
     def refusal(self, _request: Packet, _client: RadiusPeer) -> bytes | None:
         """The answer to a bound request that may go to nobody; None for silence."""
