@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from mfalb.balancer.config.balancing_references import check_balancing
 from mfalb.balancer.config.certificates import check_certificates
 from mfalb.balancer.config.document import BrokenYaml, Document, Position, read
 from mfalb.balancer.config.draft import draft
@@ -114,5 +115,6 @@ class _Reading:
         check_references(readable, self.findings)
         check_radius_references(readable, self.findings)
         check_tcp_references(readable, self.findings)
+        check_balancing(readable, self.findings)
         check_certificates(readable, self.findings)
         lint(readable, self.findings)

@@ -161,11 +161,6 @@ def _nas(backend: Backend, loc: Loc, draft: Draft, findings: Findings) -> None:
             f"backend {quoted(backend.name)}: a request cannot name it by the host {quoted(backend.address.host)}; "
             "write nas: {addresses: [...]} or nas: {identifiers: [...]}",
         )
-    if backend.weight != 1:
-        findings.error(
-            draft.document.at_key((*loc, "weight")),
-            "weight: a request names its NAS, and nothing is balanced; remove it",
-        )
 
 
 def _repeated_identities(name: str, pool: Pool, draft: Draft, findings: Findings) -> None:
