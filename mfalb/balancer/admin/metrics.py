@@ -168,16 +168,24 @@ class MetricsPage(Collector):
         requests = CounterMetricFamily("mfalb_backend_requests", "Requests sent to the backend.", labels=labels)
         failures = CounterMetricFamily("mfalb_backend_failures", "Refusals that traffic met.", labels=labels)
         active = GaugeMetricFamily("mfalb_backend_active", "Exchanges under way.", labels=labels)
+        share = GaugeMetricFamily(
+            "mfalb_backend_share", "Part of the backend's weight that counts: below 1 in a slow start.", labels=labels
+        )
+        panic = GaugeMetricFamily(
+            "mfalb_pool_panic", "1 while health is ignored for new work, as too few backends are up.", labels=["pool"]
+        )
         for pool in self._pools.values():
+            panic.add_metric([pool.name], pool.is_panicking)
             for backend in pool.backends.values():
                 names = [pool.name, backend.name]
+                share.add_metric(names, backend.share)
                 up.add_metric(names, backend.health.health is Health.UP)
                 requests.add_metric(names, backend.requests)
                 failures.add_metric(names, backend.failures)
                 active.add_metric(names, backend.active)
                 for state in AdminState:
                     admin.add_metric([*names, state.value], backend.admin_state is state)
-        yield from (up, admin, requests, failures, active)
+        yield from (up, admin, requests, failures, active, share, panic)
 
     def _health(self) -> Iterator[Metric]:
         labels, now = ["pool", "backend"], self._clock()

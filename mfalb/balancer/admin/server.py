@@ -39,7 +39,7 @@ class AdminServer:
 
     async def _ready(self, _request: web.Request) -> web.Response:
         """200 while every pool has a backend that takes work; 503 and the pools that have none otherwise."""
-        empty = [pool.name for pool in self._pools.values() if not any(b.takes_pinned for b in pool.backends.values())]
+        empty = [pool.name for pool in self._pools.values() if not pool.can_serve]
         text = "ready\n" if not empty else f"no backend: {', '.join(empty)}\n"
         return web.Response(text=text, status=503 if empty else 200)
 

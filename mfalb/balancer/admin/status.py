@@ -24,7 +24,11 @@ class Clocks(NamedTuple):
 
 
 def status(pools: Mapping[str, Pool], clocks: Clocks) -> dict[str, object]:
-    """The whole page. `failovers` has the last changes of each pool (RFC 3539 section 3.4.2), newest first."""
+    """The whole page.
+
+    `panicking` names the pools that ignore health for new work; `failovers` has the last changes of each pool (RFC 3539
+    section 3.4.2), newest first.
+    """
     changes = sorted(
         ((change, pool.name) for pool in pools.values() for change in pool.changes),
         key=lambda entry: entry[0].at,
@@ -33,6 +37,7 @@ def status(pools: Mapping[str, Pool], clocks: Clocks) -> dict[str, object]:
     return {
         "version": mfalb.__version__,
         "pools": {pool.name: [_backend(one, clocks) for one in pool.backends.values()] for pool in pools.values()},
+        "panicking": [pool.name for pool in pools.values() if pool.is_panicking],
         "failovers": [
             {
                 "time": clocks.wall(change.at),
@@ -61,6 +66,9 @@ def _backend(backend: Backend, clocks: Clocks) -> dict[str, object]:
             "answered": backend.probes_answered,
             "lost": backend.probes_lost,
         },
+        "weight": backend.weight,
+        "share": backend.share,
+        "backup": backend.is_backup,
         "admin_state": backend.admin_state.value,
         "active": backend.active,
         "requests": backend.requests,
