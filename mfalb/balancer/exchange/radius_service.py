@@ -21,7 +21,7 @@ class RadiusService(ABC):
 
     `upstreams` maps a backend's name to the peer it is. A method that reads a peer's bytes raises MalformedMessage for
     all that must be discarded in silence. `unhandled_hidden` counts what a secret hides and could not be hidden anew,
-    by its name in `wire.radius_hidden_attributes`.
+    by its name in `wire.radius_hidden_attributes`. `key_of` reads what the pool's hash is made of, if it has one.
     """
 
     status_answer_code: ClassVar[int]  # what answers a Status-Server on this port (RFC 5997 section 4.2)
@@ -32,7 +32,7 @@ class RadiusService(ABC):
         self.pool = pool
         self.upstreams = upstreams
         self.unhandled_hidden: Counter[str] = Counter()
-        self._key_of: RadiusKey | None = None if pool.config.hash is None else radius_key(pool.config.hash)
+        self.key_of: RadiusKey | None = None if pool.config.hash is None else radius_key(pool.config.hash)
 
     @abstractmethod
     def request_untrusted(self, datagram: bytes, client: RadiusPeer) -> Packet:
@@ -52,9 +52,9 @@ class RadiusService(ABC):
 
     def balanced(self, request: Packet, client: RadiusPeer, tried: frozenset[str] = NOTHING_TRIED) -> Backend | None:
         """The backend for what no pin ties to one."""
-        if self._key_of is None:
+        if self.key_of is None:
             return self.pool.pick(tried)
-        return self.pool.pick(tried, self._key_of(request, client))
+        return self.pool.pick(tried, self.key_of(request, client))
 
     def refusal(self, _request: Packet, _client: RadiusPeer) -> bytes | None:
         """The answer to a bound request that may go to nobody; None for silence."""

@@ -82,7 +82,7 @@ class World:
 
     def __post_init__(self) -> None:
         names = [f"b{number}" for number in range(1, self.servers + 1)]
-        config = PoolConfig(
+        config = self.make_config(
             backends=tuple(self.backend(name) for name in names),
             affinity=self.affinity(),
             health_check=RadiusCheck(type="radius", rise=1, fall=1),
@@ -101,6 +101,9 @@ class World:
         duplicates: DuplicateTable[RadiusExchange] = DuplicateTable(self.in_flight_limit, 100, 15.0)
         self.service = self.make_service()
         self.exchanges = RadiusExchanges(self.service, duplicates, self.guards)
+
+    def make_config(self, **given: object) -> PoolConfig:
+        return PoolConfig.model_validate(given)
 
     def make_service(self) -> RadiusService:
         return Authentication(self.pool, self.upstreams, self.pins)
