@@ -55,4 +55,5 @@ class HashOfPart(Table):
 
 HashBy = Annotated[HashOfRequest | HashOfPart, Field(discriminator="key")]
 HTTP_KEYS: Final = ("source", "header", "cookie", "path", "query")
+TCP_KEYS: Final = ("source",)
 RADIUS_KEYS: Final = ("user_name", "calling_station_id", "client")

@@ -5,7 +5,9 @@ Each check takes a Draft and adds findings; `check_balancing` runs them all.
 
 from __future__ import annotations
 
-from mfalb.balancer.config.balancing_models import HTTP_KEYS, RADIUS_KEYS, Algorithm, HashOfPart
+from collections.abc import Iterator
+
+from mfalb.balancer.config.balancing_models import HTTP_KEYS, RADIUS_KEYS, TCP_KEYS, Algorithm, HashOfPart
 from mfalb.balancer.config.document import Loc
 from mfalb.balancer.config.draft import Draft
 from mfalb.balancer.config.findings import Findings
@@ -59,7 +61,7 @@ def _takers(name: str, pool: Pool, draft: Draft, findings: Findings) -> None:
 def _algorithm(name: str, pool: Pool, draft: Draft, findings: Findings) -> None:
     loc: Loc = ("pools", name)
     if pool.algorithm is Algorithm.HASH and pool.hash is None:
-        keys = RADIUS_KEYS if name in draft.radius_pools() else HTTP_KEYS
+        keys = next((keys for _, keys in _protocols(name, draft)), HTTP_KEYS)
         findings.error(
             draft.document.at_value((*loc, "algorithm")),
             f"algorithm: hash needs to know of what; add hash: {{key: one of {', '.join(keys)}}}",
@@ -76,16 +78,14 @@ def _hash_key(name: str, pool: Pool, draft: Draft, findings: Findings) -> None:
     if by is None:
         return
     loc: Loc = ("pools", name, "hash")
-    protocols = (
-        ("RADIUS", draft.radius_pools() - draft.http_pools(), RADIUS_KEYS),
-        ("HTTP", draft.http_pools(), HTTP_KEYS),
-    )
-    for protocol, names, keys in protocols:
-        if name in names and by.key not in keys:
+    for protocol, keys in _protocols(name, draft):
+        if by.key not in keys:
+            accepted = keys[0] if len(keys) == 1 else f"one of {', '.join(keys)}"
             findings.error(
                 draft.document.at_value((*loc, "key")),
-                f"key: pool {quoted(name)} takes {protocol}, which has no {by.key}; write one of {', '.join(keys)}",
+                f"key: pool {quoted(name)} takes {protocol}, which has no {by.key}; write {accepted}",
             )
+            break
     affinity = pool.affinity
     cookie = by.name if isinstance(by, HashOfPart) and by.key == "cookie" else ""
     if isinstance(affinity, CookieAffinity) and cookie == affinity.name:
@@ -94,6 +94,16 @@ def _hash_key(name: str, pool: Pool, draft: Draft, findings: Findings) -> None:
             f"name: {quoted(cookie)} is the balancer's own cookie, which names a backend already; choose another or "
             "remove 'hash'",
         )
+
+
+def _protocols(name: str, draft: Draft) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The protocols that a pool takes, and of what each can make a hash."""
+    takers = (
+        ("RADIUS", draft.radius_pools(), RADIUS_KEYS),
+        ("TCP", draft.tcp_pools(), TCP_KEYS),
+        ("HTTP", draft.http_pools(), HTTP_KEYS),
+    )
+    return ((protocol, keys) for protocol, names, keys in takers if name in names)
 
 
 def _slow_start(name: str, pool: Pool, draft: Draft, findings: Findings) -> None:

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 
 from mfalb.balancer.config.tcp_models import TcpRoute
 from mfalb.balancer.pools.backend import Backend
+from mfalb.balancer.pools.choice import NO_KEY
 from mfalb.balancer.pools.pool import NOTHING_TRIED, Pool
 
 
 @dataclass(slots=True, eq=False)
 class TcpExchange:
-    """One connection. `server_name` is what its client asked for, "" for no name."""
+    """One connection. `server_name` is what its client asked for, "" for no name; `source` is the client's address."""
 
     server_name: str
     pool: Pool
     backend: Backend
+    source: bytes = NO_KEY
     tried: frozenset[str] = NOTHING_TRIED
 
 
@@ -62,15 +64,19 @@ class TcpExchanges:
             else:
                 self._exact[name] = pools[route.pool]
 
-    def begin(self, server_name: str) -> TcpDecision:
-        """Route a connection by the name (in lower case) that its client asks for; "" when it asks for none."""
+    def begin(self, server_name: str, source: str = "") -> TcpDecision:
+        """Route a connection by the name (in lower case) that its client asks for; "" when it asks for none.
+
+        `source` is the client's address, the only thing that TCP's hash can be made of.
+        """
         pool = self._pool(server_name)
         if pool is None:
             return Refuse("no_route")
-        backend = pool.pick()
+        key = source.encode()
+        backend = pool.pick(NOTHING_TRIED, key)
         if backend is None:
             return Refuse("no_backend", pool.name)
-        return Connect(TcpExchange(server_name, pool, backend))
+        return Connect(TcpExchange(server_name, pool, backend, key))
 
     def _pool(self, server_name: str) -> Pool | None:
         pool = self._exact.get(server_name)
@@ -83,7 +89,7 @@ class TcpExchanges:
     def refused(exchange: TcpExchange) -> TcpDecision:
         """Its backend could not be reached, so nothing was sent."""
         exchange.tried |= {exchange.backend.name}
-        backend = exchange.pool.pick(exchange.tried)
+        backend = exchange.pool.pick(exchange.tried, exchange.source)
         if backend is None:
             return Refuse("refused_everywhere", exchange.pool.name)
         exchange.backend = backend

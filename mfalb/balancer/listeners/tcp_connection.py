@@ -72,7 +72,7 @@ class TcpConnection(asyncio.Protocol):
             self._deadline = self._begun_at + self._parts.config.limits.hello_timeout_s
             self._reader = ClientHelloReader()
         else:
-            self._decide(self._parts.exchanges.begin(""))
+            self._decide(self._parts.exchanges.begin("", self._client))
 
     def data_received(self, data: bytes) -> None:
         if self._relay is not None:
@@ -88,7 +88,7 @@ class TcpConnection(asyncio.Protocol):
             return
         if hello is not None:
             self._server_name = hello.server_name or "-"
-            self._decide(self._parts.exchanges.begin(hello.server_name))
+            self._decide(self._parts.exchanges.begin(hello.server_name, self._client))
 
     def eof_received(self) -> bool:
         if self._relay is not None:

@@ -21,6 +21,7 @@ class TcpUpstream:
 
     def connect(self, backend: Backend, relay: Relay, on_failure: Callable[[BackendFailure], None]) -> None:
         """Connect a relay. It tells its host when it is joined; `on_failure` hears of it when it cannot be."""
+        backend.active += 1  # at once: in a burst all would choose the one whose connections are yet to open
         self._tasks.start(f"connect {backend.name}", self._connect(backend, relay, on_failure))
 
     async def _connect(self, backend: Backend, relay: Relay, on_failure: Callable[[BackendFailure], None]) -> None:
@@ -34,6 +35,8 @@ class TcpUpstream:
             reason = "connect_refused"
         else:
             return
+        finally:
+            backend.active -= 1  # from here on the relay counts it
         if not relay.is_joined:  # else it was made in the last moment
             on_failure(BackendFailure(backend.name, reason, sent=False))
 

@@ -100,6 +100,10 @@ def test_what_makes_sense_has_no_findings(folder: Folder, text: str) -> None:
             f"key: pool 'web' takes HTTP, which has no user_name; write one of {HTTP_KEYS}",
         ),
         (
+            web("algorithm: hash\n    hash: {key: »path}").replace("protocol: http", "protocol: tcp"),
+            "key: pool 'web' takes TCP, which has no path; write source",
+        ),
+        (
             radius("algorithm: hash\n    hash: {key: »cookie, name: sid}"),
             f"key: pool 'r' takes RADIUS, which has no cookie; write one of {RADIUS_KEYS}",
         ),

@@ -3,7 +3,11 @@ from __future__ import annotations
 import pytest
 from unit.balancer.pools.pool_builder import pool_of
 
+from mfalb.balancer.config.balancing_models import Algorithm, HashOfRequest
+from mfalb.balancer.config.models import Backend
+from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.config.tcp_models import TcpRoute
+from mfalb.balancer.config.values import Address
 from mfalb.balancer.exchange.tcp import Connect, Refuse, TcpExchanges
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.balancer.pools.health_state import Health
@@ -57,6 +61,23 @@ def connected(decision: Connect | Refuse) -> Connect:
 def test_connections_take_turns() -> None:
     exchanges, _ = two()
     assert [connected(exchanges.begin("")).exchange.backend.name for _ in range(4)] == ["a", "b", "a", "b"]
+
+
+def test_by_hash_connections_of_one_source_go_to_one_backend_and_refused_ones_to_the_next_in_line() -> None:
+    backends = tuple(Backend(name=f"b{n}", address=Address("192.0.2.1", 80 + n)) for n in range(4))
+    config = PoolConfig(backends=backends, algorithm=Algorithm.HASH, hash=HashOfRequest(key="source"))
+    exchanges = TcpExchanges((TcpRoute(pool="web"),), {"web": Pool("web", config)})
+    sources = [f"10.0.0.{number}" for number in range(40)]
+    homes = {source: connected(exchanges.begin("", source)).exchange.backend.name for source in sources}
+    assert set(homes.values()) == {"b0", "b1", "b2", "b3"}
+    for source in sources:
+        assert connected(exchanges.begin("other", source)).exchange.backend.name == homes[source]
+    second = set()
+    for _ in range(3):
+        exchange = connected(exchanges.begin("", sources[0])).exchange
+        second.add(connected(exchanges.refused(exchange)).exchange.backend.name)
+    assert len(second) == 1
+    assert second != {homes[sources[0]]}
 
 
 def test_a_refused_connection_goes_to_another_backend_and_then_nowhere() -> None:
