@@ -173,3 +173,17 @@ def test_datagrams_that_the_kernel_dropped_are_told_by_listener_and_by_backend()
     assert page[sample("mfalb_listener_kernel_drops_total", listener="radius")] == 7
     assert page[sample("mfalb_backend_kernel_drops_total", pool="mfa", backend="mfa1")] == 0
     assert page[sample("mfalb_backend_kernel_drops_total", pool="mfa", backend="mfa2")] == 5
+
+
+def test_panic_and_slow_starts_are_told() -> None:
+    config = make_pool().config.model_copy(update={"panic_threshold": 0.9, "slow_start_s": 10.0})
+    pool = Pool("web", config)
+    for name, is_good, now in (("b1", True, 1.0), ("b2", False, 1.0)):
+        pool.observe(name, is_good=is_good, reason="test", now=now)
+    share = sample("mfalb_backend_share", pool="web", backend="b2")
+    page = samples(Source(), {"web": pool})
+    assert (page[sample("mfalb_pool_panic", pool="web")], page[share]) == (1, 1.0)
+    pool.observe("b2", is_good=True, reason="test", now=20.0)
+    pool.tick(25.0)
+    page = samples(Source(), {"web": pool})
+    assert (page[sample("mfalb_pool_panic", pool="web")], page[share]) == (0, 0.5)

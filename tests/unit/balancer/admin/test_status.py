@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from unit.balancer.pools.pool_builder import pool_of, watched_pool
+from unit.balancer.pools.pool_builder import backend_config, pool_of, watched_pool
 
 from mfalb.balancer.admin.status import Clocks, status
+from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.balancer.pools.health_state import Health
 from mfalb.balancer.pools.pool import Pool
@@ -73,3 +74,13 @@ def test_changes_of_all_pools_stand_in_one_table_newest_first() -> None:
         },
         {"time": "2025-10-09T11:58:30+00:00", "pool": "web", "backend": "b1", "health": "up", "reason": "ok"},
     ]
+
+
+def test_pools_in_panic_are_named_and_backups_are_known_by_name() -> None:
+    pool = pool_of({"b1": (Health.DOWN, AdminState.READY)})
+    assert page(pool)["panicking"] == []
+    told = page(Pool("web", PoolConfig(backends=(backend_config("b1", 3), backend_config("b2", is_backup=True)))))
+    assert [(one["weight"], one["backup"]) for one in told["pools"]["web"]] == [(3, False), (1, True)]
+    pool.config = pool.config.model_copy(update={"panic_threshold": 0.5})
+    pool.refresh()
+    assert page(pool)["panicking"] == ["web"]
