@@ -260,7 +260,7 @@ class Worker:
             self._writes,
         )
         tls = server_context(_pairs(config.tls)) if config.tls is not None else None
-        return HttpListenerShell(parts, self._sockets[config.name], tls)
+        return HttpListenerShell(parts, self._sockets[config.name], tls, config.proxy_protocol)
 
     def _tcp_listener(self, config: TcpListener) -> TcpListenerShell:
         for route in config.routes:

@@ -112,7 +112,7 @@ class Relay:
     """A client's connection, which is there, and a backend's, which is yet to be made.
 
     Connect with `backend` as the protocol: the moment that it is made, the client's transport is taken over and what
-    was read of it before (`pending` and what was held) goes first.
+    was read of it before (`pending` and what was held) goes first, behind `opening`, which the client did not say.
     """
 
     __slots__ = (
@@ -125,6 +125,7 @@ class Relay:
         "backend",
         "client",
         "is_joined",
+        "opening",
         "reason",
     )
 
@@ -132,6 +133,7 @@ class Relay:
         self._host = host
         self._client_transport = client_transport
         self._pending = pending
+        self.opening = b""
         self._is_client_done = False
         self._moved_bytes = 0
         self.client = RelayEnd(self, "client", lambda: None)
@@ -163,8 +165,8 @@ class Relay:
         self._host.relay_joined(self)
         if not self._is_client_done:
             transport.resume_reading()
-        if self._pending:
-            backend.write(self._pending)  # it may call for a pause at once
+        if self.opening or self._pending:
+            backend.write(self.opening + self._pending)  # it may call for a pause at once
             self._pending = b""
         if self._is_client_done:
             self.client.eof_received()

@@ -18,6 +18,7 @@ from mfalb.balancer.config.lint import lint
 from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.outline import places
 from mfalb.balancer.config.presets import expand
+from mfalb.balancer.config.proxy_references import check_proxy_protocol
 from mfalb.balancer.config.radius_references import check_radius_references
 from mfalb.balancer.config.references import check_references
 from mfalb.balancer.config.secret_sources import SecretSources, reason
@@ -116,5 +117,6 @@ class _Reading:
         check_radius_references(readable, self.findings)
         check_tcp_references(readable, self.findings)
         check_balancing(readable, self.findings)
+        check_proxy_protocol(readable, self.findings)
         check_certificates(readable, self.findings)
         lint(readable, self.findings)

@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mfalb.balancer.config.balancing_models import Algorithm, HashBy, Share
+from mfalb.balancer.config.proxy_models import ProxyProtocol
 from mfalb.balancer.config.radius_models import Nas, RadiusListener, RadiusSessionAffinity, RefusalForm
 from mfalb.balancer.config.radsec_models import RADSEC_SECRET, RadsecListener
 from mfalb.balancer.config.tables import Table
@@ -33,6 +34,7 @@ from mfalb.balancer.config.values import (
     UrlPath,
     seconds_text,
 )
+from mfalb.wire.proxy_protocol import ProxyVersion
 
 # ------------------------------------------------------------------------------------------ listeners
 
@@ -67,6 +69,7 @@ class HttpListener(Table):
     tls: ListenerTls | None = None
     routes: tuple[Route, ...] = Field(min_length=1)
     trusted_proxies: tuple[NetworkValue, ...] = ()
+    proxy_protocol: ProxyProtocol | None = None
     limits: HttpLimits = HttpLimits()
 
 
@@ -221,7 +224,8 @@ class Pool(Table):
     """Backends that can stand in for one another.
 
     For `slow_start_s` the share of one that comes up grows. When fewer than `panic_threshold` of those that are no
-    backups are up, health is ignored for new work.
+    backups are up, health is ignored for new work. With `send_proxy` each connection to them begins with a PROXY
+    protocol header, and serves one client only.
     """
 
     algorithm: Algorithm = Algorithm.ROUND_ROBIN
@@ -232,6 +236,7 @@ class Pool(Table):
     upstream_tls: UpstreamTls | None = None
     health_check: HealthCheck | None = None
     affinity: Affinity = NoAffinity()
+    send_proxy: ProxyVersion | None = None
     connect_timeout_s: Seconds = 3.0
     response_timeout_s: Seconds = 120.0
 

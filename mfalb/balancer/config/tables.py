@@ -6,8 +6,11 @@ from pydantic import AliasGenerator, BaseModel, ConfigDict
 
 
 def yaml_name(attribute: str) -> str:
-    """The YAML key of an attribute: in Python the name carries the unit (`interval_s`), in YAML the value (`5s`)."""
-    return attribute.removesuffix("_s")
+    """The YAML key of an attribute: in Python the name carries the unit (`interval_s`), in YAML the value (`5s`).
+
+    An underscore at the end only keeps a name apart from a word of Python's (`from_`).
+    """
+    return attribute.removesuffix("_s").removesuffix("_")
 
 
 class Table(BaseModel):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
+from mfalb.balancer.config.proxy_models import ProxyProtocol
 from mfalb.balancer.config.tables import Table
 from mfalb.balancer.config.values import Address, Count, Name, Seconds, check_host, quoted
 
@@ -51,6 +52,7 @@ class TcpListener(Table):
     protocol: Literal["tcp"]
     bind: tuple[Address, ...] = Field(min_length=1)
     routes: tuple[TcpRoute, ...] = Field(min_length=1)
+    proxy_protocol: ProxyProtocol | None = None
     limits: TcpLimits = TcpLimits()
 
     @property

@@ -14,14 +14,19 @@ from typing import Final
 
 from mfalb.wire.http import RequestHead, ResponseHead
 from mfalb.wire.http_fields import Framing
+from mfalb.wire.proxy_protocol import Endpoints
 
 
 @dataclass(frozen=True, slots=True)
 class ClientFacts:
-    """Who is connected: the peer's address as text, and whether it came over TLS. One a connection."""
+    """Who is connected: the client's address as text, and whether it came over TLS. One a connection.
+
+    `endpoints` tell the ports, too, to backends that want a PROXY protocol header.
+    """
 
     address: str
     is_tls: bool
+    endpoints: Endpoints | None = None
 
 
 def request_bytes(head: RequestHead, client: ClientFacts, trusted: Sequence[IPv4Network | IPv6Network]) -> bytes:

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
+from mfalb.balancer.config.proxy_models import ProxyProtocol
 from mfalb.balancer.listeners.http_connection import ClientConnection
 from mfalb.balancer.listeners.http_parts import HttpParts
+from mfalb.balancer.listeners.proxied import ProxiedArrivals, ProxiedWiring
 
 _HANDSHAKE_TIMEOUT_S: Final = 10.0
 _SHUTDOWN_TIMEOUT_S: Final = 5.0
@@ -20,7 +22,13 @@ _BACKLOG: Final = 4096
 class HttpListener:
     """Owns the bound sockets it is given and the connections that arrive on them."""
 
-    def __init__(self, parts: HttpParts, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        parts: HttpParts,
+        sockets: Sequence[socket.socket],
+        tls: ssl.SSLContext | None,
+        proxy_protocol: ProxyProtocol | None = None,
+    ) -> None:
         self.parts = parts
         self.is_tls = tls is not None
         self.is_closing = False
@@ -28,12 +36,29 @@ class HttpListener:
         self._tls = tls
         self._servers: list[asyncio.Server] = []
         self._connections: set[ClientConnection] = set()
+        self._proxied = self._arrivals(proxy_protocol) if proxy_protocol is not None else None
 
     @property
     def connections(self) -> int:
         return len(self._connections)
 
+    def _arrivals(self, proxy_protocol: ProxyProtocol) -> ProxiedArrivals:
+        limits = self.parts.limits
+        wiring = ProxiedWiring(
+            proxy_protocol.from_,
+            limits.header_timeout_s,
+            limits.connections,
+            self._tls,
+            self.parts.counters,
+            lambda: len(self._connections),
+            lambda endpoints: ClientConnection(self, endpoints),
+        )
+        return ProxiedArrivals(wiring)
+
     async def start(self) -> None:
+        if self._proxied is not None:
+            self._proxied.start(self._sockets)
+            return
         loop = asyncio.get_running_loop()
         is_tls = self._tls is not None
         for sock in self._sockets:
@@ -65,12 +90,16 @@ class HttpListener:
         now = monotonic()
         for connection in list(self._connections):
             connection.check_deadline(now)
+        if self._proxied is not None:
+            self._proxied.tick(now)
 
     async def close(self) -> None:
         """Accept nobody more and let go of everyone."""
         self.is_closing = True
         for server in self._servers:
             server.close()
+        if self._proxied is not None:
+            await self._proxied.close()
         for connection in list(self._connections):
             connection.leave()
         for server in self._servers:

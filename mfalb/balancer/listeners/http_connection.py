@@ -12,11 +12,13 @@ from typing import Final, Protocol, cast
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.forwarding import ClientFacts
 from mfalb.balancer.exchange.refusals import Refusal
+from mfalb.balancer.listeners.endpoints import endpoints_of
 from mfalb.balancer.listeners.http_flow import HttpFlow, refusal_of
 from mfalb.balancer.listeners.http_parts import HttpParts
 from mfalb.errors import MalformedMessage
 from mfalb.net.rounds import GatheredWrites
 from mfalb.wire.http import RequestHead, RequestReader
+from mfalb.wire.proxy_protocol import Endpoints
 
 LINGER_S: Final = 2.0  # how long a refused client may go on sending before the connection is cut
 _RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, no seconds
@@ -60,6 +62,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_deadline",
+        "_endpoints",
         "_fault",
         "_flow",
         "_incoming",
@@ -76,8 +79,10 @@ class ClientConnection(asyncio.Protocol):
         "is_full",
     )
 
-    def __init__(self, listener: ConnectionHost) -> None:
+    def __init__(self, listener: ConnectionHost, endpoints: Endpoints | None = None) -> None:
+        """`endpoints` are what a PROXY protocol header told; otherwise the connection's own count."""
         self._listener = listener
+        self._endpoints = endpoints
         self._parts = listener.parts
         self._transport: asyncio.Transport | None = None
         self._flow: HttpFlow | None = None
@@ -98,8 +103,14 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = self._out.transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
-        peer = transport.get_extra_info("peername")
-        self.client = ClientFacts(peer[0] if peer else "", self._listener.is_tls)
+        endpoints = self._endpoints
+        if endpoints is None and self._parts.tells_endpoints:
+            endpoints = endpoints_of(self._transport)
+        if endpoints is not None:
+            self.client = ClientFacts(endpoints.client[0], self._listener.is_tls, endpoints)
+        else:
+            peer = transport.get_extra_info("peername")
+            self.client = ClientFacts(peer[0] if peer else "", self._listener.is_tls)
         self._deadline = monotonic() + self._parts.limits.header_timeout_s
         if not self._listener.admit(self):
             self._transport.abort()

@@ -150,9 +150,10 @@ class HttpFlow:
         exchange = self._known_exchange()
         self.deadline = monotonic() + exchange.pool.config.response_timeout_s
         upstream = self._parts.upstreams[exchange.pool.name]
-        connection = upstream.idle_connection(backend)
+        opening = upstream.opening(self._host.client.endpoints)
+        connection = upstream.idle_connection(backend, opening)
         if connection is None:
-            upstream.connect(backend, self)
+            upstream.connect(backend, self, opening)
         else:
             self.upstream_connected(connection)
 
@@ -228,7 +229,8 @@ class HttpFlow:
             self._decide(self._parts.exchanges.refused(exchange, backend))
         elif failure.reason == "stale" and exchange.may_be_sent_twice and self._head.framing is Framing.NONE:
             self._to_upstream.clear()
-            self._parts.upstreams[exchange.pool.name].connect(backend, self)
+            upstream = self._parts.upstreams[exchange.pool.name]
+            upstream.connect(backend, self, upstream.opening(self._host.client.endpoints))
         else:
             garbage = failure.reason not in ("stale", "reset", "closed_early")
             self._break_off(failure.reason, refusals.BACKEND_GARBAGE if garbage else refusals.BACKEND_BROKE)

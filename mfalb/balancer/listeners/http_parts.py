@@ -39,6 +39,11 @@ class HttpParts:
     writes: WriteRound
     entropy: Entropy = field(default_factory=Entropy)
 
+    @property
+    def tells_endpoints(self) -> bool:
+        """Whether a backend wants to know both ends of a client's connection."""
+        return any(upstream.is_told_endpoints for upstream in self.upstreams.values())
+
     def count_answer(self, status: int) -> None:
         """An answer of the balancer's own that belongs to no exchange."""
         self.counters.count_answer(_CLASSES[status // 100])

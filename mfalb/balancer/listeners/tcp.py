@@ -9,6 +9,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final
 
+from mfalb.balancer.config.proxy_models import ProxyProtocol
+from mfalb.balancer.listeners.proxied import ProxiedArrivals, ProxiedWiring
 from mfalb.balancer.listeners.tcp_connection import TcpConnection
 from mfalb.balancer.listeners.tcp_parts import TcpParts
 
@@ -25,8 +27,26 @@ class TcpListener:
         self._servers: list[asyncio.Server] = []
         self._connections: set[TcpConnection] = set()
         self._all_left = asyncio.Event()
+        proxy_protocol = parts.config.proxy_protocol
+        self._proxied = self._arrivals(proxy_protocol) if proxy_protocol is not None else None
+
+    def _arrivals(self, proxy_protocol: ProxyProtocol) -> ProxiedArrivals:
+        limits = self.parts.config.limits
+        wiring = ProxiedWiring(
+            proxy_protocol.from_,
+            limits.hello_timeout_s,
+            limits.connections,
+            None,
+            self.parts.counters,
+            lambda: len(self._connections),
+            lambda endpoints: TcpConnection(self, endpoints),
+        )
+        return ProxiedArrivals(wiring)
 
     async def start(self) -> None:
+        if self._proxied is not None:
+            self._proxied.start(self._sockets)
+            return
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             self._servers.append(await loop.create_server(lambda: TcpConnection(self), sock=sock, backlog=_BACKLOG))
@@ -50,11 +70,15 @@ class TcpListener:
         now = monotonic()
         for connection in list(self._connections):
             connection.check_deadline(now)
+        if self._proxied is not None:
+            self._proxied.tick(now)
 
     async def close(self) -> None:
         """Accept nobody more and let go of everyone."""
         for server in self._servers:
             server.close()
+        if self._proxied is not None:
+            await self._proxied.close()
         self._all_left.clear()
         for connection in list(self._connections):
             connection.leave()

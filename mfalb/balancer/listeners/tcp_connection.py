@@ -7,9 +7,11 @@ from time import monotonic
 from typing import Final, Protocol, assert_never, cast
 
 from mfalb.balancer.exchange.tcp import Connect, Refuse, TcpDecision, TcpExchange
+from mfalb.balancer.listeners.endpoints import endpoints_of
 from mfalb.balancer.listeners.tcp_parts import Ending, TcpParts
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.relay import Relay
+from mfalb.wire.proxy_protocol import Endpoints
 from mfalb.wire.tls_client_hello import INTERNAL_ERROR, UNRECOGNIZED_NAME, ClientHelloReader
 
 LINGER_S: Final = 2.0  # how long a refused client may take to read why, before the connection is cut
@@ -32,6 +34,7 @@ class TcpConnection(asyncio.Protocol):
         "_begun_at",
         "_client",
         "_deadline",
+        "_endpoints",
         "_exchange",
         "_is_refused",
         "_listener",
@@ -44,13 +47,15 @@ class TcpConnection(asyncio.Protocol):
         "_transport",
     )
 
-    def __init__(self, listener: TcpConnectionHost) -> None:
+    def __init__(self, listener: TcpConnectionHost, endpoints: Endpoints | None = None) -> None:
+        """`endpoints` are what a PROXY protocol header told; otherwise the connection's own count."""
         self._listener = listener
         self._parts = listener.parts
         self._transport: asyncio.Transport | None = None
         self._reader: ClientHelloReader | None = None
         self._relay: Relay | None = None
         self._exchange: TcpExchange | None = None
+        self._endpoints = endpoints
         self._client = ""
         self._server_name = self._pool = self._reason = "-"
         self._is_refused = False
@@ -60,8 +65,9 @@ class TcpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
-        peer = transport.get_extra_info("peername")
-        self._client = peer[0] if peer else ""
+        if self._endpoints is None:
+            self._endpoints = endpoints_of(self._transport)
+        self._client = self._endpoints.client[0]
         self._begun_at = monotonic()
         if not self._listener.admit(self):
             self._reason = "connection_limit"
@@ -125,7 +131,10 @@ class TcpConnection(asyncio.Protocol):
         transport.pause_reading()  # until there is somebody to give it to; not yet of effect in connection_made
         if self._relay is None:
             self._relay = Relay(self, transport, bytes(self._reader.raw) if self._reader is not None else b"")
-        self._parts.upstreams[exchange.pool.name].connect(exchange.backend, self._relay, self._backend_failed)
+        upstream = self._parts.upstreams[exchange.pool.name]
+        if self._endpoints is not None:
+            self._relay.opening = upstream.opening(self._endpoints)
+        upstream.connect(exchange.backend, self._relay, self._backend_failed)
 
     def _backend_failed(self, failure: BackendFailure) -> None:
         exchange = self._exchange

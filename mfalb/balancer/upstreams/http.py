@@ -14,9 +14,11 @@ from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.lifecycle import Tasks
+from mfalb.net.opened_sockets import opened_socket
 from mfalb.net.rounds import GatheredWrites, WriteRound
 from mfalb.net.tls import client_context
 from mfalb.wire.http import ResponseHead, ResponseReader
+from mfalb.wire.proxy_protocol import Endpoints, proxy_header
 
 IDLE_LIMIT: Final = 256  # idle connections kept per backend; one more is closed
 IDLE_TIMEOUT_S: Final = 30.0  # shorter than any server's own, so that we seldom write into a closing connection
@@ -63,6 +65,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_user",
         "idle_since",
         "is_reused",
+        "opening",
     )
 
     def __init__(self, backend: Backend, home: Callable[[UpstreamConnection], None], writes: WriteRound) -> None:
@@ -80,6 +83,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes = 0
         self.is_reused = False
         self.idle_since = 0.0
+        self.opening = b""
 
     # ------------------------------------------------------------------------------ used by an exchange
 
@@ -228,37 +232,79 @@ class HttpUpstream:
         self._tasks = Tasks(f"upstream {pool.name}")
         self._idle: dict[str, list[UpstreamConnection]] = {name: [] for name in pool.backends}
         self._tls = _context(pool.config.upstream_tls)
+        self._send_proxy = pool.config.send_proxy
 
-    def idle_connection(self, backend: Backend) -> UpstreamConnection | None:
-        """The connection that was used last, so that the others may time out; None when there is none."""
+    @property
+    def is_told_endpoints(self) -> bool:
+        """Whether its connections begin with a PROXY protocol header."""
+        return self._send_proxy is not None
+
+    def opening(self, endpoints: Endpoints | None) -> bytes:
+        """What a connection for this client begins with: its PROXY protocol header, b"" where none is sent."""
+        if self._send_proxy is None or endpoints is None:
+            return b""
+        return proxy_header(self._send_proxy, endpoints)
+
+    def idle_connection(self, backend: Backend, opening: bytes = b"") -> UpstreamConnection | None:
+        """The connection that was used last, so that the others may time out; None when there is none.
+
+        One that began with a PROXY protocol header is its client connection's only: to the backend it is that client.
+        """
         idle = self._idle[backend.name]
+        if opening:
+            return self._idle_for(idle, opening)
         while idle:
             connection = idle.pop()
             if connection.is_usable:
                 return connection
         return None
 
-    def connect(self, backend: Backend, user: UpstreamUser) -> None:
-        """Open a connection; the user is told `upstream_connected`, or `upstream_failed` with nothing sent."""
-        backend.active += 1  # at once: in a burst all would choose the one whose connections are yet to open
-        self._tasks.start(f"connect {backend.name}", self._connect(backend, user))
+    @staticmethod
+    def _idle_for(idle: list[UpstreamConnection], opening: bytes) -> UpstreamConnection | None:
+        for connection in reversed(idle):
+            if connection.opening == opening and connection.is_usable:
+                idle.remove(connection)
+                return connection
+        return None
 
-    async def _connect(self, backend: Backend, user: UpstreamUser) -> None:
+    def connect(self, backend: Backend, user: UpstreamUser, opening: bytes = b"") -> None:
+        """Open a connection; the user is told `upstream_connected`, or `upstream_failed` with nothing sent.
+
+        `opening` goes first, before TLS.
+        """
+        backend.active += 1  # at once: in a burst all would choose the one whose connections are yet to open
+        self._tasks.start(f"connect {backend.name}", self._connect(backend, user, opening))
+
+    async def _connect(self, backend: Backend, user: UpstreamUser, opening: bytes) -> None:
         try:
-            connection = await self._opened(backend)
+            connection = await self._opened(backend, opening)
         except BackendFailure as failure:
             user.upstream_failed(failure)
         else:
             user.upstream_connected(connection)
         user.flush()
 
-    async def _opened(self, backend: Backend) -> UpstreamConnection:
+    async def _opened(self, backend: Backend, opening: bytes) -> UpstreamConnection:
         try:
-            return await self._open(backend)
+            return await self._open(backend, opening)
         finally:
             backend.active -= 1  # from here on the connection counts it
 
-    async def _open(self, backend: Backend) -> UpstreamConnection:
+    async def _open(self, backend: Backend, opening: bytes) -> UpstreamConnection:
+        try:
+            async with asyncio.timeout(self._pool.config.connect_timeout_s):
+                connection = await self._connected(backend, opening)
+        except TimeoutError as error:
+            raise BackendFailure(backend.name, "connect_timeout", sent=False) from error
+        except ssl.SSLError as error:
+            _log.warning("backend TLS failed", extra={"backend": backend.name, "reason": error.reason or "handshake"})
+            raise BackendFailure(backend.name, "tls_failed", sent=False) from error
+        except OSError as error:
+            raise BackendFailure(backend.name, "connect_refused", sent=False) from error
+        connection.opening = opening
+        return connection
+
+    async def _connected(self, backend: Backend, opening: bytes) -> UpstreamConnection:
         idle = self._idle[backend.name]
 
         def home(connection: UpstreamConnection) -> None:
@@ -267,25 +313,17 @@ class HttpUpstream:
             else:
                 connection.abort()
 
-        tls = self._pool.config.upstream_tls
-        server_name = None if self._tls is None else (tls.server_name if tls else None) or backend.address.host
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._pool.config.connect_timeout_s):
-                _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(backend, home, self._writes),
-                    backend.address.host,
-                    backend.address.port,
-                    ssl=self._tls,
-                    server_hostname=server_name,
-                )
-        except TimeoutError as error:
-            raise BackendFailure(backend.name, "connect_timeout", sent=False) from error
-        except ssl.SSLError as error:
-            _log.warning("backend TLS failed", extra={"backend": backend.name, "reason": error.reason or "handshake"})
-            raise BackendFailure(backend.name, "tls_failed", sent=False) from error
-        except OSError as error:
-            raise BackendFailure(backend.name, "connect_refused", sent=False) from error
+        def protocol() -> UpstreamConnection:
+            return UpstreamConnection(backend, home, self._writes)
+
+        tls, loop = self._pool.config.upstream_tls, asyncio.get_running_loop()
+        name = None if self._tls is None else (tls.server_name if tls else None) or backend.address.host
+        host, port = backend.address
+        if opening:
+            opened = await opened_socket(host, port, opening)
+            _, connection = await loop.create_connection(protocol, sock=opened, ssl=self._tls, server_hostname=name)
+        else:
+            _, connection = await loop.create_connection(protocol, host, port, ssl=self._tls, server_hostname=name)
         return connection
 
     def tick(self, now: float) -> None:

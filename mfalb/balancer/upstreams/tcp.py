@@ -10,6 +10,7 @@ from mfalb.balancer.pools.pool import Pool
 from mfalb.errors import BackendFailure
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.relay import Relay
+from mfalb.wire.proxy_protocol import Endpoints, proxy_header
 
 
 class TcpUpstream:
@@ -18,6 +19,11 @@ class TcpUpstream:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._tasks = Tasks(f"upstream {pool.name}")
+
+    def opening(self, endpoints: Endpoints) -> bytes:
+        """What a connection for this client begins with: its PROXY protocol header, b"" where none is sent."""
+        version = self._pool.config.send_proxy
+        return proxy_header(version, endpoints) if version is not None else b""
 
     def connect(self, backend: Backend, relay: Relay, on_failure: Callable[[BackendFailure], None]) -> None:
         """Connect a relay. It tells its host when it is joined; `on_failure` hears of it when it cannot be."""
