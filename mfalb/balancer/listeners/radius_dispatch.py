@@ -46,6 +46,7 @@ _ALERTS: Final = {
     "bad_message_authenticator": "a client signs with another secret, or its packets are altered",
     "unsigned_proxy_state": "a client sends Proxy-State unsigned",
     "bad_request_authenticator": "a client signs with another secret",
+    "unexpected_code": "a client sends what this listener's service does not take",
     "loop": "requests go round in a loop",
     "rate_limit": "a client begins more than it may",
     "user_limit": "a user's sign-ins are begun too often",

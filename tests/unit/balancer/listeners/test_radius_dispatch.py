@@ -328,6 +328,13 @@ def looping() -> bytes:
             "bad_message_authenticator",
             "a client signs with another secret, or its packets are altered",
         ),
+        (
+            lambda: radius.content_signed_request(
+                radius.ACCOUNTING_REQUEST, 7, radius.attribute(radius.USER_NAME, USER), CLIENT
+            ),
+            "unexpected_code",
+            "a client sends what this listener's service does not take",
+        ),
     ],
 )
 def test_f2_a6_what_an_operator_should_hear_of_is_logged_with_the_client_s_name(
