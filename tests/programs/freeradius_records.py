@@ -49,6 +49,7 @@ class RecordServer(FreeRadius):
 
     def __init__(self, name: str, run_dir: Path, ports: tuple[int, int], secret: str) -> None:
         super().__init__(name, run_dir, ports[0], secret)
+        self.accounting_port: Final = ports[1]
         self.accounting_address: Final = f"{LOOPBACK}:{ports[1]}"
 
     def records(self, user: str = "") -> list[str]:

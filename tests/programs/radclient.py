@@ -42,13 +42,13 @@ class Answer:
     pairs: list[tuple[str, str]] = field(default_factory=list)
 
 
-def attribute_lines(attributes: Attributes) -> str:
-    """One request in radclient's language, a Message-Authenticator (filled in by radclient) included.
+def attribute_lines(attributes: Attributes, *, is_signed: bool = True) -> str:
+    """One request in radclient's language, a Message-Authenticator (filled in by radclient) included if it is signed.
 
     A value's characters are its bytes (Latin-1); one that begins with 0x is hexadecimal.
     """
     lines = [f"{name} = {value if value.startswith('0x') else _quoted(value)}" for name, value in attributes]
-    return "\n".join([*lines, "Message-Authenticator = 0x00"]) + "\n"
+    return "\n".join([*lines, *(["Message-Authenticator = 0x00"] if is_signed else [])]) + "\n"
 
 
 def _quoted(value: str) -> str:
@@ -59,10 +59,13 @@ def _printed(character: str) -> str:
     return character if " " <= character <= "~" else f"\\{ord(character):03o}"
 
 
-def send(target: Target, requests: Sequence[Attributes], kind: str = "auth") -> list[Answer | None]:
+def send(
+    target: Target, requests: Sequence[Attributes], kind: str = "auth", *, is_signed: bool = True
+) -> list[Answer | None]:
     """The answer to each request in the order of `requests`, None where none came.
 
-    `kind` is radclient's: auth, acct, status... Raises ProgramFailed when radclient understands less than we do.
+    `kind` is radclient's: auth, acct, status... `is_signed` adds a Message-Authenticator. Raises ProgramFailed when
+    radclient understands less than we do.
     """
     if len(requests) > _BATCH_LIMIT:
         raise ValueError(f"at most {_BATCH_LIMIT} requests at a time")
@@ -72,7 +75,7 @@ def send(target: Target, requests: Sequence[Attributes], kind: str = "auth") -> 
             *("-t", str(target.timeout_s), "-r", str(target.tries)),
             *(f"{target.host}:{target.port}", kind, target.secret),
         ],
-        input="\n".join(attribute_lines(request) for request in requests),
+        input="\n".join(attribute_lines(request, is_signed=is_signed) for request in requests),
         capture_output=True,
         text=True,
         timeout=60 + len(requests) * target.timeout_s * target.tries,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from programs.certificates import CertificateFiles
 from programs.freeradius import FreeRadius
+from programs.freeradius_records import RecordServer
 from programs.ports import LOOPBACK, free_udp_port
 from programs.process import Logged, Program
 
@@ -58,8 +59,17 @@ server balancer {{
     tls default
     statusServer on
 }}
+server accounting {{
+    type tls
+    host {host}
+    port {accounting_port}
+    secret radsec
+    tls default
+    statusServer on
+}}
 realm * {{
     server balancer
+    accountingServer accounting
 }}
 """
 
@@ -72,6 +82,7 @@ client balancer {{
     secret radsec
     tls default
     certificateNameCheck off
+    matchCertificateAttribute CN:/^{client_name}$/
 }}
 server backend {{
     type udp
@@ -80,8 +91,15 @@ server backend {{
     secret {backend_secret}
     statusServer on
 }}
+server accounting {{
+    type udp
+    host {host}
+    port {accounting_port}
+    secret {backend_secret}
+}}
 realm * {{
     server backend
+    accountingServer accounting
 }}
 """
 
@@ -94,24 +112,34 @@ def radsecproxy(server: FreeRadius, run_dir: Path, port: int, client_secret: str
 
 @dataclass(frozen=True, slots=True)
 class RadsecParty:
-    """Whom a RadSec peer believes, and what it shows."""
+    """Whom a RadSec peer believes, and what it shows.
+
+    As a server it lets in whoever has `client_name` for a common name; any name will do when it is not given.
+    """
 
     ca: Path
     own: CertificateFiles
+    client_name: str = ".*"
 
 
 def proxy_towards_radsec(
-    balancer_port: int, party: RadsecParty, run_dir: Path, client_secret: str
+    balancer_port: int, party: RadsecParty, run_dir: Path, client_secret: str, accounting_port: int | None = None
 ) -> tuple[Program, int]:
-    """A RadSec client: what it gets over UDP it sends on over TLS. And the UDP port it listens on."""
+    """A RadSec client: what it gets over UDP it sends on over TLS. And the UDP port it listens on.
+
+    Records go to `accounting_port`, or with the sign-ins when there is none.
+    """
     port = free_udp_port()
     values = {"port": port, "balancer_port": balancer_port, "client_secret": client_secret}
+    values["accounting_port"] = accounting_port or balancer_port
     return _proxy(_tls(party) + _TOWARDS_RADSEC.format(host=LOOPBACK, **values), run_dir, "udp"), port
 
 
 def proxy_from_radsec(server: FreeRadius, party: RadsecParty, run_dir: Path, port: int) -> Program:
-    """A RadSec server before one that speaks UDP only."""
+    """A RadSec server before one that speaks UDP only; records go to that one's accounting port, if it has one."""
     values = {"port": port, "backend_port": server.port, "backend_secret": server.secret}
+    values["accounting_port"] = server.accounting_port if isinstance(server, RecordServer) else server.port
+    values["client_name"] = party.client_name
     return _proxy(_tls(party) + _FROM_RADSEC.format(host=LOOPBACK, **values), run_dir, "tls")
 
 
