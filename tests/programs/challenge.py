@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -47,12 +48,13 @@ def _begun(user: str, answer: Answer | None) -> _Begun:
     return _Begun(user, answer.attributes["Reply-Message"].rsplit(" ", 1)[1], answer.attributes["State"])
 
 
-def sign_in_all(target: Target, users: list[str], seed: int) -> Outcome:
+def sign_in_all(target: Target, users: list[str], seed: int, between: Callable[[], None] = lambda: None) -> Outcome:
     """Begins a sign-in for each user, then finishes them in another order.
 
     The other order matters: halves in the same order would meet a round robin in the same phase, and find the right
     server each time, or never, by the parity of their number. The site loses an OTP's leading zeros (it keeps it as
-    an integer) and then refuses it at the right server too: such a sign-in is begun again, and counted.
+    an integer) and then refuses it at the right server too: such a sign-in is begun again, and counted. `between` is
+    called when all first halves are done.
     """
     outcome, begun, waiting = Outcome(), list[_Begun](), users
     for attempt in range(_BEGINNINGS_LIMIT):
@@ -63,6 +65,7 @@ def sign_in_all(target: Target, users: list[str], seed: int) -> Outcome:
         if not waiting:
             break
     assert not waiting, f"{waiting} got no usable OTP in {_BEGINNINGS_LIMIT} attempts"
+    between()
     random.Random(seed).shuffle(begun)  # noqa: S311 - an order, not a secret
     second = [[("User-Name", one.user), ("User-Password", one.otp), ("State", one.state)] for one in begun]
     outcome.codes.update("silence" if answer is None else answer.code for answer in send(target, second))

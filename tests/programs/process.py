@@ -148,6 +148,11 @@ class Program:
         os.kill(self.pid, signal.SIGKILL)
         self._running().wait()
 
+    def forget_log(self) -> None:
+        """Empties the log of a program that has ended, so that `Logged` waits for its next life's words."""
+        for path in (self.out_path, self.err_path):
+            path.write_bytes(b"")
+
     def signal(self, number: signal.Signals) -> None:
         """Sends the program one signal."""
         os.kill(self.pid, number)

@@ -28,6 +28,7 @@ from mfalb.wire.radius import Packet, SharedSecret
 from mfalb.wire.radius_hidden import reveal_password_untrusted
 
 SECRET = "towards-the-server-1"
+PASSWORD = "correct-horse"
 LIMIT = 8
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
@@ -76,7 +77,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, trust: Trust) -> Iterator[
     listener, port = radsec_listener(trust, limits=limits)
     with RadiusServer("b1", SECRET) as server:
         config = configuration(run_dir, server, listener)
-        with Balancer(config, run_dir / "mfalb", secrets=[SECRET]) as balancer:
+        with Balancer(config, run_dir / "mfalb", secrets=[SECRET, PASSWORD]) as balancer:
             yield Site(balancer, server, trust, port)
 
 
@@ -103,7 +104,7 @@ def client(site: Site) -> Iterator[RadsecClient]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_client_with_its_certificate_signs_in_over_both_versions_of_tls(site: Site, version: ssl.TLSVersion) -> None:
-    request = access_request(password="correct-horse")
+    request = access_request(password=PASSWORD)
     with connected(site.port, client_tls(site.trust.ca, site.trust.client, version)) as client:
         assert client.stream.version() == version.name.replace("v1_", "v1.")
         answer = client.ask(request)
@@ -112,7 +113,7 @@ def test_a_client_with_its_certificate_signs_in_over_both_versions_of_tls(site: 
     assert answer.attributes()[0][0] == radius.MESSAGE_AUTHENTICATOR
     asked = site.server.requests[-1]
     hidden = asked.first(radius.USER_PASSWORD) or b""
-    assert reveal_password_untrusted(hidden, site.server.key, asked.authenticator).rstrip(b"\0") == b"correct-horse"
+    assert reveal_password_untrusted(hidden, site.server.key, asked.authenticator).rstrip(b"\0") == PASSWORD.encode()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -233,6 +234,8 @@ def test_what_cannot_be_trusted_ends_the_connection_behind_the_answers_to_what_c
     ("datagram", "reason"),
     [
         (radius.signed_request(radius.ACCESS_CHALLENGE, 1, bytes(16), b"", RADSEC), "unexpected_code"),
+        (radius.content_signed_request(radius.ACCOUNTING_REQUEST, 1, b"", RADSEC), "unexpected_code"),
+        (radius.content_signed_request(radius.DISCONNECT_REQUEST, 1, b"", RADSEC), "unexpected_code"),
         (bytes((1, 1, 0, 20)) + bytes(16), "missing_message_authenticator"),
     ],
 )
@@ -285,6 +288,28 @@ def test_the_answer_for_a_connection_that_is_gone_is_counted_and_its_pin_is_made
     may_answer.set()
     site.wait_for_drop("client_gone", before)
     assert site.balancer.metrics().total("mfalb_pins_made_total") == pins + 1
+
+
+def test_a_stop_ends_the_connections_and_gives_nobody_an_answer_that_no_server_gave(
+    tmp_path: Path, trust: Trust
+) -> None:
+    """One connection is idle, one waits for an answer, one has not shaken hands. Leaving asserts exit code and log."""
+    listener, port = radsec_listener(trust)
+    with RadiusServer("b1", SECRET) as server, ExitStack() as stack:
+        server.answers = lambda _: []
+        with Balancer(configuration(tmp_path, server, listener), tmp_path / "mfalb", secrets=[SECRET]) as balancer:
+            idle, waiting = (stack.enter_context(connected(port, client_tls(trust.ca, trust.client))) for _ in range(2))
+            silent = stack.enter_context(socket.create_connection((LOOPBACK, port), 5))
+            waiting.send(access_request())
+            wait_until(lambda: len(server.requests) == 1, "the request to arrive")
+            began_at = time.monotonic()
+            balancer.stop()
+            assert time.monotonic() - began_at < 5
+        assert idle.is_closed()
+        assert waiting.is_closed()
+        assert silent.recv(1) == b""
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((LOOPBACK, port), 1)
 
 
 # ------------------------------------------------------------------------------------------------- limits
