@@ -203,6 +203,22 @@ def test_panic_ignores_health_for_new_work_and_says_so(backends: Backends, tmp_p
         wait_until(lambda: "panic: too few backends are up" in site.balancer.log(), "the log to say so")
 
 
+def test_panic_is_over_as_soon_as_enough_are_back(backends: Backends, tmp_path: Path) -> None:
+    with balanced(backends, tmp_path, {"panic_threshold": 0.5}) as site:
+        assert site.balancer.metrics().total("mfalb_pool_panic") == 0
+        for name in ("b1", "b2"):
+            backends[name].kill()
+        wait_until(lambda: site.balancer.metrics().total("mfalb_pool_panic") == 1, "panic with one of three up")
+        before = site.backend("failures_total", "b1")
+        assert set(site.names(9)) == {"b3"}, "the others refuse, and nobody notices"
+        assert site.backend("failures_total", "b1") > before, "but they were asked"
+        wait_until(lambda: "panic: too few backends are up" in site.balancer.log(), "the log to say so")
+        backends["b1"].start()
+        wait_until(lambda: site.balancer.metrics().total("mfalb_pool_panic") == 0, "the end of the panic")
+        assert set(site.names(9)) == {"b1", "b3"}
+        wait_until(lambda: "panic is over" in site.balancer.log(), "the log to say so")
+
+
 def test_without_a_threshold_nobody_panics(backends: Backends, tmp_path: Path) -> None:
     check = {**HEALTH, "type": "http", "path": "/status/500"}
     with balanced(backends, tmp_path, {"health_check": check}) as site:

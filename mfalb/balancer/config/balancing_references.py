@@ -107,10 +107,16 @@ def _protocols(name: str, draft: Draft) -> Iterator[tuple[str, tuple[str, ...]]]
 
 
 def _slow_start(name: str, pool: Pool, draft: Draft, findings: Findings) -> None:
-    if pool.slow_start_s is not None and pool.algorithm is Algorithm.HASH:
+    if pool.slow_start_s is None:
+        return
+    position = draft.document.at_key(("pools", name, "slow_start"))
+    if pool.algorithm is Algorithm.HASH:
         findings.error(
-            draft.document.at_key(("pools", name, "slow_start")),
-            "slow_start: with algorithm hash each step would move keys from server to server; remove it",
+            position, "slow_start: with algorithm hash each step would move keys from server to server; remove it"
+        )
+    elif pool.health_check is None:
+        findings.warning(
+            position, f"slow_start: pool {quoted(name)} has no health check, so nobody is ever seen to come up in it"
         )
 
 

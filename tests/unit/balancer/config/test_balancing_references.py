@@ -137,6 +137,13 @@ def test_what_makes_no_sense_is_an_error_where_it_stands(folder: Folder, marked:
     assert errors == [f"{position}: error: {message}"]
 
 
+def test_a_slow_start_that_no_check_will_ever_begin_is_warned_of(folder: Folder) -> None:
+    text = web("slow_start: 10s").replace("    health_check: {type: http}\n", "")
+    warning = "warning: slow_start: pool 'web' has no health check, so nobody is ever seen to come up in it"
+    assert f"8:5: {warning}" in folder.findings(text)
+    assert folder.findings(web("slow_start: 10s")) == []
+
+
 @pytest.mark.parametrize(
     "more", ["algorithm: round_robin", "hash: {key: client}", "slow_start: 10s", "panic_threshold: 0.5"]
 )
