@@ -177,8 +177,11 @@ class Relay:
             self.reason = reason
 
     def end_lost(self) -> None:
-        if self.client.transport is None and self.backend.transport is None:
+        client, backend = self.client, self.backend
+        if client.transport is None and backend.transport is None:
             self._host.relay_ended(self)
+            del client.other, backend.other  # no cycle is left for the garbage collector, which comes seldom here
+            del self.client, self.backend
 
     def cut(self, reason: str) -> None:
         """Break both connections."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from programs.http_pool import http_pool, read_all
 from programs.ports import LOOPBACK, free_tcp_port
 from programs.process import wait_until
 from programs.tcp_pool import TcpFront, new_tcp_front
+from unit.wire.client_hellos import hello_records, sni
 
 MB = 1 << 20
 BLOCK = bytes(range(256)) * 1024  # 256 KB
@@ -162,6 +164,24 @@ def test_a_reset_of_the_client_reaches_the_server_as_one(line: Line) -> None:
     client.close()
     wait_until(lambda: broken == ["reset"], "the server to hear of the reset")
     wait_until(lambda: line.total("mfalb_listener_answers_total", answer="client_reset") == 1, "the reset's count")
+
+
+def test_garbage_of_any_kind_ends_nothing_but_its_own_connection(line: Line) -> None:
+    hello = hello_records(sni(b"www.example"))
+    dice = random.Random(4)  # noqa: S311 - the same garbage in each run
+    for turn in range(400):
+        garbage = bytearray(hello)
+        for _ in range(turn % 8):
+            garbage[dice.randrange(len(garbage))] = dice.randrange(256)
+        with line.named.open() as client, suppress(OSError):
+            client.sendall(garbage[: dice.randrange(1, len(garbage) + 1)])
+            if turn % 3 == 0:
+                client.shutdown(socket.SHUT_WR)
+                read_all(client)
+    with line.named.open() as client:
+        client.sendall(hello)
+        assert client.recv(10_000) == hello
+    assert "Traceback" not in line.balancer.log()
 
 
 # ------------------------------------------------------------------------------------ volume and slow peers

@@ -183,6 +183,7 @@ class TcpConnection(asyncio.Protocol):
         self._transport = None
         self._listener.forget(self)
         relay, exchange = self._relay, self._exchange
+        self._relay = None
         is_joined = relay is not None and relay.is_joined
         ending = Ending(
             self._client,
