@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from mfalb.errors import MalformedMessage
@@ -30,11 +32,17 @@ class PeerCertificate:
 
 
 def peer_certificate_untrusted(der: bytes) -> PeerCertificate:
-    """The marks in a certificate's DER. Raises MalformedMessage for one that cannot be read."""
+    """The marks in a certificate's DER. Raises MalformedMessage for one that cannot be read.
+
+    What the library will not read one day (a serial number that is not positive) is read, and not warned of: it was the
+    TLS library's to judge.
+    """
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        subject = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        names = _alternative_names(certificate)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            certificate = x509.load_der_x509_certificate(der)
+            subject = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+            names = _alternative_names(certificate)
     except _FAULTS as error:
         raise MalformedMessage("bad_certificate") from error
     return PeerCertificate(

@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.net.throw_away_certificates import write_certificate
@@ -41,6 +42,14 @@ def test_a_certificate_without_alternative_names_has_none(tmp_path: Path) -> Non
 def test_bytes_that_are_no_certificate_are_malformed(data: bytes) -> None:
     with pytest.raises(MalformedMessage, match="bad_certificate"):
         peer_certificate_untrusted(data)
+
+
+def test_a_serial_number_that_is_not_positive_is_read_without_a_warning(der: bytes) -> None:
+    number = x509.load_der_x509_certificate(der).serial_number
+    serial = number.to_bytes(number.bit_length() // 8 + 1, "big")
+    changed = der.replace(serial, bytes((serial[0] | 0x80,)) + serial[1:])
+    assert changed != der
+    assert peer_certificate_untrusted(changed).dns_names == peer_certificate_untrusted(der).dns_names
 
 
 @given(st.data())
