@@ -25,6 +25,22 @@ _PINS = TypeAdapter(Pins)
 
 
 @dataclass(frozen=True, slots=True)
+class RadiusUse:
+    """A RADIUS listener leads to a pool for a service: `key` of the listener at `listener_at` says to which one."""
+
+    listener_at: Loc
+    key: str
+    listener: RadiusListener | RadsecListener
+    service: ServiceKind
+    pool: str
+
+    @property
+    def at(self) -> Loc:
+        """Where the pool's name stands."""
+        return (*self.listener_at, self.key)
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """Listeners (by index) and pools (by name) that stand for themselves; None for a broken section.
 
@@ -57,6 +73,13 @@ class Draft:
             if isinstance(listener, RadiusListener):
                 yield loc, listener
 
+    def radius_uses(self) -> Iterator[RadiusUse]:
+        """Each pool that a RADIUS listener leads to, and where it says so."""
+        for loc, listener in self.radius_listeners():
+            for service, pool in listener.pools.items():
+                key = "pool" if service is listener.service else "accounting_pool"
+                yield RadiusUse(loc, key, listener, service, pool)
+
     def routes(self) -> Iterator[tuple[Loc, Route]]:
         """Each route of each HTTP listener and where it stands."""
         for loc, listener in self.http_listeners():
@@ -85,11 +108,11 @@ class Draft:
 
     def radius_pools(self) -> frozenset[str]:
         """Names of the pools that RADIUS listeners lead to."""
-        return frozenset(listener.pool for _, listener in self.radius_listeners())
+        return frozenset(use.pool for use in self.radius_uses())
 
     def pools_for(self, service: ServiceKind) -> frozenset[str]:
         """Names of the pools that RADIUS listeners of this service lead to."""
-        return frozenset(listener.pool for _, listener in self.radius_listeners() if listener.service is service)
+        return frozenset(use.pool for use in self.radius_uses() if use.service is service)
 
     def at_affinity(self, pool: str) -> Position:
         """Where the kind of a pool's affinity is written: its preset or its type."""

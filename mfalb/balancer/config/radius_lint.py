@@ -195,15 +195,15 @@ def _without_effect(draft: Draft, findings: Findings) -> None:
 
 def _followers(draft: Draft, findings: Findings) -> None:
     """What follows finds a session by its NAS's name, too: a NAS has to have one name everywhere."""
-    for loc, listener in draft.radius_listeners():
-        pool = draft.pools.get(listener.pool)
+    for use in draft.radius_uses():
+        loc, listener, pool = use.listener_at, use.listener, draft.pools.get(use.pool)
         if pool is None:
             continue
         if isinstance(pool.affinity, RadiusSessionAffinity):
             clients = [((*loc, "clients", index, "name"), client.name) for index, client in enumerate(listener.clients)]
             _named_alike(pool.affinity.follows, clients, draft, findings)
         elif listener.follows is not None:
-            at: Loc = ("pools", listener.pool, "backends")
+            at: Loc = ("pools", use.pool, "backends")
             nases = [((*at, index, "name"), backend.name) for index, backend in enumerate(pool.backends)]
             _named_alike(listener.follows, nases, draft, findings)
 

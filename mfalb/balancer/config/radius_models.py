@@ -81,6 +81,11 @@ class RadiusWork(Table):
     proxy_state_limit: Count = Field(default=10, ge=1, le=255)
     user_limit: RadiusUserLimit | None = None
 
+    @property
+    def pools(self) -> dict[ServiceKind, str]:
+        """The pool of each service, the listener's own service first."""
+        return {self.service: self.pool}
+
 
 class RadiusListener(RadiusWork):
     """A UDP address where RADIUS clients arrive."""

@@ -13,6 +13,7 @@ from mfalb.balancer.config.findings import Findings
 from mfalb.balancer.config.models import Backend, NoAffinity, Pool, RadiusStateAffinity
 from mfalb.balancer.config.outline import did_you_mean
 from mfalb.balancer.config.radius_models import RadiusSessionAffinity, ServiceKind
+from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.values import quoted
 
 _AFFINITIES = {
@@ -43,12 +44,12 @@ def _pools(draft: Draft, service: ServiceKind) -> Iterator[tuple[str, Pool]]:
 
 def _one_service_a_pool(draft: Draft, findings: Findings) -> None:
     services: dict[str, ServiceKind] = {}
-    for loc, listener in draft.radius_listeners():
-        service = services.setdefault(listener.pool, listener.service)
-        if service is not listener.service:
+    for use in draft.radius_uses():
+        service = services.setdefault(use.pool, use.service)
+        if service is not use.service:
             findings.error(
-                draft.document.at_value((*loc, "pool")),
-                f"pool: {quoted(listener.pool)} is there for {service.value} already; {listener.service.value} has "
+                draft.document.at_value(use.at),
+                f"{use.key}: {quoted(use.pool)} is there for {service.value} already; {use.service.value} has "
                 "another port and needs a pool of its own",
             )
 
@@ -65,6 +66,13 @@ def _listener_keys(draft: Draft, findings: Findings) -> None:
                 draft.document.at_key((*loc, "follows")),
                 "follows: on a listener this is for dynamic_authorization; accounting follows by its pool's affinity: "
                 "{type: radius_session, follows: ...}",
+            )
+        is_accounting_added = isinstance(listener, RadsecListener) and listener.accounting_pool is not None
+        if is_accounting_added and listener.service is not ServiceKind.AUTHENTICATION:
+            findings.error(
+                draft.document.at_key((*loc, "accounting_pool")),
+                f"accounting_pool: this adds accounting to authentication, and here is {listener.service.value}; "
+                "remove it",
             )
 
 

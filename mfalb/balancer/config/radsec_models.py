@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from mfalb.balancer.config.radius_models import RadiusClientRules, RadiusWork
+from mfalb.balancer.config.radius_models import RadiusClientRules, RadiusWork, ServiceKind
 from mfalb.balancer.config.tables import Table
 from mfalb.balancer.config.tls_models import ListenerTls
 from mfalb.balancer.config.values import (
@@ -89,11 +89,23 @@ class RadsecLimits(Table):
 
 
 class RadsecListener(RadiusWork):
-    """A TCP address where RADIUS clients arrive over TLS."""
+    """A TCP address where RADIUS clients arrive over TLS.
+
+    One port and one connection carry all that a client asks (RFC 6614 section 2.1). `accounting_pool`, for listeners
+    with `service: authentication` only, takes the Accounting-Requests among it.
+    """
 
     name: Name
     protocol: Literal["radsec"]
     bind: tuple[Address, ...] = Field(min_length=1)
     tls: RadsecTls
     clients: tuple[RadsecClient, ...] = Field(min_length=1)
+    accounting_pool: Name | None = None
     limits: RadsecLimits = RadsecLimits()
+
+    @property
+    def pools(self) -> dict[ServiceKind, str]:
+        """The pool of each service, the listener's own service first."""
+        if self.accounting_pool is None or self.service is not ServiceKind.AUTHENTICATION:
+            return super().pools
+        return {**super().pools, ServiceKind.ACCOUNTING: self.accounting_pool}

@@ -128,24 +128,24 @@ def _pool_references(draft: Draft) -> Iterator[tuple[Loc, str]]:
         yield (*loc, "pool"), route.pool
     for loc, passing in draft.tcp_routes():
         yield (*loc, "pool"), passing.pool
-    for loc, listener in draft.radius_listeners():
-        yield (*loc, "pool"), listener.pool
+    for use in draft.radius_uses():
+        yield use.at, use.pool
 
 
 def _pool_names(draft: Draft, findings: Findings) -> None:
     for loc, name in _pool_references(draft):
         if name not in draft.pool_names:
             known = sorted(draft.pool_names)
-            message = f"pool: there is no pool {quoted(name)}; defined: {', '.join(known) or 'none'}"
+            message = f"{loc[-1]}: there is no pool {quoted(name)}; defined: {', '.join(known) or 'none'}"
             findings.error(draft.document.at_value(loc), message + did_you_mean(name, known))
 
 
 def _shared_pools(draft: Draft, findings: Findings) -> None:
-    for loc, listener in draft.radius_listeners():
-        if listener.pool in draft.http_pools():
+    for use in draft.radius_uses():
+        if use.pool in draft.http_pools():
             findings.error(
-                draft.document.at_value((*loc, "pool")),
-                f"pool: {quoted(listener.pool)} takes HTTP from a route already; RADIUS needs a pool of its own",
+                draft.document.at_value(use.at),
+                f"{use.key}: {quoted(use.pool)} takes HTTP from a route already; RADIUS needs a pool of its own",
             )
 
 

@@ -67,18 +67,17 @@ async def _resolve_radius_backends(config: Config, pools: dict[str, Pool]) -> No
     """
     loop = asyncio.get_running_loop()
     for listener in config.listeners:
-        if isinstance(listener, RadiusListener | RadsecListener) and _is_over_udp(config, listener.pool):
-            for backend in pools[listener.pool].backends.values():
+        if not isinstance(listener, RadiusListener | RadsecListener):
+            continue
+        over_udp = [pools[name] for name in listener.pools.values() if config.pools[name].upstream_tls is None]
+        for pool in over_udp:
+            for backend in pool.backends.values():
                 host, port = backend.address.host, backend.address.port
                 try:
                     found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
                 except OSError as error:
-                    raise CannotBind(f"pool {listener.pool}: backend {backend.name}: cannot find {host}") from error
+                    raise CannotBind(f"pool {pool.name}: backend {backend.name}: cannot find {host}") from error
                 backend.address = Address(str(found[0][4][0]), port)
-
-
-def _is_over_udp(config: Config, pool: str) -> bool:
-    return config.pools[pool].upstream_tls is None
 
 
 def _quiet_on_peers_faults(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

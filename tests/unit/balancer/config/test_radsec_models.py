@@ -9,6 +9,7 @@ from programs.certificates import make_certificate
 from unit.balancer.config.config_folder import Folder
 
 from mfalb.balancer.config.models import Config
+from mfalb.balancer.config.radius_models import ServiceKind
 from mfalb.balancer.config.radsec_models import RADSEC_SECRET, RadsecListener
 
 DIGITS = "00" * 31 + "aF"
@@ -229,3 +230,113 @@ def test_without_a_certificate_of_its_own_the_balancer_will_be_refused_which_is_
 def test_what_would_be_unwise_over_udp_is_fine_over_tls(folder: Folder, old: str, new: str) -> None:
     """TLS shows that somebody listens, and nobody on the way can forge what it carries."""
     assert folder.findings(replaced(old, new)) == []
+
+
+# ------------------------------------------------------------------------- accounting on the same connections
+
+BOTH = (
+    TEXT.replace("    pool: r\n", "    pool: r\n    accounting_pool: records\n")
+    + f"""\
+  records:
+    backends: [{{name: a, address: "mfa1.contoso.com:2083"}}]
+    {UPSTREAM}
+    health_check: {{type: radius}}
+    affinity: {{type: radius_session, follows: r}}
+"""
+)
+ACCOUNTING_ERRORS = [
+    (
+        "accounting_pool: records",
+        "accounting_pool: »recodrs",
+        "accounting_pool: there is no pool 'recodrs'; defined: r, records; did you mean 'records'?",
+    ),
+    (
+        "pool: r\n    accounting_pool: records",
+        "pool: r\n    service: dynamic_authorization\n    »accounting_pool: records",
+        ("accounting_pool: this adds accounting to authentication, and here is dynamic_authorization; remove it"),
+    ),
+    (
+        "pool: r\n    accounting_pool: records",
+        "pool: r\n    service: accounting\n    »accounting_pool: records",
+        "accounting_pool: this adds accounting to authentication, and here is accounting; remove it",
+    ),
+    (
+        "accounting_pool: records",
+        "accounting_pool: »r",
+        (
+            "accounting_pool: 'r' is there for authentication already; accounting has another port and needs a pool of "
+            "its own"
+        ),
+    ),
+    (
+        "type: radius_session, follows: r",
+        "type: »radius_state",
+        (
+            "affinity: pool 'records' takes RADIUS accounting, which has no radius_state affinity; write type: "
+            "radius_session"
+        ),
+    ),
+    (
+        "type: radius_session, follows: r",
+        "type: radius_session, follows: »records",
+        "follows: no listener for authentication leads to pool 'records'",
+    ),
+    (
+        f"{UPSTREAM}\n    health_check: {{type: radius}}\n    affinity: {{type: radius_session",
+        f"{UPSTREAM}\n    health_check: {{type: »http}}\n    affinity: {{type: radius_session",
+        "type: pool 'records' takes RADIUS, which http cannot check; write radius",
+    ),
+]
+
+
+def test_accounting_on_the_same_connections_has_a_pool_that_may_follow_the_sign_ins(folder: Folder) -> None:
+    _, listener = read(folder, BOTH)
+    assert listener.pools == {ServiceKind.AUTHENTICATION: "r", ServiceKind.ACCOUNTING: "records"}
+    assert next(iter(listener.pools)) is listener.service
+    _, alone = read(folder, TEXT)
+    assert alone.pools == {ServiceKind.AUTHENTICATION: "r"}
+
+
+@pytest.mark.parametrize(("old", "new", "message"), ACCOUNTING_ERRORS)
+def test_what_does_not_fit_the_accounting_pool_is_an_error_at_its_place(
+    folder: Folder, old: str, new: str, message: str
+) -> None:
+    assert BOTH.count(old) == 1, f"{old!r} is not in the text exactly once"
+    marked = BOTH.replace(old, new)
+    before, _, after = marked.partition("»")
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+    errors = [finding for finding in folder.findings(before + after) if ": error: " in finding]
+    assert errors[0] == f"{line}:{column}: error: {message}"  # what follows from a fault may be told after it
+
+
+def test_a_client_must_be_called_alike_where_its_records_follow_its_sign_ins(folder: Folder) -> None:
+    other = (
+        '  - name: u\n    protocol: radius\n    bind: ["127.0.0.1:1812"]\n'
+        "    clients: [{name: d, network: 10.0.0.0/8, secret_env: SECRET}]\n    pool: u\npools:\n"
+    )
+    pool = (
+        '  u:\n    backends: [{name: a, address: "10.0.0.1:1812", secret_env: SECRET, '
+        "require_message_authenticator: true}]\n"
+        "    health_check: {type: radius}\n    affinity: {preset: radius_challenge}\n"
+    )
+    text = BOTH.replace("pools:\n", other).replace("follows: r", "follows: u").replace("name: c,", "name: »c,") + pool
+    folder.expect(
+        text,
+        "warning: name: no client 'c' signs in at pool 'u', so nothing follows its sessions; give a NAS the same name "
+        "everywhere: d",
+    )
+
+
+def test_an_http_pool_is_none_for_accounting(folder: Folder) -> None:
+    web = '  - {name: web, protocol: http, bind: ["127.0.0.1:8080"], routes: [{pool: w}]}\npools:\n'
+    pool = '  w: {backends: [{name: a, address: "10.0.0.1:80"}], health_check: {type: http}}\n'
+    more = replaced("    pool: r\n", "    pool: r\n    accounting_pool: »w\n").replace("pools:\n", web) + pool
+    folder.expect(more, "error: accounting_pool: 'w' takes HTTP from a route already; RADIUS needs a pool of its own")
+
+
+def test_a_server_for_accounting_needs_its_secret_over_udp(folder: Folder) -> None:
+    folder.expect(
+        replaced("    pool: r\n", "    pool: r\n    accounting_pool: plain\n")
+        + '  plain:\n    backends: [»{name: a, address: "10.0.0.1:1813"}]\n    health_check: {type: radius}\n',
+        "error: backend 'a' takes RADIUS and needs 'secret_file' or 'secret_env'",
+    )
