@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
+from mfalb.balancer.exchange.radius_nas import ErrorCause
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.exchange.radius_rules import check_response_untrusted
 from mfalb.balancer.exchange.radius_service import RadiusService
@@ -27,12 +28,7 @@ class ContentSignedService(RadiusService):
         packet = radius.read_untrusted(datagram)
         if packet.code not in self.answer_codes:
             raise MalformedMessage("unexpected_code")
-        if not radius.has_valid_content_authenticator(packet, client.secret):
-            raise MalformedMessage("bad_request_authenticator")
-        if radius.MESSAGE_AUTHENTICATOR in packet.offsets:
-            zeros = radius.ZERO_AUTHENTICATOR  # the authenticator was made after it (RFC 5176 section 3.4)
-            if not radius.has_valid_message_authenticator(packet, client.secret, zeros):
-                raise MalformedMessage("bad_message_authenticator")
+        check_content_signed_untrusted(packet, client)
         return packet
 
     def upstream_body(self, exchange: RadiusExchange) -> bytes:
@@ -58,6 +54,31 @@ class ContentSignedService(RadiusService):
         body, client = radius.body_without_message_authenticator(answer), exchange.source.client
         is_mac_added = radius.MESSAGE_AUTHENTICATOR in answer.offsets
         return signed_like(answer.code, exchange.request, body, client, is_mac_added=is_mac_added)
+
+
+def check_content_signed_untrusted(request: Packet, client: RadiusPeer) -> None:
+    """Raises MalformedMessage when the client did not sign this request, or signed something else."""
+    if not radius.has_valid_content_authenticator(request, client.secret):
+        raise MalformedMessage("bad_request_authenticator")
+    if radius.MESSAGE_AUTHENTICATOR in request.offsets:
+        zeros = radius.ZERO_AUTHENTICATOR  # the authenticator was made after it (RFC 5176 section 3.4)
+        if not radius.has_valid_message_authenticator(request, client.secret, zeros):
+            raise MalformedMessage("bad_message_authenticator")
+
+
+def error_datagram(code: int, request: Packet, cause: ErrorCause, client: RadiusPeer) -> bytes | None:
+    """An answer of our own with its Error-Cause and the request's Proxy-States (RFC 5176 section 3.1).
+
+    None when the Proxy-States leave no room for that.
+    """
+    states = b"".join(radius.attribute(radius.PROXY_STATE, value) for value in request.every(radius.PROXY_STATE))
+    body = radius.attribute(radius.ERROR_CAUSE, int(cause).to_bytes(4, "big")) + states
+    # Peers do not agree over what one in an Accounting-Response is made (RFC 2869 section 5.19 has none in accounting)
+    is_mac_added = radius.MESSAGE_AUTHENTICATOR in request.offsets and code != radius.ACCOUNTING_RESPONSE
+    try:
+        return signed_like(code, request, body, client, is_mac_added=is_mac_added)
+    except MalformedMessage:
+        return None
 
 
 def signed_like(code: int, request: Packet, body: bytes, client: RadiusPeer, *, is_mac_added: bool) -> bytes:

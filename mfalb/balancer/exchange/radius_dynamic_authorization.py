@@ -12,19 +12,18 @@ from typing import ClassVar, Final
 from mfalb.balancer.affinity.radius_state import radius_state_key
 from mfalb.balancer.affinity.store import Pin
 from mfalb.balancer.config.models import RadiusStateAffinity
-from mfalb.balancer.exchange.radius_content_signed import ContentSignedService, signed_like
+from mfalb.balancer.exchange.radius_content_signed import ContentSignedService, error_datagram
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radius_nas import ErrorCause, NasRoutes
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.exchange.radius_rehiding import rehidden_body_untrusted
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
-from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
 from mfalb.wire.radius import Packet
 from mfalb.wire.radius_hidden import Keying
 
-_NAKS: Final = {radius.DISCONNECT_REQUEST: radius.DISCONNECT_NAK, radius.COA_REQUEST: radius.COA_NAK}
+NAKS: Final = {radius.DISCONNECT_REQUEST: radius.DISCONNECT_NAK, radius.COA_REQUEST: radius.COA_NAK}
 
 
 class DynamicAuthorization(ContentSignedService):
@@ -53,19 +52,10 @@ class DynamicAuthorization(ContentSignedService):
         return found if isinstance(found, Backend) and found.takes_pinned else None
 
     def refusal(self, request: Packet, client: RadiusPeer) -> bytes | None:
-        """A NAK with its Error-Cause and the request's Proxy-States (RFC 5176 section 3.1).
-
-        None when the Proxy-States leave no room for that.
-        """
+        """A NAK that says why; None when the Proxy-States leave no room for one."""
         found = self.routes.find(request)
         cause = found if isinstance(found, ErrorCause) else ErrorCause.OTHER_PROXY_PROCESSING_ERROR
-        states = b"".join(radius.attribute(radius.PROXY_STATE, value) for value in request.every(radius.PROXY_STATE))
-        body = radius.attribute(radius.ERROR_CAUSE, int(cause).to_bytes(4, "big")) + states
-        is_mac_added = radius.MESSAGE_AUTHENTICATOR in request.offsets
-        try:
-            return signed_like(_NAKS[request.code], request, body, client, is_mac_added=is_mac_added)
-        except MalformedMessage:
-            return None
+        return error_datagram(NAKS[request.code], request, cause, client)
 
     def upstream_body(self, exchange: RadiusExchange) -> bytes:
         """As it came, but with what is hidden hidden anew where secrets differ.

@@ -15,10 +15,11 @@ _IPV4: Final = 4
 
 
 class ErrorCause(IntEnum):
-    """Why a request was not given to a NAS (RFC 5176 section 3.5)."""
+    """Why a request was given to nobody (RFC 5176 section 3.5)."""
 
     MISSING_ATTRIBUTE = 402
     NAS_IDENTIFICATION_MISMATCH = 403
+    UNSUPPORTED_EXTENSION = 406
     REQUEST_NOT_ROUTABLE = 502
     OTHER_PROXY_PROCESSING_ERROR = 505
 
