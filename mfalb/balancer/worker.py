@@ -11,32 +11,21 @@ import logging
 import os
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic, time
-from typing import Final, assert_never
+from typing import Final
 
 from mfalb.balancer.affinity.cookie import CookieSealer
 from mfalb.balancer.affinity.store import PinTable
 from mfalb.balancer.config.models import Config, HttpListener, LogFormat
-from mfalb.balancer.config.radius_models import (
-    RadiusClient,
-    RadiusListener,
-    RadiusSessionAffinity,
-    RefusalForm,
-    ServiceKind,
-)
-from mfalb.balancer.config.radsec_models import RadsecClient, RadsecListener
+from mfalb.balancer.config.radius_models import RadiusListener, ServiceKind
+from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.tcp_models import TcpListener
 from mfalb.balancer.config.tls_models import ListenerTls
-from mfalb.balancer.exchange.duplicates import DuplicateTable
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
-from mfalb.balancer.exchange.radius import RadiusExchanges
-from mfalb.balancer.exchange.radius_accounting import Accounting, FollowedAuthentication
-from mfalb.balancer.exchange.radius_authentication import Authentication
-from mfalb.balancer.exchange.radius_dynamic_authorization import DynamicAuthorization
+from mfalb.balancer.exchange.radius_assembly import AnyRadiusListener, RadiusAssembly
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
-from mfalb.balancer.exchange.radius_guards import RadiusGuards, UserLimit
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, Secrets
 from mfalb.balancer.exchange.radius_service import RadiusService
 from mfalb.balancer.exchange.tcp import TcpExchanges
@@ -47,6 +36,7 @@ from mfalb.balancer.listeners.radius_clients import RadiusClients
 from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch, RadiusParts
 from mfalb.balancer.listeners.radsec import RadsecListener as RadsecListenerShell
 from mfalb.balancer.listeners.radsec_clients import RadsecClients
+from mfalb.balancer.listeners.radsec_dispatches import RadsecDispatches
 from mfalb.balancer.listeners.tcp import TcpListener as TcpListenerShell
 from mfalb.balancer.listeners.tcp_parts import TcpParts
 from mfalb.balancer.pools.backend import Backend
@@ -66,7 +56,6 @@ from mfalb.telemetry.metrics import ListenerCounters
 
 TICK_S: Final = 0.25  # how late a deadline may be noticed; one coarse timer for everything
 _SLOW_TICKS: Final = 4  # connections and tables are looked at once a second
-_ANSWERED_LIMIT: Final = 100_000  # answers kept for retransmits: about 400 bytes each
 
 _log = logging.getLogger("mfalb.worker")
 
@@ -83,7 +72,7 @@ class Worker:
         self._config = config
         self._pools = pools
         self._sockets = sockets
-        self._dispatches: dict[str, RadiusDispatch] = {}
+        self._dispatches: dict[str, dict[ServiceKind, RadiusDispatch]] = {}
         self._radius: list[RadiusListenerShell] = []
         self._radsec: list[RadsecListenerShell] = []
         self._streams: list[HttpListenerShell | TcpListenerShell] = []
@@ -92,6 +81,7 @@ class Worker:
         self._writes = WriteRound()
         self._tasks = Tasks("worker")
         self._secrets = Secrets()
+        self._assembly = RadiusAssembly(pools, self.pins, self._secrets)
         self._radius_peers: dict[str, tuple[list[RadiusPeer], list[RadiusPeer]]] = {}
         self._poller: DatagramPoller | None = None
         self._datagrams: DatagramForm | None = None
@@ -102,7 +92,10 @@ class Worker:
     @property
     def in_flight(self) -> dict[str, int]:
         """RADIUS exchanges under way, by listener."""
-        return {name: dispatch.in_flight for name, dispatch in self._dispatches.items()}
+        return {
+            name: sum(dispatch.in_flight for dispatch in dispatches.values())
+            for name, dispatches in self._dispatches.items()
+        }
 
     @property
     def listener_kernel_drops(self) -> dict[str, int]:
@@ -114,11 +107,12 @@ class Worker:
         """Datagrams from RADIUS backends that the kernel dropped, by pool and backend."""
         drops: Counter[tuple[str, str]] = Counter()
         for listener in self._config.listeners:
-            dispatch = self._dispatches.get(listener.name)  # while it starts there are fewer
-            if dispatch is None or isinstance(listener, HttpListener | TcpListener):
+            if isinstance(listener, HttpListener | TcpListener):
                 continue
-            for name in self._pools[listener.pool].backends:
-                drops[listener.pool, name] += dispatch.upstream.dropped_by_kernel(name)
+            for service, dispatch in self._dispatches.get(listener.name, {}).items():  # while it starts there are fewer
+                pool = listener.pools[service]
+                for name in self._pools[pool].backends:
+                    drops[pool, name] += dispatch.upstream.dropped_by_kernel(name)
         return drops
 
     @property
@@ -175,41 +169,36 @@ class Worker:
 
     def _radius_listener(self, config: RadiusListener, poller: DatagramPoller) -> RadiusListenerShell:
         clients = RadiusClients(config.clients, self._secrets)
-        dispatch = self._dispatch(config, clients.peers, poller)
+        dispatch = self._dispatches_of(config, clients.peers, poller)[config.service]
         wrap = self._datagram_wrap()
         sockets = [wrap(sock, is_connected=False) for sock in self._sockets[config.name]]
         return RadiusListenerShell(dispatch, clients, poller, sockets)
 
     def _radsec_listener(self, config: RadsecListener, poller: DatagramPoller) -> RadsecListenerShell:
         clients = RadsecClients(config.clients, self._secrets)
-        dispatch = self._dispatch(config, clients.peers, poller)
+        dispatches = RadsecDispatches(self._dispatches_of(config, clients.peers, poller))
         tls = mutual_server_context(_pairs(config.tls), config.tls.client_ca)
-        shell = RadsecListenerShell(dispatch, clients, config.limits, tls, self._writes)
+        shell = RadsecListenerShell(dispatches, clients, config.limits, tls, self._writes)
         shell.start(self._sockets[config.name])
         return shell
 
-    def _dispatch(
-        self, config: RadiusListener | RadsecListener, clients: list[RadiusPeer], poller: DatagramPoller
-    ) -> RadiusDispatch:
-        """The middle of a RADIUS listener, with the upstream of its pool."""
-        pool = self._pools[config.pool]
-        upstreams = radius_peers(pool, self._secrets, config.service)
-        self._radius_peers[config.name] = (clients, list(upstreams.values()))
-        service = self._radius_service(config, pool, upstreams)
-        self.counters[config.name].unhandled_hidden = service.unhandled_hidden
-        duplicates: DuplicateTable[RadiusExchange] = DuplicateTable(
-            config.in_flight_limit, _ANSWERED_LIMIT, config.answer_cache_s
-        )
-        parts = RadiusParts(
-            RadiusExchanges(service, duplicates, radius_guards(config)),
-            self.pins,
-            self.counters[config.name],
-            self.access_log,
-            self._radius_refused,
-        )
-        dispatch = RadiusDispatch(parts, lambda events: self._upstream(pool, events, service.upstream_datagram, poller))
-        self._dispatches[config.name] = dispatch
-        return dispatch
+    def _dispatches_of(
+        self, config: AnyRadiusListener, clients: list[RadiusPeer], poller: DatagramPoller
+    ) -> dict[ServiceKind, RadiusDispatch]:
+        """The middle of a RADIUS listener: a dispatch for each of its services, the listener's own first."""
+        made = self._dispatches[config.name] = {}
+        backends: list[RadiusPeer] = []
+        self._radius_peers[config.name] = (clients, backends)
+        counters, told_unhandled = self.counters[config.name], set[str]()
+        for kind in config.pools:
+            exchanges = self._assembly.exchanges(config, kind, counters.unhandled_hidden)
+            backends += exchanges.service.upstreams.values()
+            parts = RadiusParts(exchanges, self.pins, counters, self.access_log, self._radius_refused, told_unhandled)
+            made[kind] = RadiusDispatch(parts, self._upstream_of(exchanges.service, poller))
+        return made
+
+    def _upstream_of(self, service: RadiusService, poller: DatagramPoller) -> Callable[[Events], RadiusCarrier]:
+        return lambda events: self._upstream(service.pool, events, service.upstream_datagram, poller)
 
     def _datagram_wrap(self) -> Wrap:
         """How UDP sockets are read and written. Told of with the first listener that has some."""
@@ -228,22 +217,6 @@ class Worker:
             return RadiusUpstream(poller, self._datagram_wrap(), events, sign)
         wiring = RadsecWiring(pool, sign, self._writes, self._tasks, self._observe_refusal, self._answers_wait)
         return RadsecUpstream(wiring, events)
-
-    def _radius_service(
-        self, config: RadiusListener | RadsecListener, pool: Pool, upstreams: Mapping[str, RadiusPeer]
-    ) -> RadiusService:
-        match config.service:
-            case ServiceKind.AUTHENTICATION:
-                session_s = followed_s(pool.name, self._pools)
-                if session_s > 0:
-                    return FollowedAuthentication(pool, upstreams, self.pins, session_s)
-                return Authentication(pool, upstreams, self.pins)
-            case ServiceKind.ACCOUNTING:
-                return Accounting(pool, upstreams, self.pins)
-            case ServiceKind.DYNAMIC_AUTHORIZATION:
-                follows = self._pools[config.follows] if config.follows is not None else None
-                return DynamicAuthorization(pool, upstreams, follows)
-        assert_never(config.service)
 
     def _http_listener(self, config: HttpListener, sealer: CookieSealer | None) -> HttpListenerShell:
         for route in config.routes:
@@ -307,19 +280,22 @@ class Worker:
         for listener in self._radius:
             listener.flush()
 
+    def _radius_dispatches(self) -> list[RadiusDispatch]:
+        return [dispatch for dispatches in self._dispatches.values() for dispatch in dispatches.values()]
+
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         self._ticks += 1
         now = monotonic()
         self._tend_pools(now)
-        for dispatch in self._dispatches.values():
+        for dispatch in self._radius_dispatches():
             dispatch.tick()
         if self.access_log is not None:
             self.access_log.flush(time())
         if self._ticks % _SLOW_TICKS:
             return
         self.pins.expire(now)
-        for dispatch in self._dispatches.values():
+        for dispatch in self._radius_dispatches():
             dispatch.expire(now)
         for radsec in self._radsec:
             radsec.tick()
@@ -338,41 +314,6 @@ def _calm_the_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def followed_s(pool: str, pools: Mapping[str, Pool]) -> float:
-    """How long the sessions that a pool lets in are followed by accounting; 0 when they are not."""
-    affinities = (other.config.affinity for other in pools.values())
-    lives = [one.lifetime_s for one in affinities if isinstance(one, RadiusSessionAffinity) and one.follows == pool]
-    return max(lives, default=0.0)
-
-
-def radius_peers(pool: Pool, secrets: Secrets, service: ServiceKind) -> dict[str, RadiusPeer]:
-    """What is shared with each backend of a RADIUS pool. Every such backend has a secret: `check` sees to it.
-
-    What may be required of answers against CVE-2024-3596 is required of authentication only.
-    """
-    is_forgeable = service is ServiceKind.AUTHENTICATION
-    shared = {name: pool.config.radius_secret(backend.config) for name, backend in pool.backends.items()}
-    return {
-        backend.name: RadiusPeer(
-            backend.name,
-            secrets.of(secret.reveal()),
-            is_forgeable and backend.config.require_message_authenticator,
-            is_forgeable and backend.config.limit_proxy_state,
-        )
-        for backend in pool.backends.values()
-        if (secret := shared[backend.name]) is not None
-    }
-
-
-def radius_guards(config: RadiusListener | RadsecListener) -> RadiusGuards:
-    """The guards of a RADIUS listener, as it is configured."""
-    clients: tuple[RadiusClient | RadsecClient, ...] = config.clients
-    rates = {client.name: client.rate_limit for client in clients if client.rate_limit is not None}
-    limit = config.user_limit
-    user_limit = UserLimit(limit.sign_ins, limit.window_s, limit.answer is RefusalForm.REJECT) if limit else None
-    return RadiusGuards(config.proxy_state_limit, rates, user_limit)
 
 
 def _pairs(tls: ListenerTls) -> list[tuple[Path, Path]]:

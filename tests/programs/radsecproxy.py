@@ -59,6 +59,13 @@ server balancer {{
     tls default
     statusServer on
 }}
+realm * {{
+    server balancer
+    accountingServer {accounting_server}
+}}
+"""
+
+_ACCOUNTING_TOWARDS_RADSEC = """
 server accounting {{
     type tls
     host {host}
@@ -66,10 +73,6 @@ server accounting {{
     secret radsec
     tls default
     statusServer on
-}}
-realm * {{
-    server balancer
-    accountingServer accounting
 }}
 """
 
@@ -127,12 +130,16 @@ def proxy_towards_radsec(
 ) -> tuple[Program, int]:
     """A RadSec client: what it gets over UDP it sends on over TLS. And the UDP port it listens on.
 
-    Records go to `accounting_port`, or with the sign-ins when there is none.
+    Records go to `accounting_port`, or over the connection of the sign-ins when there is none.
     """
     port = free_udp_port()
     values = {"port": port, "balancer_port": balancer_port, "client_secret": client_secret}
-    values["accounting_port"] = accounting_port or balancer_port
-    return _proxy(_tls(party) + _TOWARDS_RADSEC.format(host=LOOPBACK, **values), run_dir, "udp"), port
+    config, server = _tls(party), "balancer"
+    if accounting_port is not None:
+        server = "accounting"
+        config += _ACCOUNTING_TOWARDS_RADSEC.format(host=LOOPBACK, accounting_port=accounting_port)
+    config += _TOWARDS_RADSEC.format(host=LOOPBACK, accounting_server=server, **values)
+    return _proxy(config, run_dir, "udp"), port
 
 
 def proxy_from_radsec(server: FreeRadius, party: RadsecParty, run_dir: Path, port: int) -> Program:

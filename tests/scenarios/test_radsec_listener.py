@@ -234,8 +234,6 @@ def test_what_cannot_be_trusted_ends_the_connection_behind_the_answers_to_what_c
     ("datagram", "reason"),
     [
         (radius.signed_request(radius.ACCESS_CHALLENGE, 1, bytes(16), b"", RADSEC), "unexpected_code"),
-        (radius.content_signed_request(radius.ACCOUNTING_REQUEST, 1, b"", RADSEC), "unexpected_code"),
-        (radius.content_signed_request(radius.DISCONNECT_REQUEST, 1, b"", RADSEC), "unexpected_code"),
         (bytes((1, 1, 0, 20)) + bytes(16), "missing_message_authenticator"),
     ],
 )

@@ -6,6 +6,7 @@ No label value is ever a client's choice, and none names a session or a user.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -119,9 +120,8 @@ class MetricsPage(Collector):
         )
         for listener, (clients, backends) in self._source.radius_peers.items():
             for role, peers in (("client", clients), ("backend", backends)):
-                for peer in peers:
-                    for reason, count in peer.drops.items():
-                        drops.add_metric([listener, role, peer.name, reason], count)
+                for (name, reason), count in _drops_by_name(peers).items():
+                    drops.add_metric([listener, role, name, reason], count)
         yield drops
 
     def _unhandled_hidden(self) -> Metric:
@@ -211,3 +211,12 @@ class MetricsPage(Collector):
                 if backend.last_reply_at:
                     reply.add_metric(names, now - backend.last_reply_at)
         yield from (sent, answered, lost, health, reply)
+
+
+def _drops_by_name(peers: Sequence[RadiusPeer]) -> Counter[tuple[str, str]]:
+    """What was discarded, by peer and reason. A server is one peer in each of a listener's pools, under one name."""
+    drops: Counter[tuple[str, str]] = Counter()
+    for peer in peers:
+        for reason, count in peer.drops.items():
+            drops[peer.name, reason] += count
+    return drops

@@ -21,7 +21,8 @@ class RadiusService(ABC):
 
     `upstreams` maps a backend's name to the peer it is. A method that reads a peer's bytes raises MalformedMessage for
     all that must be discarded in silence. `unhandled_hidden` counts what a secret hides and could not be hidden anew,
-    by its name in `wire.radius_hidden_attributes`. `key_of` reads what the pool's hash is made of, if it has one.
+    by its name in `wire.radius_hidden_attributes`: services of one listener share it. `key_of` reads what the pool's
+    hash is made of, if it has one.
     """
 
     status_answer_code: ClassVar[int]  # what answers a Status-Server on this port (RFC 5997 section 4.2)

@@ -1,6 +1,6 @@
 """Between clients' sockets and backends' sockets: asks the exchanges what to do about a datagram, and does it.
 
-One for each RADIUS listener, whatever its transport is.
+One for each service of a RADIUS listener, whatever its transport is.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from time import monotonic
 from typing import Final, assert_never
@@ -52,6 +52,7 @@ _ALERTS: Final = {
     "user_limit": "a user's sign-ins are begun too often",
     "not_routed": "a request names a NAS that is not known or cannot be asked",
     "in_flight_limit": "too many requests are waiting for backends",
+    "unsupported": "a client asks for what its listener has no service for",
 }
 _BACKEND_ALERTS: Final = {
     "bad_response_authenticator": "a backend signs with another secret, or answers are forged",
@@ -66,17 +67,21 @@ _log = logging.getLogger("mfalb.listeners.radius")
 
 @dataclass(slots=True)
 class RadiusParts:
-    """What a RADIUS listener is wired to."""
+    """What a service of a RADIUS listener is wired to.
+
+    `told_unhandled` are the attributes that the log told of already: the listener's, as its counters are.
+    """
 
     exchanges: RadiusExchanges
     pins: PinStore
     counters: ListenerCounters
     access_log: AccessLog | None
     backend_refused: Callable[[RadiusExchange], None]
+    told_unhandled: set[str] = field(default_factory=set)
 
 
 class RadiusDispatch:
-    """The middle of one RADIUS listener. Owns nothing that has to be closed but its upstream."""
+    """The middle of a RADIUS listener, for one of its services. Owns nothing that has to be closed but its upstream."""
 
     def __init__(self, parts: RadiusParts, upstream: Callable[[RadiusDispatch], RadiusCarrier]) -> None:
         self._exchanges = parts.exchanges
@@ -88,7 +93,7 @@ class RadiusDispatch:
         self.backend_endpoints = backend_endpoints(parts.exchanges.pool)
         self._entropy = Entropy()
         self._rare_log = RareLog(_log)
-        self._told_unhandled: set[str] = set()
+        self._told_unhandled = parts.told_unhandled
         self.upstream = upstream(self)
 
     @property
@@ -126,6 +131,10 @@ class RadiusDispatch:
             self._forward(decision.exchange, now)
         else:
             self._carry_out(decision, source, now)
+
+    def decided(self, decision: Reply | Drop, source: RadiusSource, now: float) -> None:
+        """The listener knew by itself what to do about a packet of a known client's."""
+        self._carry_out(decision, source, now)
 
     def unknown_client(self, host: Callable[[], str]) -> None:
         """A datagram came from someone who has no secret with us (RFC 2865 section 2); `host` makes its address."""

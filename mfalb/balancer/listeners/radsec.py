@@ -13,9 +13,9 @@ from typing import Final
 
 from mfalb.balancer.config.radsec_models import RadsecLimits
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
-from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch
 from mfalb.balancer.listeners.radsec_clients import RadsecClients
 from mfalb.balancer.listeners.radsec_connection import RadsecConnection
+from mfalb.balancer.listeners.radsec_dispatches import RadsecDispatches
 from mfalb.errors import MalformedMessage
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.peer_certificate import PeerCertificate, peer_certificate_untrusted
@@ -36,13 +36,13 @@ class RadsecListener:
 
     def __init__(
         self,
-        dispatch: RadiusDispatch,
+        dispatches: RadsecDispatches,
         clients: RadsecClients,
         limits: RadsecLimits,
         tls: ssl.SSLContext,
         writes: WriteRound,
     ) -> None:
-        self.dispatch = dispatch
+        self.dispatches = dispatches
         self.writes = writes
         self._clients = clients
         self._limits = limits
@@ -71,16 +71,16 @@ class RadsecListener:
         await self._handshakes.close()
         for connection in list(self._connections):
             connection.abort()
-        self.dispatch.upstream.close()
+        self.dispatches.close()
 
     def tick(self) -> None:
         """Close who has been idle for too long and waits for nothing. Called about once a second."""
         latest = monotonic() - self._limits.idle_timeout_s
         idle = [one for one in self._connections if one.source is not None and one.active_at < latest]
-        busy = self.dispatch.busy_sources() if idle else set()
+        busy = self.dispatches.busy_sources() if idle else set()
         for connection in idle:
             if connection.source not in busy:
-                self.dispatch.lost("idle_timeout")
+                self.dispatches.lost("idle_timeout")
                 connection.abort()
 
     # ------------------------------------------------------------------------------ arrivals
@@ -102,7 +102,7 @@ class RadsecListener:
                 loop.call_later(_ACCEPT_AGAIN_S, self._accept_from, sock)
                 return
             if len(self._connections) >= self._limits.connections:
-                self.dispatch.lost("connection_limit")
+                self.dispatches.lost("connection_limit")
                 arrived.close()
             else:
                 self._begin(arrived, str(address[0]))
@@ -112,7 +112,7 @@ class RadsecListener:
         arrived.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = RadsecConnection(self)
         self._connections.add(connection)
-        self.dispatch.counters.connections = len(self._connections)
+        self.dispatches.counters.connections = len(self._connections)
         self._handshakes.start("handshake", self._shake_hands(connection, arrived, host))
 
     async def _shake_hands(self, connection: RadsecConnection, arrived: socket.socket, host: str) -> None:
@@ -133,14 +133,14 @@ class RadsecListener:
             self._refused("client_certificate_missing" if is_bare else "tls_failed", reason, host)
         except OSError as error:  # it left, or was too slow
             _log.debug("no handshake", extra={"host": host, "reason": type(error).__name__})
-            self.dispatch.lost("handshake_aborted")
+            self.dispatches.lost("handshake_aborted")
         finally:
             if connection.transport is None:
                 self.forget(connection)
 
     def _refused(self, reason: str, detail: str, host: str) -> None:
-        self.dispatch.lost(reason)
-        facts = {"listener": self.dispatch.counters.name, "host": host, "reason": detail}
+        self.dispatches.lost(reason)
+        facts = {"listener": self.dispatches.counters.name, "host": host, "reason": detail}
         self._rare_log.warning(reason, "a client's TLS handshake failed", facts)
 
     # ------------------------------------------------------------------------------ what a connection asks for
@@ -163,7 +163,7 @@ class RadsecListener:
 
     def _unknown(self, host: str, certificate: PeerCertificate) -> None:
         """An authority that we trust vouches for it, and yet it is nobody's: most likely not configured yet."""
-        self.dispatch.lost("unknown_client")
+        self.dispatches.lost("unknown_client")
         facts: dict[str, str | Callable[[], str]] = {
             "host": host,
             "dns_names": " ".join(certificate.dns_names),
@@ -178,12 +178,12 @@ class RadsecListener:
     def broken(self, connection: RadsecConnection, reason: str) -> None:
         if connection.source is not None:
             name = connection.source.client.name
-            facts = {"listener": self.dispatch.counters.name, "client": name, "reason": reason}
+            facts = {"listener": self.dispatches.counters.name, "client": name, "reason": reason}
             self._rare_log.warning(f"{name}/{reason}", "a connection is closed for what came on it", facts)
 
     def forget(self, connection: RadsecConnection) -> None:
         self._connections.discard(connection)
-        self.dispatch.counters.connections = len(self._connections)
+        self.dispatches.counters.connections = len(self._connections)
 
     def flush_soon(self) -> None:
         if not self._is_flush_due:
@@ -192,4 +192,4 @@ class RadsecListener:
 
     def _flush(self) -> None:
         self._is_flush_due = False
-        self.dispatch.upstream.flush()
+        self.dispatches.flush()

@@ -8,7 +8,7 @@ from typing import Final, Protocol, cast
 
 from mfalb.balancer.exchange.radius_peer import NO_PEER, RadiusPeer, RadiusSource
 from mfalb.balancer.exchange.radsec_rules import ENDS_CONNECTION
-from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch
+from mfalb.balancer.listeners.radsec_dispatches import RadsecDispatches
 from mfalb.errors import MalformedMessage
 from mfalb.net.rounds import BULK_BYTES, GatheredWrites, WriteRound
 from mfalb.wire.radius_stream import PacketStream
@@ -21,7 +21,7 @@ UNREAD_LIMIT_BYTES: Final = 1024 * 1024
 class RadsecHost(Protocol):
     """The listener, as a connection sees it."""
 
-    dispatch: RadiusDispatch
+    dispatches: RadsecDispatches
     writes: WriteRound
 
     def admit(self, connection: RadsecConnection) -> RadiusPeer | None:
@@ -77,7 +77,7 @@ class RadsecConnection(asyncio.Protocol):
             self.source = RadiusSource(client, self._host.next_key(), self, NO_PEER)
 
     def data_received(self, data: bytes) -> None:
-        source, dispatch = self.source, self._host.dispatch
+        source, dispatches = self.source, self._host.dispatches
         if source is None:
             return
         self.active_at = now = monotonic()
@@ -85,10 +85,9 @@ class RadsecConnection(asyncio.Protocol):
             for packet in self._stream.packets_untrusted(data):
                 if self._is_over:
                     break
-                dispatch.counters.requests += 1
-                dispatch.received(packet, source, now)
+                dispatches.received(packet, source, now)
         except MalformedMessage as error:
-            dispatch.drop(source, error.reason)
+            dispatches.drop(source, error.reason)
         self._host.flush_soon()
 
     def pause_writing(self) -> None:
@@ -111,7 +110,7 @@ class RadsecConnection(asyncio.Protocol):
     def send(self, datagram: bytes, _peer: bytes) -> None:
         transport = self.transport
         if transport is None or self._is_over:
-            self._host.dispatch.lost("client_gone")
+            self._host.dispatches.lost("client_gone")
             return
         self.active_at = monotonic()
         self._out.write(datagram)
@@ -120,7 +119,7 @@ class RadsecConnection(asyncio.Protocol):
             self._gathered_bytes = 0
             self._out.flush()
         if self._is_full and transport.get_write_buffer_size() > UNREAD_LIMIT_BYTES:
-            self._host.dispatch.lost("slow_reader")
+            self._host.dispatches.lost("slow_reader")
             self.abort()
 
     def discarded(self, reason: str) -> None:

@@ -167,6 +167,18 @@ def test_the_radius_peers_whose_packets_were_discarded_are_named_by_role() -> No
     assert page[sample(name, listener="radius", role="backend", peer="mfa1", reason="foreign_proxy_state")] == 1
 
 
+def test_a_server_that_is_in_two_pools_of_a_listener_is_one_peer_of_its() -> None:
+    secret = SharedSecret(b"unused")
+    for_sign_ins, for_records = (RadiusPeer("mfa1", secret, requires_message_authenticator=False) for _ in range(2))
+    for_sign_ins.drops["truncated"] += 1
+    for_records.drops["truncated"] += 2
+    for_records.drops["unexpected_answer_code"] += 4
+    page = samples(Source(radius_peers={"radsec": ([], [for_sign_ins, for_records])}))
+    labels = {"listener": "radsec", "role": "backend", "peer": "mfa1"}
+    assert page[sample("mfalb_radius_peer_drops_total", **labels, reason="truncated")] == 3
+    assert page[sample("mfalb_radius_peer_drops_total", **labels, reason="unexpected_answer_code")] == 4
+
+
 def test_datagrams_that_the_kernel_dropped_are_told_by_listener_and_by_backend() -> None:
     drops = {("mfa", "mfa1"): 0, ("mfa", "mfa2"): 5}
     page = samples(Source(listener_kernel_drops={"radius": 7}, backend_kernel_drops=drops))

@@ -1,0 +1,96 @@
+"""What the exchanges of a listener's services are made of, and what is each service's own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from unit.balancer.exchange.radius_world import access_request
+from unit.balancer.exchange.test_radius_accounting import record
+
+from mfalb.balancer.affinity.store import PinTable
+from mfalb.balancer.config.models import Affinity, Backend, NoAffinity, RadiusCheck, RadiusStateAffinity
+from mfalb.balancer.config.models import Pool as PoolConfig
+from mfalb.balancer.config.radius_models import RadiusSessionAffinity, RadiusUserLimit, ServiceKind
+from mfalb.balancer.config.radsec_models import ClientCertificate, RadsecClient, RadsecListener, RadsecTls
+from mfalb.balancer.config.tls_models import Certificate
+from mfalb.balancer.config.values import Address, Secret
+from mfalb.balancer.exchange.radius import RadiusExchanges
+from mfalb.balancer.exchange.radius_accounting import Accounting, FollowedAuthentication
+from mfalb.balancer.exchange.radius_assembly import RadiusAssembly
+from mfalb.balancer.exchange.radius_authentication import Authentication
+from mfalb.balancer.exchange.radius_exchange import Drop, Forward, Reply, RequestDecision
+from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource, Secrets
+from mfalb.balancer.pools.pool import Pool
+
+FOLLOWING = RadiusSessionAffinity(type="radius_session", follows="mfa")
+STATES = RadiusStateAffinity(type="radius_state")
+AUTHENTICATION, ACCOUNTING = ServiceKind.AUTHENTICATION, ServiceKind.ACCOUNTING
+SECRETS = Secrets()
+SOURCE = RadiusSource(RadiusPeer("nas", SECRETS.of(b"towards-the-client"), True), b"key", None, b"")
+
+
+def pool(name: str, affinity: Affinity) -> Pool:
+    """One server that is up, under the same name in each pool."""
+    made = Pool(
+        name,
+        PoolConfig(
+            backends=(Backend(name="b1", address=Address("192.0.2.1", 1812), secret=Secret(name.encode())),),
+            affinity=affinity,
+            health_check=RadiusCheck(type="radius", rise=1, fall=1),
+        ),
+    )
+    made.observe("b1", is_good=True, reason="test", now=0.0)
+    return made
+
+
+def exchanges(following: Affinity = FOLLOWING) -> dict[ServiceKind, RadiusExchanges]:
+    """Both services of a listener with a limit of each kind that is reached by one request."""
+    files = Certificate(cert=Path("a.crt"), key=Path("a.key"))
+    listener = RadsecListener(
+        name="edge",
+        protocol="radsec",
+        bind=(Address("127.0.0.1", 2083),),
+        tls=RadsecTls(certificates=(files,), client_ca=Path("ca.pem")),
+        clients=(RadsecClient(name="nas", certificate=ClientCertificate(common_name="nas"), rate_limit=2),),
+        pool="mfa",
+        accounting_pool="records",
+        user_limit=RadiusUserLimit(sign_ins=1),
+    )
+    pools = {"mfa": pool("mfa", STATES), "records": pool("records", following)}
+    assembly, hidden = RadiusAssembly(pools, PinTable(10), SECRETS), Counter[str]()
+    made = {kind: assembly.exchanges(listener, kind, hidden) for kind in listener.pools}
+    assert all(one.service.unhandled_hidden is hidden for one in made.values())
+    return made
+
+
+def begin(one: RadiusExchanges, datagram: bytes) -> RequestDecision:
+    return one.request(datagram, SOURCE, 100.0, bytes(16))
+
+
+def test_each_service_has_its_own_pool_with_its_own_secrets() -> None:
+    made = exchanges()
+    assert {kind: one.pool.name for kind, one in made.items()} == {AUTHENTICATION: "mfa", ACCOUNTING: "records"}
+    secrets = {kind: one.service.upstreams["b1"].secret for kind, one in made.items()}
+    assert secrets == {AUTHENTICATION: SECRETS.of(b"mfa"), ACCOUNTING: SECRETS.of(b"records")}
+    assert isinstance(made[ACCOUNTING].service, Accounting)
+
+
+def test_sign_ins_are_remembered_only_where_accounting_follows_them() -> None:
+    assert type(exchanges()[AUTHENTICATION].service) is FollowedAuthentication
+    assert type(exchanges(NoAffinity())[AUTHENTICATION].service) is Authentication
+
+
+def test_records_are_not_counted_as_sign_ins_of_their_user() -> None:
+    made = exchanges()
+    sign_ins = [begin(made[AUTHENTICATION], access_request(identifier=number)) for number in (1, 2)]
+    assert [type(decision) for decision in sign_ins] == [Forward, Reply]
+    records = [begin(made[ACCOUNTING], record(identifier=number)) for number in (1, 2)]
+    assert [type(decision) for decision in records] == [Forward, Forward]
+
+
+def test_the_rate_limit_of_a_client_is_each_service_s_own() -> None:
+    made = exchanges()
+    records = [begin(made[ACCOUNTING], record(identifier=number)) for number in (1, 2, 3)]
+    assert records[2] == Drop("rate_limit")
+    assert isinstance(begin(made[AUTHENTICATION], access_request()), Forward)
