@@ -279,6 +279,8 @@ class Worker:
     def _flush_datagrams(self) -> None:
         for listener in self._radius:
             listener.flush()
+        for radsec in self._radsec:  # what a backend refused goes to another one
+            radsec.dispatches.flush()
 
     def _radius_dispatches(self) -> list[RadiusDispatch]:
         return [dispatch for dispatches in self._dispatches.values() for dispatch in dispatches.values()]

@@ -182,3 +182,25 @@ def test_a_forged_request_for_what_is_not_offered_ends_the_connection_without_an
     forged = radius.content_signed_request(radius.COA_REQUEST, 9, radius.attribute(44, b"0001"), RADSEC)
     site.client.send(forged[:-1] + b"2")
     assert site.client.is_closed()
+
+
+# ------------------------------------------------------------------------------------------------- refused
+
+
+def test_what_a_udp_server_s_host_refuses_goes_to_another_server_at_once(trust: Trust, tmp_path: Path) -> None:
+    """Over TLS the client does not ask again: nobody but the refusal itself can move the request on."""
+    listener, port = radsec_listener(trust)
+    with RadiusServer("gone", SECRET) as gone, RadiusServer("alive", SECRET) as alive:
+        addresses = {server.name: server.address for server in (gone, alive)}
+        quiet = {"health_check": {"type": "radius", "interval": "60s", "rise": 1, "fall": 3}}
+        pools = {"mfa": pool(tmp_path, addresses, [SECRET] * 2, {"type": "radius_state"}) | quiet}
+        config = {"listeners": [listener], "pools": pools}
+        with (
+            Balancer(config, tmp_path / "mfalb", secrets=[SECRET]) as balancer,
+            connected(port, client_tls(trust.ca, trust.client)) as client,
+        ):
+            gone.close()
+            codes = [client.ask(access_request(identifier=number)).code for number in range(4)]
+            refused = balancer.metrics().total("mfalb_backend_failures_total", backend="gone")
+    assert codes == [radius.ACCESS_ACCEPT] * 4
+    assert refused > 0, "nobody asked the server that is gone"
