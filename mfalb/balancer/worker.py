@@ -281,6 +281,8 @@ class Worker:
             listener.flush()
         for radsec in self._radsec:  # what a backend refused goes to another one
             radsec.dispatches.flush()
+        if self.access_log is not None and self.access_log.is_worth_a_flush:
+            self.access_log.flush(time())
 
     def _radius_dispatches(self) -> list[RadiusDispatch]:
         return [dispatch for dispatches in self._dispatches.values() for dispatch in dispatches.values()]

@@ -192,6 +192,17 @@ class WriteCounter(io.StringIO):
         return super().write(text)
 
 
+def test_a_flush_is_worth_while_before_it_takes_milliseconds() -> None:
+    log = AccessLog(is_json=False, stream=io.StringIO())
+    for _ in range(AccessLog.FLUSH_ROWS - 1):
+        log.add(FORM, ("c", "/", 200))
+    assert not log.is_worth_a_flush
+    log.add(FORM, ("c", "/", 200))
+    assert log.is_worth_a_flush
+    log.flush(NOW)
+    assert not log.is_worth_a_flush
+
+
 def test_a_full_access_log_counts_what_it_leaves_out_and_takes_more_after_a_flush() -> None:
     stream = WriteCounter()
     log = AccessLog(is_json=False, stream=stream)
