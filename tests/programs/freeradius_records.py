@@ -39,9 +39,13 @@ server records {{
     }}
     accounting {{
         record
+        {signing}
     }}
 }}
 """
+_SIGNING: Final = """update reply {
+            Message-Authenticator := 0x00
+        }"""
 
 
 class RecordServer(FreeRadius):
@@ -64,8 +68,10 @@ class RecordServer(FreeRadius):
         ]
 
 
-def record_server(name: str, parent_dir: Path, secret: str) -> RecordServer:
+def record_server(name: str, parent_dir: Path, secret: str, *, is_signing: bool = False) -> RecordServer:
+    """A server that, if `is_signing`, puts a Message-Authenticator into the answers to records."""
     run_dir, ports = parent_dir / name, (free_udp_port(), free_udp_port())
     values = {"name": name, "run_dir": run_dir, "secret": secret, "port": ports[0], "accounting_port": ports[1]}
-    write_config(run_dir, COMMON.format(**values) + _RECORD_SERVER.format(**values))
+    site = _RECORD_SERVER.format(**values, signing=_SIGNING if is_signing else "")
+    write_config(run_dir, COMMON.format(**values) + site)
     return RecordServer(name, run_dir, ports, secret)

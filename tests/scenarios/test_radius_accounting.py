@@ -103,6 +103,18 @@ def test_a9_records_reach_freeradius_with_every_attribute_and_are_shared_among_s
         )
 
 
+def test_e6_a_server_that_signs_its_answers_is_believed_and_so_are_we(tmp_path: Path) -> None:
+    """FreeRADIUS makes its Message-Authenticator over zeros here, and radclient, of the same house, checks ours so."""
+    with record_server("signing", tmp_path, "towards-record-server-1", is_signing=True) as server:
+        made = services((server, server), tmp_path / "made")
+        for pool in made.config["pools"].values():
+            del pool["backends"][1]
+        with balancer(made):
+            answers = send(nas(made), [record(user) for user in USERS], kind="acct")
+    assert [answer.code if answer else None for answer in answers] == ["Accounting-Response"] * len(USERS)
+    assert all(answer and "Message-Authenticator" in answer.attributes for answer in answers)
+
+
 def test_records_follow_their_sessions_and_without_being_told_to_they_do_not(servers: Servers, tmp_path: Path) -> None:
     """The second half is the proof that the first can fail: nothing but the affinity makes the difference."""
     strays = {}

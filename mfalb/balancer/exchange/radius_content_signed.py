@@ -47,13 +47,32 @@ class ContentSignedService(RadiusService):
         answer = radius.read_untrusted(datagram)
         if answer.code not in self.answer_codes[exchange.request.code]:
             raise MalformedMessage("unexpected_answer_code")
-        check_response_untrusted(answer, exchange.upstream, exchange.request, exchange.upstream_authenticator)
+        made_over = radius.ZERO_AUTHENTICATOR if _is_signed_over_zeros(answer, exchange) else None
+        check_response_untrusted(
+            answer, exchange.upstream, exchange.request, exchange.upstream_authenticator, made_over
+        )
         return answer
 
     def client_datagram(self, exchange: RadiusExchange, answer: Packet) -> bytes:
-        body, client = radius.body_without_message_authenticator(answer), exchange.source.client
+        body, client, request = (
+            radius.body_without_message_authenticator(answer),
+            exchange.source.client,
+            exchange.request,
+        )
+        if client.is_signed_to and _is_signed_over_zeros(answer, exchange):  # then the client will expect it so as well
+            return radius.response_signed_over_zeros(
+                answer.code, request.identifier, request.authenticator, body, client.secret
+            )
         is_mac_added = radius.MESSAGE_AUTHENTICATOR in answer.offsets
         return signed_like(answer.code, exchange.request, body, client, is_mac_added=is_mac_added)
+
+
+def _is_signed_over_zeros(answer: Packet, exchange: RadiusExchange) -> bool:
+    """Whether a server made its Message-Authenticator over zeros, as for a request. FreeRADIUS does, in accounting.
+
+    RFC 5176 section 3.4 has the request's authenticator there, and RFC 2869 says nothing of accounting.
+    """
+    return radius.has_valid_message_authenticator(answer, exchange.upstream.secret, radius.ZERO_AUTHENTICATOR)
 
 
 def check_content_signed_untrusted(request: Packet, client: RadiusPeer) -> None:

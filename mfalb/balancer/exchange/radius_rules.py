@@ -37,9 +37,16 @@ def access_request_untrusted(datagram: bytes, client: RadiusPeer) -> Packet:
 
 
 def check_response_untrusted(
-    answer: Packet, backend: RadiusPeer, request: Packet, request_authenticator: bytes
+    answer: Packet,
+    backend: RadiusPeer,
+    request: Packet,
+    request_authenticator: bytes,
+    mac_authenticator: bytes | None = None,
 ) -> None:
-    """Raises MalformedMessage when a backend's answer must be discarded in silence; the reason is a metric label."""
+    """Raises MalformedMessage when a backend's answer must be discarded in silence; the reason is a metric label.
+
+    `mac_authenticator` is what a Message-Authenticator was made over; None for the request's authenticator.
+    """
     offsets = answer.offsets
     is_signed = radius.MESSAGE_AUTHENTICATOR in offsets
     if not is_signed:  # before any other check: a Response Authenticator alone can be forged (CVE-2024-3596)
@@ -49,7 +56,9 @@ def check_response_untrusted(
             raise MalformedMessage("unsigned_proxy_state")
     if not radius.has_valid_response_authenticator(answer, backend.secret, request_authenticator):
         raise MalformedMessage("bad_response_authenticator")
-    if is_signed and not radius.has_valid_message_authenticator(answer, backend.secret, request_authenticator):
+    if is_signed and not radius.has_valid_message_authenticator(
+        answer, backend.secret, mac_authenticator or request_authenticator
+    ):
         raise MalformedMessage("bad_message_authenticator")
     if radius.PROXY_STATE in offsets and has_foreign_proxy_state(answer, request):
         raise MalformedMessage("foreign_proxy_state")

@@ -146,6 +146,32 @@ def test_e6_a_message_authenticator_of_the_server_is_checked_and_made_anew_and_n
     assert radius.MESSAGE_AUTHENTICATOR not in received(unsigned).offsets
 
 
+def test_e6_a_message_authenticator_made_over_zeros_as_freeradius_makes_it_passes_as_one() -> None:
+    world = AccountingWorld()
+    exchange = world.begin(record())
+    answer = radius.response_signed_over_zeros(
+        radius.ACCOUNTING_RESPONSE, exchange.datagram[1], exchange.upstream_authenticator, b"", exchange.upstream.secret
+    )
+    reply = received(world.exchanges.answer(exchange, answer, 0.0))
+    assert radius.has_valid_message_authenticator(reply, CLIENT, bytes(16))
+    assert radius.has_valid_response_authenticator(reply, CLIENT, record()[4:20])
+    assert reply.attributes()[0][0] == radius.MESSAGE_AUTHENTICATOR
+
+
+@pytest.mark.parametrize("is_over_zeros", [False, True])
+def test_e6_a_message_authenticator_of_nobody_s_is_dropped_whatever_it_was_made_over(*, is_over_zeros: bool) -> None:
+    world = AccountingWorld()
+    exchange = world.begin(record())
+    sign = radius.response_signed_over_zeros if is_over_zeros else radius.signed_response
+    upstream = exchange.upstream
+    answer = bytearray(
+        sign(radius.ACCOUNTING_RESPONSE, exchange.datagram[1], exchange.upstream_authenticator, b"", upstream.secret)
+    )
+    answer[30] ^= 1  # within the Message-Authenticator; then signed rightly
+    answer[4:20] = upstream.secret.digest_of(bytes(answer[:4]), exchange.upstream_authenticator, bytes(answer[20:]))
+    assert world.exchanges.answer(exchange, bytes(answer), 0.0) == Drop("bad_message_authenticator")
+
+
 def test_e6_a_client_that_chokes_on_a_message_authenticator_gets_none() -> None:
     world = AccountingWorld()
     world.client.is_signed_to = False
