@@ -27,7 +27,7 @@ test-compiled: compiled
 
 # What to run before each commit: under a minute, no network, no programs.
 check: lint
-	$(BIN)/pytest tests/unit tests/house
+	$(BIN)/pytest -n auto tests/unit tests/house
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
