@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from typing import Final, Protocol
 
 from mfalb.net.sockaddr import address_of, answering_info, sockaddr_of
@@ -115,12 +116,22 @@ def raise_unless_empty(number: int) -> None:
 
 
 def refused_datagrams(sock: socket.socket) -> list[bytes]:
-    """The datagrams that the peer's host refused since the last call, from the socket's error queue."""
+    """The datagrams that the peer's host refused since the last call, from the socket's error queue.
+
+    What routers say (no route, too long, too many hops) is no refusal: those errors pass (RFC 1122 section 4.2.3.9
+    calls them soft), and whoever asks again may be let through.
+    """
     refused: list[bytes] = []
-    while len(refused) < BATCH:
+    for _ in range(BATCH):
         try:
-            data, _, _, _ = sock.recvmsg(SLOT_BYTES, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+            data, notes, _, _ = sock.recvmsg(SLOT_BYTES, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
         except OSError:
             break
-        refused.append(data)
+        if any(_is_refusal(note) for _, _, note in notes):
+            refused.append(data)
     return refused
+
+
+def _is_refusal(note: bytes) -> bool:
+    """Whether a sock_extended_err (linux/errqueue.h), which begins with an error number, tells of a closed port."""
+    return int.from_bytes(note[:4], sys.byteorder) == errno.ECONNREFUSED

@@ -14,6 +14,9 @@ from mfalb.net.sockaddr import CONNECTED, PACKET_INFO, SOCKADDR_BYTES, PeerForm
 BUFFER_BYTES: Final = 8 * 1024 * 1024  # a lost datagram is a user who waits for seconds
 _IP_RECVERR: Final = 11  # linux/in.h; Python names neither before 3.14
 _IPV6_RECVERR: Final = 25
+_IP_MTU_DISCOVER: Final = 10
+_IPV6_MTU_DISCOVER: Final = 23
+_PMTUDISC_DONT: Final = 0  # of both
 _WILDCARDS: Final = ("0.0.0.0", "::")  # as getaddrinfo writes them
 _SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
 _SO_RCVBUFFORCE: Final = 33
@@ -33,6 +36,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
         _enlarge_buffers(sock)
+        _let_be_fragmented(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if address[0] in _WILDCARDS:  # before it is bound: no datagram may come without
@@ -43,6 +47,14 @@ def bound_socket(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _let_be_fragmented(sock: socket.socket) -> None:
+    """What is longer than the path carries goes in pieces: who sends a datagram once cannot learn a path's length."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
 
 
 def peer_form(sock: socket.socket, *, is_connected: bool) -> PeerForm:
@@ -63,6 +75,7 @@ def connected_socket(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
         _enlarge_buffers(sock)
+        _let_be_fragmented(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
         else:

@@ -12,6 +12,7 @@ from mfalb.wire import radius
 from mfalb.wire.radius import Packet
 from mfalb.wire.radius_hidden import Keying
 
+_EAP_FAILURE: Final = b"\4"  # RFC 3748 section 4
 _REQUEST_CODES: Final = frozenset((radius.ACCESS_REQUEST, radius.STATUS_SERVER))
 
 
@@ -67,10 +68,16 @@ def check_response_untrusted(
 def refusal_datagram(request: Packet, client: RadiusPeer, text: bytes) -> bytes | None:
     """An Access-Reject of our own, with the request's Proxy-States (RFC 2865 section 5.33) and a Reply-Message.
 
+    EAP is ended by an EAP-Failure instead, beside which no Reply-Message may stand (RFC 3579 sections 2.2 and 2.6.5).
     None when the Proxy-States leave no room for the rest: silence is all that is left then.
     """
     states = b"".join(radius.attribute(radius.PROXY_STATE, value) for value in request.every(radius.PROXY_STATE))
-    body = radius.attribute(radius.REPLY_MESSAGE, text) + states
+    eap = request.first(radius.EAP_MESSAGE)
+    if eap is None:
+        body = radius.attribute(radius.REPLY_MESSAGE, text) + states
+    else:
+        identifier = eap[1:2] or b"\0"  # of the EAP-Response that this answers (RFC 3748 section 4.2)
+        body = radius.attribute(radius.EAP_MESSAGE, _EAP_FAILURE + identifier + b"\0\4") + states
     try:
         return answer_datagram(radius.ACCESS_REJECT, request, body, client)
     except MalformedMessage:

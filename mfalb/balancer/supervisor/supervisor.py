@@ -22,12 +22,14 @@ from mfalb.balancer.health.prober import Prober
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.supervisor.sockets import CannotBind, bind_all
 from mfalb.balancer.worker import Worker
+from mfalb.net.descriptors import allow_many_descriptors
 
 _log = logging.getLogger("mfalb.supervisor")
 
 
 def run(config: Config, on_ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT. Raises CannotBind before anything was served."""
+    allow_many_descriptors()
     sockets = bind_all(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, sockets, on_ready))

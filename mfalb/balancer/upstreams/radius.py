@@ -20,6 +20,7 @@ from mfalb.net.datagram_form import Wrap
 from mfalb.net.datagram_poller import DatagramPoller
 from mfalb.net.datagrams import Datagram, DatagramSocket
 from mfalb.net.udp_sockets import connected_socket
+from mfalb.telemetry.rare_log import RareLog
 from mfalb.wire.radius import HEADER_BYTES
 
 # Per backend: 32,768 exchanges in flight, so that a listener's in_flight_limit (20,000 by default) is met first, even
@@ -106,6 +107,7 @@ class RadiusUpstream(RadiusCarrier):
         self._sign = sign
         self._sockets: dict[str, list[UpstreamSocket]] = {}
         self._waiting: list[UpstreamSocket] = []
+        self._rare_log = RareLog(_log)
 
     def send(self, exchange: RadiusExchange, now: float) -> None:
         """Give the exchange an identifier at its backend and send it.
@@ -188,7 +190,8 @@ class RadiusUpstream(RadiusCarrier):
         try:
             sock = connected_socket(backend.address.host, backend.address.port)
         except OSError as error:
-            _log.warning("cannot open a socket", extra={"backend": backend.name, "reason": error.strerror})
+            facts = {"backend": backend.name, "reason": error.strerror or type(error).__name__}
+            self._rare_log.warning(f"{backend.name}/socket", "cannot open a socket", facts)
             raise BackendFailure(backend.name, "no_socket", sent=False) from error  # a metric label: no free text
         upstream = UpstreamSocket(backend, self._wrap(sock, is_connected=True))
         sockets.append(upstream)
@@ -204,7 +207,8 @@ class RadiusUpstream(RadiusCarrier):
             except ConnectionRefusedError:
                 datagrams = []
             except OSError as error:
-                _log.warning("backend unreachable", extra={"backend": upstream.backend.name, "reason": error.strerror})
+                facts = {"backend": upstream.backend.name, "reason": error.strerror or type(error).__name__}
+                self._rare_log.warning(f"{upstream.backend.name}/unreachable", "backend unreachable", facts)
                 datagrams = []
             if not datagrams:
                 self._refusals(upstream)

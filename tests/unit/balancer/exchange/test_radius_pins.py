@@ -327,6 +327,18 @@ def test_b13_a_state_whose_server_is_gone_may_meet_silence_instead_and_still_goe
     assert world.begin(sign_in(state=b"s", identifier=8), now=31.0).backend.name == issuer, "back, and the pin stands"
 
 
+def test_b13_eap_whose_server_is_gone_is_ended_by_an_eap_failure_and_no_reply_message() -> None:
+    """RFC 3579 sections 2.2 and 2.6.5; a supplicant would wait for its own time-out otherwise."""
+    world = World()
+    world.set_up(world.challenge(b"S"), is_up=False)
+    eap = (radius.EAP_MESSAGE, b"\x02\x2a\x00\x06\x0dx")
+    attributes = ((radius.USER_NAME, b"alice"), (radius.STATE, b"S"), eap)
+    reject = received(world.request(access_request(*attributes, identifier=8)))
+    assert reject.code == radius.ACCESS_REJECT
+    assert reject.every(radius.EAP_MESSAGE) == [b"\x04\x2a\x00\x04"]
+    assert radius.REPLY_MESSAGE not in reject.offsets
+
+
 def test_b13_what_is_under_way_at_a_server_that_dies_ends_in_silence_where_that_is_wanted() -> None:
     world = World(when_pinned_down=RefusalForm.SILENCE)
     world.challenge(b"s")
