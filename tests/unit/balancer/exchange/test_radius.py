@@ -181,8 +181,25 @@ def test_d1_status_server_meets_silence_when_no_server_could_take_work() -> None
     assert world.request(status_server()) == Drop("status_no_backend")
 
 
+def test_d1_servers_that_are_up_and_taken_out_of_service_count_as_none() -> None:
+    world = World()
+    for name in ("b1", "b2"):
+        world.pool.set_admin_state(name, AdminState.MAINT, now=0.0)
+    assert world.request(status_server()) == Drop("status_no_backend")
+
+
+def test_d7_a_full_table_takes_a_state_that_is_known_and_none_that_anybody_could_make_up() -> None:
+    world = World(in_flight_limit=1)
+    known = world.challenge(b"known")
+    world.begin(sign_in(b"bob", identifier=1))
+    assert world.request(sign_in(state=b"made up", identifier=2)) == Drop("in_flight_limit")
+    assert world.begin(sign_in(state=b"known", identifier=3)).backend.name == known
+
+
 def test_d1_status_server_must_be_signed_whatever_the_client_may_leave_out() -> None:
-    assert World().request(status_server(is_signed=False)) == Drop("missing_message_authenticator")
+    world = World()
+    world.client.requires_message_authenticator = False
+    assert world.request(status_server(is_signed=False)) == Drop("missing_message_authenticator")
 
 
 def test_d1_a_port_is_answered_by_its_own_kind_of_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from unit.balancer.exchange.radius_world import (
     AUTHENTICATOR,
     CLIENT,
+    DEADLINE_S,
     SOURCE,
     World,
     access_request,
@@ -243,6 +244,15 @@ def test_b1_a_sound_answer_shows_that_its_server_lives_and_a_forged_one_does_not
     desk.dispatch.answered(exchange, genuine, 2.0)
     assert exchange.backend.last_reply_at == 2.0
     assert len(desk.path.sent) == 1
+
+
+def test_b9_what_is_given_up_lets_go_of_its_identifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(World())
+    desk.receive(sign_in())
+    monkeypatch.setattr("mfalb.balancer.listeners.radius_dispatch.monotonic", lambda: DEADLINE_S + 1)
+    desk.dispatch.tick()
+    assert desk.upstream.released == [desk.upstream.sent[0][0]]
+    assert desk.drops() == {"backend_silent": 1}
 
 
 def test_b9_a_stray_answer_is_counted_as_late() -> None:
