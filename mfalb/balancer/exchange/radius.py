@@ -29,6 +29,7 @@ from mfalb.balancer.exchange.radius_exchange import (
 from mfalb.balancer.exchange.radius_guards import LOOP, RadiusGuards
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
 from mfalb.balancer.exchange.radius_service import RadiusService
+from mfalb.balancer.pools.pool import NOTHING_TRIED
 from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
 from mfalb.wire.radius import Packet
@@ -99,21 +100,28 @@ class RadiusExchanges:
     def _retransmit(self, exchange: RadiusExchange, now: float, entropy: bytes) -> RequestDecision:
         # Whatever its admin state: it may be acting on the request already. In panic that may be true of one that is
         # said to be down, too: a second phone must not ring because checks fail
-        if exchange.backend.is_up or (self.pool.is_panicking and not exchange.is_bound):
-            if now - exchange.sent_at < RESEND_INTERVAL_S:
-                return Drop("duplicate_in_flight")
-            return Resend(exchange)
-        return self._elsewhere(exchange, now, entropy)
+        is_kept = exchange.backend.is_up or (self.pool.is_panicking and not exchange.is_bound)
+        if not is_kept:
+            exchange.tried = NOTHING_TRIED  # whoever was down or refused earlier may be back
+            decision = self._elsewhere(exchange, now, entropy)
+            if decision is not None:
+                return decision
+            # Nobody else: an answer of the one that is down may still come, so it keeps the request
+        if now - exchange.sent_at < RESEND_INTERVAL_S:
+            return Drop("duplicate_in_flight")
+        return Resend(exchange)
 
-    def _elsewhere(self, exchange: RadiusExchange, now: float, entropy: bytes) -> RequestDecision:
-        """Its backend is down. What is bound to it cannot be continued by another; all else begins again there."""
+    def _elsewhere(self, exchange: RadiusExchange, now: float, entropy: bytes) -> Forward | Reply | Drop | None:
+        """Its backend is out of question. What is bound to it cannot be continued by another; all else begins again.
+
+        None when there is no other.
+        """
         if exchange.is_bound:
             return self._refusal(exchange.request, exchange.key, exchange.source.client, now, exchange)
         exchange.tried |= {exchange.backend.name}
         backend = self.service.balanced(exchange.request, exchange.source.client, exchange.tried)
         if backend is None:
-            self.duplicates.in_flight.pop(exchange.key, None)
-            return Drop("no_backend", exchange)
+            return None
         exchange.first_sent_at = now
         exchange.aim(backend, self.service.upstreams[backend.name], entropy)
         return Forward(exchange)
@@ -172,7 +180,11 @@ class RadiusExchanges:
         """
         if exchange.transmissions > 1:
             return Drop("refused_after_resend")
-        return self._elsewhere(exchange, now, entropy)
+        decision = self._elsewhere(exchange, now, entropy)
+        if decision is None:
+            self.give_up(exchange)
+            return Drop("no_backend", exchange)
+        return decision
 
     def give_up(self, exchange: RadiusExchange) -> None:
         """Nothing could be sent (no identifier, no socket): the client's next retransmit begins anew."""

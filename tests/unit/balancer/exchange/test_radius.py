@@ -92,6 +92,50 @@ def test_a_silent_server_that_health_found_down_loses_the_request_with_the_next_
     assert exchange.deadline == DEADLINE_S, "a second server is no reason to wait longer"
 
 
+def test_a_silent_server_that_went_down_keeps_the_request_when_there_is_no_other_and_its_answer_passes() -> None:
+    world = World(servers=1)
+    exchange = world.begin(sign_in())
+    world.set_up("b1", is_up=False)
+    assert world.request(sign_in(), now=0.9) == Drop("duplicate_in_flight")
+    for second in range(1, 100):
+        assert world.request(sign_in(), now=float(second)) == Resend(exchange)
+    assert exchange.transmissions == 1, "it was not sent as something new"
+    assert received(world.answer(exchange, radius.ACCESS_ACCEPT, now=100.0)).code == radius.ACCESS_ACCEPT
+
+
+def test_a_silent_server_that_stays_down_keeps_the_request_until_its_deadline() -> None:
+    world = World(servers=1)
+    exchange = world.begin(sign_in())
+    world.set_up("b1", is_up=False)
+    world.request(sign_in(), now=5.0)
+    assert world.exchanges.expire(DEADLINE_S - 0.1) == []
+    assert world.exchanges.expire(DEADLINE_S) == [exchange]
+
+
+def test_a_request_that_waited_with_a_dead_server_goes_to_the_first_one_that_comes_up() -> None:
+    world = World()
+    exchange = world.begin(sign_in())
+    first, second = exchange.backend.name, "b2" if exchange.backend.name == "b1" else "b1"
+    for name in (first, second):
+        world.set_up(name, is_up=False)
+    assert world.request(sign_in(), now=3.0) == Resend(exchange)
+    world.set_up(second)
+    assert world.request(sign_in(), now=6.0) == Forward(exchange)
+    assert exchange.backend.name == second
+
+
+def test_a_request_that_left_a_dead_server_may_come_back_when_that_is_the_only_one_up() -> None:
+    world = World()
+    exchange = world.begin(sign_in())
+    first = exchange.backend.name
+    world.set_up(first, is_up=False)
+    world.request(sign_in(), now=3.0)
+    world.set_up(first)
+    world.set_up(exchange.backend.name, is_up=False)
+    assert world.request(sign_in(), now=6.0) == Forward(exchange)
+    assert exchange.backend.name == first
+
+
 def test_b9_a_late_answer_of_the_server_that_was_left_is_dropped() -> None:
     world = World()
     exchange = world.begin(sign_in())

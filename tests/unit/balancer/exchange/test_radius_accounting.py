@@ -321,11 +321,14 @@ def test_c8_with_no_server_up_a_record_is_met_with_silence() -> None:
     assert world.request(record()) == Drop("no_backend")
 
 
-def test_c8_a_record_whose_servers_all_went_down_is_given_up_in_silence() -> None:
+def test_c8_a_record_whose_servers_all_went_down_stays_where_it_is_and_meets_silence() -> None:
     world = AccountingWorld()
     exchange = moved(world, record(), 3.0)
     world.set_up(exchange.backend.name, is_up=False)
-    assert world.request(record(), now=106.0) == Drop("no_backend", exchange)
+    last = exchange.backend
+    assert world.request(record(), now=106.0) == Resend(exchange)
+    assert exchange.backend is last
+    assert not world.exchanges.duplicates.answered
 
 
 def test_c8_a_record_that_no_server_answers_ends_in_silence() -> None:
