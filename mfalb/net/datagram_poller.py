@@ -25,9 +25,12 @@ class DatagramPoller:
         loop.add_reader(self._epoll.fileno(), self._round)
 
     def watch(self, sock: socket.socket, reader: Callable[[], None], *, first: bool = False) -> None:
-        """Call `reader` when there is something to read. `first`: what ends work, before what begins more of it."""
-        (self._first if first else self._readers)[sock.fileno()] = reader
+        """Call `reader` when there is something to read. `first`: what ends work, before what begins more of it.
+
+        Raises OSError (ENOMEM, ENOSPC) when the kernel cannot watch one more; then nothing is kept.
+        """
         self._epoll.register(sock.fileno(), select.EPOLLIN)
+        (self._first if first else self._readers)[sock.fileno()] = reader
 
     def forget(self, sock: socket.socket) -> None:
         for readers in (self._first, self._readers):

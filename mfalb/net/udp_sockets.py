@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -21,10 +22,28 @@ _WILDCARDS: Final = ("0.0.0.0", "::")  # as getaddrinfo writes them
 _SO_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
 _SO_RCVBUFFORCE: Final = 33
 _SO_MEMINFO: Final = 55
+# What this host has run out of, which says nothing of any peer: descriptors, buffers, memory, ports of its own
+# (EADDRNOTAVAIL, EAGAIN), what epoll may watch (ENOSPC).
+_SHORTAGES: Final = frozenset(
+    (
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.EADDRNOTAVAIL,
+        errno.EAGAIN,
+        errno.ENOSPC,
+    )
+)
 _MEMINFO: Final = struct.Struct("=9I")  # linux/sock_diag.h, SK_MEMINFO_*; the last one is SK_MEMINFO_DROPS
 _PROC_TABLES: Final = {socket.AF_INET: Path("/proc/net/udp"), socket.AF_INET6: Path("/proc/net/udp6")}
 _PROC_INODE: Final = 9  # columns there
 _PROC_DROPS: Final = 12
+
+
+def is_local_shortage(error: OSError) -> bool:
+    """Whether opening or using a socket failed for want of descriptors, buffers or memory of our own."""
+    return error.errno in _SHORTAGES
 
 
 def bound_socket(host: str, port: int) -> socket.socket:

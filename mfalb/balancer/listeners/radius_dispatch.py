@@ -190,9 +190,25 @@ class RadiusDispatch:
     def _forward(self, exchange: RadiusExchange, now: float) -> None:
         try:
             self.upstream.send(exchange, now)
-        except (BackendFailure, MalformedMessage) as error:
+        except BackendFailure as failure:
+            self.not_sent(exchange, failure.reason, now)
+        except MalformedMessage as error:
             self._exchanges.give_up(exchange)
             self._end(exchange, error.reason, now)
+
+    def not_sent(self, exchange: RadiusExchange, reason: str, now: float) -> None:
+        """The upstream's event: for want of something of ours the exchange did not leave. No evidence of anything.
+
+        Another backend gets it at once. What only this one can go on with is not refused, since the server lives: it
+        meets silence, and the client's next retransmit begins anew.
+        """
+        if not exchange.is_bound:
+            decision = self._exchanges.refused(exchange, now, self._entropy.take())
+            if type(decision) is Forward:
+                self._forward(decision.exchange, now)
+                return
+        self._exchanges.give_up(exchange)
+        self._end(exchange, reason, now)
 
     def _end(self, exchange: RadiusExchange, reason: str, now: float) -> None:
         """An exchange is over and its client gets nothing."""

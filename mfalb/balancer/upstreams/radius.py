@@ -19,7 +19,7 @@ from mfalb.errors import BackendFailure
 from mfalb.net.datagram_form import Wrap
 from mfalb.net.datagram_poller import DatagramPoller
 from mfalb.net.datagrams import Datagram, DatagramSocket
-from mfalb.net.udp_sockets import connected_socket
+from mfalb.net.udp_sockets import connected_socket, is_local_shortage
 from mfalb.telemetry.rare_log import RareLog
 from mfalb.wire.radius import HEADER_BYTES
 
@@ -29,6 +29,7 @@ SOCKET_LIMIT: Final = 128
 # So many are opened just to have a client's own identifier free on one of them: its bytes then pass untouched, at half
 # the cost of signing anew (bench/radius.py, one secret on both sides).
 UNTOUCHED_SOCKETS: Final = 8
+NO_SOCKET: Final = "no_socket"  # for want of descriptors or memory of our own; a metric label
 
 _log = logging.getLogger("mfalb.upstreams.radius")
 
@@ -46,6 +47,9 @@ class Events(Protocol):
 
     def unsent(self, exchange: RadiusExchange) -> None:
         """It did not leave. What there is for evidence was told apart."""
+
+    def not_sent(self, exchange: RadiusExchange, reason: str, now: float) -> None:
+        """It did not leave for want of something of ours (`reason`, a metric label): no evidence about its backend."""
 
 
 class RadiusCarrier(ABC):
@@ -186,17 +190,33 @@ class RadiusUpstream(RadiusCarrier):
 
     def _open(self, backend: Backend, sockets: list[UpstreamSocket]) -> UpstreamSocket:
         if len(sockets) >= SOCKET_LIMIT:
+            facts = {"backend": backend.name}
+            self._rare_log.warning(f"{backend.name}/identifiers", "every identifier of a backend is in use", facts)
             raise BackendFailure(backend.name, "identifiers_exhausted", sent=False)
         try:
             sock = connected_socket(backend.address.host, backend.address.port)
         except OSError as error:
-            facts = {"backend": backend.name, "reason": error.strerror or type(error).__name__}
-            self._rare_log.warning(f"{backend.name}/socket", "cannot open a socket", facts)
-            raise BackendFailure(backend.name, "no_socket", sent=False) from error  # a metric label: no free text
-        upstream = UpstreamSocket(backend, self._wrap(sock, is_connected=True))
+            raise self._no_socket(backend, error) from error
+        try:
+            upstream = UpstreamSocket(backend, self._wrap(sock, is_connected=True))
+            # RFC 5080 section 2.2.3: answers before requests
+            self._poller.watch(sock, self._reader(upstream), first=True)
+        except OSError as error:
+            sock.close()
+            raise self._no_socket(backend, error) from error
         sockets.append(upstream)
-        self._poller.watch(sock, self._reader(upstream), first=True)  # RFC 5080 section 2.2.3: answers before requests
         return upstream
+
+    def _no_socket(self, backend: Backend, error: OSError) -> BackendFailure:
+        """What to call a lack of ours (descriptors, memory), and what a way that is missing: a metric label each."""
+        facts = {"backend": backend.name, "reason": error.strerror or type(error).__name__}
+        if is_local_shortage(error):
+            self._rare_log.warning(f"{backend.name}/socket", "cannot open a socket", facts)
+            return BackendFailure(backend.name, NO_SOCKET, sent=False)
+        self._rare_log.warning(f"{backend.name}/unreachable", "backend unreachable", facts)
+        now = monotonic()
+        backend.suspect(now, now)  # no proof either: its watchdog looks into it
+        return BackendFailure(backend.name, "unreachable", sent=False)
 
     def _reader(self, upstream: UpstreamSocket) -> Callable[[], None]:
         events, holder_of, receive = self._events, upstream.identifiers.holder, upstream.io.receive

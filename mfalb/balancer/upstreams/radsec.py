@@ -20,12 +20,13 @@ from typing import Final
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
-from mfalb.balancer.upstreams.radius import Events, RadiusCarrier, Sign
+from mfalb.balancer.upstreams.radius import NO_SOCKET, Events, RadiusCarrier, Sign
 from mfalb.balancer.upstreams.radsec_link import RadsecLink
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.rounds import WriteRound
 from mfalb.net.tls import client_context
+from mfalb.net.udp_sockets import is_local_shortage
 from mfalb.telemetry.rare_log import RareLog
 
 # Per backend: 4,096 exchanges in flight. FreeRADIUS takes as many connections of one client (`max_connections` 16).
@@ -207,7 +208,8 @@ class RadsecUpstream(RadiusCarrier):
         except ConnectionRefusedError:
             self._failed(station, link, "connect_refused", "connection refused")
         except OSError as error:
-            self._failed(station, link, "connect_failed", error.strerror or type(error).__name__)
+            reason = NO_SOCKET if is_local_shortage(error) else "connect_failed"
+            self._failed(station, link, reason, error.strerror or type(error).__name__)
 
     def _failed(self, station: _Station, link: RadsecLink, reason: str, detail: str) -> None:
         """Nothing of what the link holds has reached the backend."""
@@ -217,9 +219,13 @@ class RadsecUpstream(RadiusCarrier):
             self._back_off(station)
             facts = {"backend": station.backend.name, "reason": reason, "detail": detail}
             self._rare_log.warning(f"{station.backend.name}/{reason}", "cannot connect to a backend", facts)
-            self._wiring.backend_failed(station.backend, reason)
+            if reason != NO_SOCKET:
+                self._wiring.backend_failed(station.backend, reason)
             for exchange in link.identifiers.holders():
-                self.events.unsent(exchange)
+                if reason == NO_SOCKET:
+                    self.events.not_sent(exchange, reason, monotonic())
+                else:
+                    self.events.unsent(exchange)
             self.events_told()
 
     def _back_off(self, station: _Station) -> None:

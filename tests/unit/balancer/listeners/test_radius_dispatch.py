@@ -28,6 +28,7 @@ from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
 from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch, RadiusParts, backend_endpoints
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.radius import RadiusUpstream
+from mfalb.errors import BackendFailure
 from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
 from mfalb.wire import radius
@@ -45,8 +46,11 @@ class Upstream(RadiusUpstream):
         self.sent: list[tuple[RadiusExchange, bytes]] = []
         self.released: list[RadiusExchange] = []
         self.is_over_tcp = False
+        self.without_socket: set[str] = set()  # backends
 
     def send(self, exchange: RadiusExchange, now: float) -> None:
+        if exchange.backend.name in self.without_socket:
+            raise BackendFailure(exchange.backend.name, "no_socket", sent=False)
         exchange.datagram = self._world.service.upstream_datagram(exchange, 200)
         exchange.first_sent_at = now
         self._pass_on(exchange, now)
@@ -180,6 +184,42 @@ def test_what_did_not_leave_and_is_bound_to_its_backend_is_refused_at_once() -> 
     desk.dispatch.unsent(exchange)
     assert [datagram[0] for datagram, _ in desk.path.sent] == [radius.ACCESS_REJECT]
     assert desk.upstream.released == [exchange]
+
+
+def test_what_no_socket_could_be_had_for_goes_to_another_backend_at_once_and_blames_nobody() -> None:
+    desk = Desk(World())
+    desk.upstream.without_socket = {"b1"}
+    desk.receive(sign_in())
+    ((exchange, _),) = desk.upstream.sent
+    assert exchange.backend.name == "b2"
+    assert (exchange.transmissions, desk.refused, desk.drops()) == (1, [], {})
+    assert not desk.world.pool.backends["b1"].failures
+    desk.answer(radius.ACCESS_ACCEPT)
+    assert [datagram[0] for datagram, _ in desk.path.sent] == [radius.ACCESS_ACCEPT]
+
+
+def test_what_no_backend_had_a_socket_for_is_dropped_for_that_reason_and_begins_anew_with_its_retransmit() -> None:
+    desk = Desk(World(servers=3))
+    desk.upstream.without_socket = {"b1", "b2", "b3"}
+    desk.receive(sign_in())
+    assert desk.drops() == {"no_socket": 1}
+    assert desk.dispatch.in_flight == 0
+    desk.upstream.without_socket.clear()
+    desk.receive(sign_in(), now=0.1)
+    assert len(desk.upstream.sent) == 1
+
+
+def test_what_is_bound_to_a_backend_without_a_socket_waits_for_its_retransmit_and_is_not_rejected() -> None:
+    """A lack of ours ends no sign-in: its server lives."""
+    world = World()
+    server = world.challenge(b"s")
+    desk = Desk(world)
+    desk.upstream.without_socket = {server}
+    desk.receive(sign_in(state=b"s", identifier=8))
+    assert (desk.path.sent, desk.upstream.sent, desk.drops()) == ([], [], {"no_socket": 1})
+    desk.upstream.without_socket.clear()
+    desk.receive(sign_in(state=b"s", identifier=8), now=1.0)
+    assert [exchange.backend.name for exchange, _ in desk.upstream.sent] == [server]
 
 
 def test_the_path_of_a_source_hears_why_its_datagram_was_discarded_and_of_nothing_else() -> None:
