@@ -13,6 +13,7 @@ from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.health_state import Health
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.pools.watchdog import PROBES, Ask, Event, Moment, Watchdog
+from mfalb.telemetry.rare_log import RareLog
 
 _log = logging.getLogger("mfalb.health")
 
@@ -37,6 +38,7 @@ class RadiusWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._fault = NO_ANSWER
         self._suspected_at = 0.0
+        self._rare_log = RareLog(_log)
 
     def start(self) -> None:
         self._backend.on_suspicion = self._look
@@ -78,6 +80,15 @@ class RadiusWatch:
     def probe_refused(self, probe: Question) -> None:
         self._lose(probe)
         self._handle(Event.REFUSED)
+
+    def probe_unsent(self, probe: Question) -> None:
+        """A lack of ours is no word about the backend: whatever was known of it stands, and it is asked again."""
+        self._probes.remove(probe)
+        self._backend.probes_sent -= 1
+        facts = {"pool": self._pool.name, "backend": self._backend.name, "reason": probe.fault}
+        self._rare_log.warning("unsent", "cannot probe a backend", facts)
+        self.is_known.set()  # nobody who starts the balancer waits for what may last
+        self._handle(Event.UNSENT)
 
     # ------------------------------------------------------------------------------ what is done
 

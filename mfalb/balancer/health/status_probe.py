@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from mfalb.balancer.config.values import Address
 from mfalb.errors import MalformedMessage
+from mfalb.net.udp_sockets import is_local_shortage
 from mfalb.wire import radius
 from mfalb.wire.radius import SharedSecret
 
@@ -40,6 +41,9 @@ class ProbeEvents(Protocol):
 
     def probe_refused(self, probe: Question) -> None: ...
 
+    def probe_unsent(self, probe: Question) -> None:
+        """For want of a descriptor, buffer or memory of this host nobody was asked. `fault` says which."""
+
 
 class StatusProbe:
     """A `Question` on a UDP socket."""
@@ -54,13 +58,16 @@ class StatusProbe:
         self._socket: socket.socket | None = None
 
     def send(self) -> None:
-        """Ask. A socket that cannot be had or used is told like silence, and its error kept as the fault."""
+        """Ask. That there is no way to the backend is told like silence, and its error kept as the fault."""
         try:
             self._socket = sock = _connected(self._address)
             asyncio.get_running_loop().add_reader(sock, self._readable)
             sock.send(status_request(self._identifier, self._authenticator, self._secret))
         except OSError as error:
             self.fault = error.strerror or "cannot send"
+            if is_local_shortage(error):
+                self.close()
+                self._events.probe_unsent(self)
 
     def close(self) -> None:
         sock, self._socket = self._socket, None

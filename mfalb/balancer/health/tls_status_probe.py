@@ -15,6 +15,7 @@ from mfalb.balancer.config.values import Address
 from mfalb.balancer.health.status_probe import NO_ANSWER, ProbeEvents, status_fault_untrusted, status_request
 from mfalb.errors import MalformedMessage
 from mfalb.net.lifecycle import Tasks
+from mfalb.net.udp_sockets import is_local_shortage
 from mfalb.wire import radius
 from mfalb.wire.radius import SharedSecret
 from mfalb.wire.radius_stream import PacketStream
@@ -78,6 +79,9 @@ class TlsStatusProbe(asyncio.Protocol):
             self._refused(error.strerror or "connection closed")
         except OSError as error:
             self.fault = error.strerror or "unreachable"
+            if is_local_shortage(error) and not self._is_over:
+                self._is_over = True
+                self._events.probe_unsent(self)
 
     # ------------------------------------------------------------------------------ the event loop's side
 

@@ -11,6 +11,7 @@ What differs from the RFC, and why:
   timer expires, three go out in that time, evenly spread (none is a retransmit of another); and a reply of any kind
   forgives them all, where in the RFC it only sets the timer anew.
 * A refused port is evidence by itself: `fall` refusals in a row, with no reply between them, are enough.
+* A probe that did not leave, because this host has no socket for it, was never sent: it is asked again in its turn.
 
 A backend that came back takes work again after `rise` answered probes, one each Tw: 60 to 90 s with the defaults.
 """
@@ -50,6 +51,7 @@ class Event(Enum):
     EXPIRED = "expired"  # the timer
     SUSPECTED = "suspected"  # a client's retransmit, and no reply of any kind since it asked first
     REFUSED = "refused"  # the backend's host said that nobody listens, to traffic or to a probe
+    UNSENT = "unsent"  # the probe that was asked for did not leave: this host lacks what it takes to send it
     PAUSED = "paused"  # the timer, while an operator wants nothing sent there
     ANSWERED_ENOUGH = "answered enough"
     EXPIRED_ENOUGH = "expired enough"
@@ -94,6 +96,7 @@ TABLE: Final[dict[Phase, dict[Event, Row]]] = {
         Event.EXPIRED_ENOUGH: Row(Phase.DOWN, Timer.FULL, Ask.ANEW, Health.DOWN),
         Event.REFUSED: Row(Phase.DOWN, Timer.FULL, verdict=Health.DOWN),
         Event.PAUSED: Row(Phase.INITIAL, Timer.FULL),
+        Event.UNSENT: Row(Phase.FIRST, Timer.KEEP),
     },
     Phase.OKAY: {
         Event.REPLIED: Row(Phase.OKAY, Timer.FULL),
@@ -113,6 +116,7 @@ TABLE: Final[dict[Phase, dict[Event, Row]]] = {
         Event.REFUSED: Row(Phase.SUSPECT, Timer.STEP),
         Event.REFUSED_ENOUGH: Row(Phase.DOWN, Timer.FULL, verdict=Health.DOWN),
         Event.PAUSED: Row(Phase.OKAY, Timer.FULL),
+        Event.UNSENT: Row(Phase.PROBED, Timer.KEEP),
     },
     Phase.SUSPECT: {
         Event.REPLIED: Row(Phase.OKAY, Timer.FULL),
@@ -122,6 +126,7 @@ TABLE: Final[dict[Phase, dict[Event, Row]]] = {
         Event.REFUSED: Row(Phase.SUSPECT, Timer.KEEP),
         Event.REFUSED_ENOUGH: Row(Phase.DOWN, Timer.FULL, verdict=Health.DOWN),
         Event.PAUSED: Row(Phase.OKAY, Timer.FULL),
+        Event.UNSENT: Row(Phase.SUSPECT, Timer.KEEP),
     },
     Phase.DOWN: {
         Event.ANSWERED: Row(Phase.REOPEN, Timer.KEEP),
@@ -140,8 +145,10 @@ TABLE: Final[dict[Phase, dict[Event, Row]]] = {
         Event.EXPIRED: Row(Phase.DOWN, Timer.FULL, Ask.ANEW),
         Event.REFUSED: Row(Phase.DOWN, Timer.KEEP),
         Event.PAUSED: Row(Phase.REOPEN, Timer.FULL),
+        Event.UNSENT: Row(Phase.REOPEN, Timer.KEEP),
     },
 }
+_ASKING: Final = frozenset((Phase.FIRST, Phase.PROBED, Phase.SUSPECT))  # until PROBES of them are lost
 _COUNT_AFRESH: Final = frozenset((Phase.INITIAL, Phase.OKAY, Phase.DOWN))
 
 
@@ -234,9 +241,11 @@ class Watchdog:
         if event is Event.REFUSED and phase in (Phase.OKAY, Phase.PROBED, Phase.SUSPECT):
             self.refusals += 1
             return Event.REFUSED_ENOUGH if self.refusals >= pace.fall else event
-        if event is Event.EXPIRED and phase in (Phase.FIRST, Phase.PROBED, Phase.SUSPECT):
+        if event is Event.EXPIRED and phase in _ASKING:
             self._steps += 1
             return Event.EXPIRED_ENOUGH if self._steps > PROBES else event
+        if event is Event.UNSENT and phase in _ASKING:
+            self._steps = max(0, self._steps - 1)  # it may be of an earlier phase
         return event
 
     def _set_timer(self, timer: Timer, moment: Moment) -> None:

@@ -29,8 +29,8 @@ IN, F, OK, P, S, D, R, RP = (
     Phase.REPROBED,
 )
 REPLIED, ANSWERED, EXPIRED = Event.REPLIED, Event.ANSWERED, Event.EXPIRED
-SUSPECTED, REFUSED, PAUSED = Event.SUSPECTED, Event.REFUSED, Event.PAUSED
-GIVEN = (REPLIED, ANSWERED, EXPIRED, SUSPECTED, REFUSED, PAUSED)
+SUSPECTED, REFUSED, UNSENT, PAUSED = Event.SUSPECTED, Event.REFUSED, Event.UNSENT, Event.PAUSED
+GIVEN = (REPLIED, ANSWERED, EXPIRED, SUSPECTED, REFUSED, UNSENT, PAUSED)
 
 # (phase, how many of this event came in a row already, event) -> (phase, seconds until the timer, probe, verdict)
 ROWS: list[tuple[Phase, int, Event, Phase, float | str, Ask, Health | None]] = [
@@ -41,6 +41,7 @@ ROWS: list[tuple[Phase, int, Event, Phase, float | str, Ask, Health | None]] = [
     (F, 2, EXPIRED, F, 4 / 3, ALSO, None),
     (F, 3, EXPIRED, D, 30.0, ANEW, DOWN),
     (F, 0, REFUSED, D, 30.0, NOTHING, DOWN),
+    (F, 0, UNSENT, F, DUE, NOTHING, None),
     (F, 0, PAUSED, IN, 30.0, NOTHING, None),
     (OK, 0, REPLIED, OK, 30.0, NOTHING, None),
     (OK, 0, ANSWERED, OK, 30.0, NOTHING, None),
@@ -57,6 +58,7 @@ ROWS: list[tuple[Phase, int, Event, Phase, float | str, Ask, Health | None]] = [
     (P, 0, SUSPECTED, S, 0.0, NOTHING, None),
     (P, 0, REFUSED, S, 2.0, NOTHING, None),
     (P, 2, REFUSED, D, 30.0, NOTHING, DOWN),
+    (P, 0, UNSENT, P, DUE, NOTHING, None),
     (P, 0, PAUSED, OK, 30.0, NOTHING, None),
     (S, 0, REPLIED, OK, 30.0, NOTHING, None),
     (S, 0, ANSWERED, OK, 30.0, NOTHING, None),
@@ -65,6 +67,7 @@ ROWS: list[tuple[Phase, int, Event, Phase, float | str, Ask, Health | None]] = [
     (S, 3, EXPIRED, D, 30.0, ANEW, DOWN),
     (S, 1, REFUSED, S, DUE, NOTHING, None),
     (S, 2, REFUSED, D, 30.0, NOTHING, DOWN),
+    (S, 0, UNSENT, S, DUE, NOTHING, None),
     (S, 0, PAUSED, OK, 30.0, NOTHING, None),
     (D, 0, ANSWERED, R, DUE, NOTHING, None),
     (D, 2, ANSWERED, OK, 30.0, NOTHING, UP),
@@ -77,6 +80,7 @@ ROWS: list[tuple[Phase, int, Event, Phase, float | str, Ask, Health | None]] = [
     (RP, 2, ANSWERED, OK, 30.0, NOTHING, UP),
     (RP, 2, EXPIRED, D, 30.0, ANEW, None),
     (RP, 0, REFUSED, D, DUE, NOTHING, None),
+    (RP, 0, UNSENT, R, DUE, NOTHING, None),
     (RP, 0, PAUSED, R, 30.0, NOTHING, None),
 ]
 ROWLESS = sorted(
@@ -129,6 +133,7 @@ def test_the_rows_without_effect_are_those_that_were_meant() -> None:
     assert set(ROWLESS) == {
         *((phase, REPLIED) for phase in (IN, F, D, R, RP)),
         *((phase, SUSPECTED) for phase in (IN, F, S, D, R, RP)),
+        *((phase, UNSENT) for phase in (IN, OK, D, R)),
         *((IN, ANSWERED), (IN, REFUSED), (R, ANSWERED), (D, REFUSED)),
     }
 
@@ -163,6 +168,33 @@ def test_d5_a_silent_idle_backend_is_down_after_two_tw() -> None:
     assert watchdog.expires_at == NOW + 30, "the first probe goes out when the timer expires"
     assert expire(watchdog, 4) == [Orders(ALSO), Orders(ALSO), Orders(ALSO), Orders(ANEW, DOWN)]
     assert watchdog.expires_at - 30 == NOW + 60
+
+
+@pytest.mark.parametrize("phase", [F, P, S])
+@pytest.mark.parametrize("sent", [0, 1, 2])
+def test_d5_probes_that_did_not_leave_bring_nobody_down_however_many_they_are(phase: Phase, sent: int) -> None:
+    watchdog = watchdog_in(phase)
+    expire(watchdog, sent)
+    for _ in range(20):
+        assert expire(watchdog, 1) == [Orders(ALSO)], "it is asked again, in a third of the time that it has"
+        assert tell(watchdog, UNSENT, watchdog.expires_at) == Orders()
+    assert watchdog.phase is phase
+    assert expire(watchdog, 4 - sent) == [Orders(ALSO)] * (3 - sent) + [Orders(ANEW, DOWN)]
+
+
+def test_d5_a_probe_of_an_earlier_phase_that_did_not_leave_gives_nobody_more_than_the_usual_time() -> None:
+    watchdog = watchdog_in(S)
+    tell(watchdog, UNSENT)
+    assert expire(watchdog, 4) == [Orders(ALSO), Orders(ALSO), Orders(ALSO), Orders(ANEW, DOWN)]
+
+
+def test_d5_a_probe_that_did_not_leave_costs_a_returning_backend_none_of_its_answers() -> None:
+    watchdog = watchdog_in(R)
+    watchdog.answers = 2
+    assert expire(watchdog, 1) == [Orders(ANEW)]
+    tell(watchdog, UNSENT)
+    assert expire(watchdog, 1) == [Orders(ANEW)]
+    assert tell(watchdog, ANSWERED) == Orders(NOTHING, UP)
 
 
 @pytest.mark.parametrize("phase", [OK, P])
