@@ -183,8 +183,10 @@ def test_c6_a_request_that_its_client_does_not_repeat_is_not_repeated(tmp_path: 
         assert hears_nothing(sock, 0.05)
 
 
-def test_c3_a_newer_request_under_the_same_identifier_gets_the_only_answer(tmp_path: Path) -> None:
-    with site(tmp_path, Manners(access_after_s=0.5)) as here, here.client() as sock:
+@pytest.mark.parametrize("server_secret", [CLIENT_SECRET, SERVER_SECRET], ids=["one secret", "two secrets"])
+def test_c3_a_newer_request_under_the_same_identifier_gets_the_only_answer(tmp_path: Path, server_secret: str) -> None:
+    manners = Manners(access_after_s=0.5)
+    with site(tmp_path, manners, server_secret=server_secret) as here, here.client() as sock:
         older, newer = request(), request()
         sock.send(older)
         wait_until(lambda: len(here.server.requests()) == 1, "the older one to arrive")
@@ -193,6 +195,7 @@ def test_c3_a_newer_request_under_the_same_identifier_gets_the_only_answer(tmp_p
         assert hears_nothing(sock, 0.6)
         assert here.drops("superseded") == 1
         wait_until(lambda: here.drops("late_answer") == 1, "the abandoned answer to be counted")
+        assert here.drops("bad_response_authenticator") == 0, "an alarm"
 
 
 # --------------------------------------------------------------------------- answers that are nobody's (B1, B9)

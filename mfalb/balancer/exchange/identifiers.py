@@ -13,10 +13,11 @@ class IdentifierTable(Generic[Holder]):
     """Fixed slots. When all are held the upstream opens another socket; the table itself never grows.
 
     An identifier comes back only when its exchange was answered or given up (RFC 5080 section 2.2.2), and the one that
-    has been free longest is given first: a backend then meets a late copy of an old request as rarely as can be.
+    has been free longest is given first: a backend then meets a late copy of an old request as rarely as can be. One
+    that is asked for by number is given only when it has rested: what is still to come under it looks like a forgery.
     """
 
-    __slots__ = ("_after", "_before", "_holders", "held")
+    __slots__ = ("_after", "_before", "_holders", "_rests_until", "held")
 
     def __init__(self) -> None:
         # The free ones in a ring, longest free first: who stands after and before each, and at IDENTIFIERS its two
@@ -24,21 +25,29 @@ class IdentifierTable(Generic[Holder]):
         self._after = [*range(1, IDENTIFIERS + 1), 0]
         self._before = [IDENTIFIERS, *range(IDENTIFIERS)]
         self._holders: list[Holder | None] = [None] * IDENTIFIERS
+        self._rests_until = [0.0] * IDENTIFIERS
         self.held = 0
 
     @property
     def has_room(self) -> bool:
         return self.held < IDENTIFIERS
 
-    def is_free(self, identifier: int) -> bool:
-        return self._holders[identifier] is None
+    def is_rested(self, identifier: int, now: float) -> bool:
+        """Whether it is free, and nothing that was asked under it is still to be answered."""
+        return self._holders[identifier] is None and self._rests_until[identifier] <= now
 
-    def take(self, preferred: int | None, holder: Holder) -> int | None:
-        """An identifier for `holder`: the preferred one when free, else the longest free; None when all are held."""
+    def take(self, preferred: int | None, holder: Holder, now: float) -> int | None:
+        """An identifier for `holder`: the preferred one when rested, else the longest free; None when all are held.
+
+        `now` is monotonic seconds.
+        """
         if self.held == IDENTIFIERS:
             return None
         holders, after, before = self._holders, self._after, self._before
-        identifier = preferred if preferred is not None and holders[preferred] is None else after[IDENTIFIERS]
+        if preferred is not None and holders[preferred] is None and self._rests_until[preferred] <= now:
+            identifier = preferred
+        else:
+            identifier = after[IDENTIFIERS]
         left, right = before[identifier], after[identifier]
         after[left] = right
         before[right] = left
@@ -53,11 +62,13 @@ class IdentifierTable(Generic[Holder]):
         """Everyone who holds an identifier now."""
         return [holder for holder in self._holders if holder is not None]
 
-    def release(self, identifier: int) -> None:
+    def release(self, identifier: int, rests_until: float = 0.0) -> None:
+        """Nobody holds it any more. `rests_until`: when the last late answer under it may have come."""
         holders, after, before = self._holders, self._after, self._before
         if holders[identifier] is None:
             return  # free already: it keeps its place
         holders[identifier] = None
+        self._rests_until[identifier] = rests_until
         last = before[IDENTIFIERS]
         after[last] = before[IDENTIFIERS] = identifier
         before[identifier] = last

@@ -35,12 +35,15 @@ from mfalb.wire import radius
 from mfalb.wire.radius import Packet
 
 RESEND_INTERVAL_S: Final = 1.0  # a retransmit goes upstream at most this often (FreeRADIUS: proxy_dedup_window)
+# Exchanges whose client has begun another one under their identifier, and whose answer may still come. Past it the
+# oldest lets its identifier go early: a client that asks in haste cannot take all of them, which are 32,768 a backend.
+SUPERSEDED_LIMIT: Final = 4096
 
 
 class RadiusExchanges:
     """All exchanges of one listener. `entropy` arguments are 16 fresh random bytes."""
 
-    __slots__ = ("_response_timeout_s", "duplicates", "guards", "pool", "service")
+    __slots__ = ("_response_timeout_s", "_superseded", "duplicates", "guards", "pool", "service")
 
     def __init__(
         self, service: RadiusService, duplicates: DuplicateTable[RadiusExchange], guards: RadiusGuards
@@ -50,6 +53,7 @@ class RadiusExchanges:
         self._response_timeout_s = service.pool.config.response_timeout_s
         self.duplicates = duplicates
         self.guards = guards
+        self._superseded: dict[RadiusExchange, None] = {}
 
     # ------------------------------------------------------------------------------ the client's side
 
@@ -71,7 +75,7 @@ class RadiusExchanges:
             return Reply(answered[1], "repeated")
         decision = self._begin(packet, key, source, now, entropy)
         if older is not None:
-            _supersede(older, decision)
+            self._supersede(older, decision)
         return decision
 
     def _begin(self, packet: Packet, key: bytes, source: RadiusSource, now: float, entropy: bytes) -> RequestDecision:
@@ -123,6 +127,10 @@ class RadiusExchanges:
         if backend is None:
             return None
         exchange.first_sent_at = now
+        exchange.deadline = now + self._response_timeout_s  # the other one has as long
+        in_flight = self.duplicates.in_flight
+        in_flight.pop(exchange.key, None)  # so that it stands last: expiry goes in order
+        in_flight[exchange.key] = exchange
         exchange.aim(backend, self.service.upstreams[backend.name], entropy)
         return Forward(exchange)
 
@@ -160,15 +168,19 @@ class RadiusExchanges:
     def answer(self, exchange: RadiusExchange, datagram: bytes, now: float) -> Reply | Drop:
         """What to do about a datagram from the backend under the exchange's identifier.
 
-        A Drop leaves the exchange as it was: whoever forges answers may not end one.
+        A Drop without the exchange leaves it as it was: whoever forges answers may not end one.
         """
         service = self.service
         try:
             packet = service.answer_untrusted(exchange, datagram)
+            if exchange.is_superseded:
+                self.forget_superseded(exchange)
+                return Drop("late_answer", exchange)
             reply = service.client_datagram(exchange, packet)
             pins = service.pins_of(exchange, packet, now)
         except MalformedMessage as error:
             return Drop(error.reason)
+        exchange.is_answered = True
         self.duplicates.answer(exchange.key, exchange.request.authenticator, reply, now)
         return Reply(reply, "answered", exchange, pins)
 
@@ -202,15 +214,35 @@ class RadiusExchanges:
             del self.duplicates.in_flight[exchange.key]
         return expired
 
+    # ------------------------------------------------------------------------------ what its client has replaced
 
-def _supersede(older: RadiusExchange, decision: RequestDecision) -> None:
-    """A new request stands where an older one of the same client socket and identifier was: that one is over."""
-    match decision:
-        case Forward():
-            decision.superseded = older
-        case Reply():
-            decision.exchange = older
-        case Drop() | Resend():
-            pass  # nothing was begun, so the older one goes on
-        case _:
-            assert_never(decision)
+    def _supersede(self, older: RadiusExchange, decision: RequestDecision) -> None:
+        """A new request stands where an older one of the same client socket and identifier was: that one is over.
+
+        Its server may answer all the same, so it keeps its identifier there until then, or until its deadline: under
+        the newer request's name that answer would look like a forgery.
+        """
+        match decision:
+            case Forward() | Reply():
+                decision.superseded = older
+                older.is_superseded = True
+                self._superseded[older] = None
+            case Drop() | Resend():
+                pass  # nothing was begun, so the older one goes on
+            case _:
+                assert_never(decision)
+
+    def forget_superseded(self, exchange: RadiusExchange) -> None:
+        """Nothing is to come for it any more: its identifier is the caller's to let go of."""
+        self._superseded.pop(exchange, None)
+
+    def expire_superseded(self, now: float) -> list[RadiusExchange]:
+        """Those whose identifiers are to be let go of: past their deadline, or the oldest of too many."""
+        superseded = self._superseded
+        over = [exchange for exchange in superseded if exchange.deadline <= now]
+        for exchange in over:
+            del superseded[exchange]
+        oldest = list(superseded)[: max(0, len(superseded) - SUPERSEDED_LIMIT)] if superseded else []
+        for exchange in oldest:
+            del superseded[exchange]
+        return over + oldest

@@ -16,7 +16,8 @@ class RadiusExchange:
     """One request under way. Times are monotonic seconds.
 
     `is_bound`: only the backend that began the transaction can go on with it. `entropy` is 16 random bytes for the
-    authenticator that a backend with another secret gets. `carrier` and `identifier` are the upstream's own note of
+    authenticator that a backend with another secret gets. `is_superseded`: its client asks something else under its
+    identifier, and what is answered here goes to nobody. `carrier` and `identifier` are the upstream's own note of
     where it is held; `datagram` is what was sent there, `upstream_authenticator` what its answer is checked against.
     """
 
@@ -29,7 +30,9 @@ class RadiusExchange:
         "entropy",
         "first_sent_at",
         "identifier",
+        "is_answered",
         "is_bound",
+        "is_superseded",
         "key",
         "request",
         "sent_at",
@@ -46,7 +49,7 @@ class RadiusExchange:
         self.request = request
         self.begun_at = self.first_sent_at = self.sent_at = now  # first_sent_at: to its present backend
         self.deadline = deadline
-        self.is_bound = False
+        self.is_bound = self.is_answered = self.is_superseded = False
         self.datagram = self.upstream_authenticator = b""
         self.identifier = 0
         self.tried = NOTHING_TRIED
@@ -62,7 +65,7 @@ class RadiusExchange:
 
 @dataclass(slots=True, init=False)  # its own __init__, since a compiled build makes that three times as fast
 class Forward:
-    """Send the exchange to its backend. `superseded` is an older exchange of that client socket to let go of."""
+    """Send the exchange to its backend. `superseded` is an older exchange of that client socket: it gets no answer."""
 
     exchange: RadiusExchange
     superseded: RadiusExchange | None
@@ -83,13 +86,15 @@ class Resend:
 class Reply:
     """Give the client these bytes. Its pins must be stored before; `exchange` is over and to be let go of.
 
-    `reason` is a metric label: "answered", "repeated" (a retransmit) or why the balancer itself answered.
+    `reason` is a metric label: "answered", "repeated" (a retransmit) or why the balancer itself answered. `superseded`
+    is as with `Forward`.
     """
 
     datagram: bytes
     reason: str
     exchange: RadiusExchange | None
     pins: tuple[Pin, ...]
+    superseded: RadiusExchange | None
 
     def __init__(
         self,
@@ -102,6 +107,7 @@ class Reply:
         self.reason = reason
         self.exchange = exchange
         self.pins = pins
+        self.superseded = None
 
 
 @dataclass(slots=True)

@@ -109,6 +109,8 @@ class RadiusDispatch:
         now = monotonic()
         for exchange in self._exchanges.expire(now):
             self._end(exchange, "backend_silent", now)
+        for exchange in self._exchanges.expire_superseded(now):
+            self.upstream.release(exchange, now)
 
     def expire(self, now: float) -> None:
         """Forget what no longer counts, tell what was seen for the first time. Called about once a second."""
@@ -153,14 +155,15 @@ class RadiusDispatch:
         match decision:
             case Forward(exchange, superseded):
                 if superseded is not None:
-                    self.upstream.release(superseded)
-                    self.counters.drops["superseded"] += 1
+                    self._superseded(superseded, now)
                 self._forward(exchange, now)
             case Resend(exchange):
                 exchange.backend.suspect(exchange.first_sent_at, now)
                 is_resent = self.upstream.resend(exchange, now)
                 self.counters.drops["duplicate_resent" if is_resent else "duplicate_in_flight"] += 1
             case Reply():
+                if decision.superseded is not None:
+                    self._superseded(decision.superseded, now)
                 self._reply(decision, source, now)
             case Drop(reason, finished):
                 if finished is not None:
@@ -187,6 +190,11 @@ class RadiusDispatch:
             facts = {"listener": self.counters.name, "client": client.name}
             self._rare_log.warning(f"{client.name}/{reason}", alert, facts)
 
+    def _superseded(self, exchange: RadiusExchange, now: float) -> None:
+        """Its client asks for something else now, and gets no answer to this."""
+        self.counters.drops["superseded"] += 1
+        self._access(exchange, "none", "superseded", now)
+
     def _forward(self, exchange: RadiusExchange, now: float) -> None:
         try:
             self.upstream.send(exchange, now)
@@ -202,6 +210,9 @@ class RadiusDispatch:
         Another backend gets it at once. What only this one can go on with is not refused, since the server lives: it
         meets silence, and the client's next retransmit begins anew.
         """
+        if exchange.is_superseded:
+            self._let_go(exchange, now)
+            return
         if not exchange.is_bound:
             decision = self._exchanges.refused(exchange, now, self._entropy.take())
             if type(decision) is Forward:
@@ -212,9 +223,14 @@ class RadiusDispatch:
 
     def _end(self, exchange: RadiusExchange, reason: str, now: float) -> None:
         """An exchange is over and its client gets nothing."""
-        self.upstream.release(exchange)
+        self.upstream.release(exchange, now)
         self.counters.drops[reason] += 1
         self._access(exchange, "none", reason, now)
+
+    def _let_go(self, exchange: RadiusExchange, now: float) -> None:
+        """Nothing is to come any more for an exchange that was superseded, and counted then."""
+        self._exchanges.forget_superseded(exchange)
+        self.upstream.release(exchange, now)
 
     # ------------------------------------------------------------------------------ the backend's side
 
@@ -224,6 +240,11 @@ class RadiusDispatch:
         if isinstance(decision, Reply):
             exchange.backend.last_reply_at = now
             self._reply(decision, exchange.source, now)
+            return None
+        if decision.exchange is not None:  # sound, and too late: its client asks something else by now
+            exchange.backend.last_reply_at = now
+            self.upstream.release(exchange, now)
+            self.counters.drops[decision.reason] += 1
             return None
         self._drop_answer(exchange, decision.reason)
         return decision.reason
@@ -249,6 +270,10 @@ class RadiusDispatch:
     def unsent(self, exchange: RadiusExchange) -> None:
         """The upstream's event: this exchange's datagram reached nobody."""
         now = monotonic()
+        if exchange.is_superseded:
+            if exchange.transmissions <= 1:  # else an earlier one may have been received
+                self._let_go(exchange, now)
+            return
         decision = self._exchanges.refused(exchange, now, self._entropy.take())
         self._carry_out(decision, exchange.source, now)
 
@@ -260,7 +285,7 @@ class RadiusDispatch:
         answer = _ANSWER_NAMES[reply.datagram[0]]
         counters.count_answer(answer if reason == "answered" else reason)
         if exchange is not None:
-            self.upstream.release(exchange)
+            self.upstream.release(exchange, now)
             counters.seconds += now - exchange.begun_at
             self._access(exchange, answer, reason, now)
         elif reason in _ALERTS:

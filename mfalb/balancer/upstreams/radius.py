@@ -29,6 +29,7 @@ SOCKET_LIMIT: Final = 128
 # So many are opened just to have a client's own identifier free on one of them: its bytes then pass untouched, at half
 # the cost of signing anew (bench/radius.py, one secret on both sides).
 UNTOUCHED_SOCKETS: Final = 8
+REST_S: Final = 5.0  # a client's own identifier is not used again so soon where a late answer to it may come
 NO_SOCKET: Final = "no_socket"  # for want of descriptors or memory of our own; a metric label
 
 _log = logging.getLogger("mfalb.upstreams.radius")
@@ -74,8 +75,11 @@ class RadiusCarrier(ABC):
         """Send what has gathered since the last flush."""
 
     @abstractmethod
-    def release(self, exchange: RadiusExchange) -> None:
-        """The exchange is over, or goes elsewhere: its identifier may be used again."""
+    def release(self, exchange: RadiusExchange, now: float) -> None:
+        """The exchange is over, or goes elsewhere: its identifier may be used again.
+
+        For `REST_S` not by its number, unless the one answer to the one datagram that was sent has come.
+        """
 
     @abstractmethod
     def dropped_by_kernel(self, backend_name: str) -> int:
@@ -119,12 +123,12 @@ class RadiusUpstream(RadiusCarrier):
         Raises BackendFailure (nothing sent) when no identifier or socket can be had, and MalformedMessage when the
         request does not fit a packet once it is signed.
         """
-        self.release(exchange)
-        carrier = self._hold(exchange)
+        self.release(exchange, now)
+        carrier = self._hold(exchange, now)
         try:
             exchange.datagram = self._sign(exchange, exchange.identifier)
         except BaseException:
-            self.release(exchange)
+            self.release(exchange, now)
             raise
         exchange.backend.requests += 1
         exchange.first_sent_at = now
@@ -150,11 +154,10 @@ class RadiusUpstream(RadiusCarrier):
             outbox, upstream.outbox = upstream.outbox, []
             upstream.io.send(outbox)  # what the kernel does not take is a lost datagram: the client sends it again
 
-    def release(self, exchange: RadiusExchange) -> None:
-        """The exchange is over, or goes elsewhere: its identifier may be used again."""
+    def release(self, exchange: RadiusExchange, now: float) -> None:
         carrier: UpstreamSocket | None = exchange.carrier
         if carrier is not None:
-            carrier.identifiers.release(exchange.identifier)
+            carrier.identifiers.release(exchange.identifier, rests_until(exchange, now))
             carrier.backend.active -= 1
             exchange.carrier = None
 
@@ -170,18 +173,20 @@ class RadiusUpstream(RadiusCarrier):
 
     # ----------------------------------------------------------------------------------------------
 
-    def _hold(self, exchange: RadiusExchange) -> UpstreamSocket:
+    def _hold(self, exchange: RadiusExchange, now: float) -> UpstreamSocket:
         """The socket that will carry the exchange, which holds an identifier there from now on."""
         backend, preferred = exchange.backend, None
         sockets = self._sockets.setdefault(backend.name, [])
         if exchange.upstream.secret is exchange.source.client.secret:
             preferred = exchange.request.identifier  # with it the datagram may pass untouched
-        chosen = _with_room(sockets, preferred)
+        chosen = _with_room(sockets, preferred, now)
         if chosen is None or (
-            preferred is not None and len(sockets) < UNTOUCHED_SOCKETS and not chosen.identifiers.is_free(preferred)
+            preferred is not None
+            and len(sockets) < UNTOUCHED_SOCKETS
+            and not chosen.identifiers.is_rested(preferred, now)
         ):
             chosen = self._open(backend, sockets)
-        identifier = chosen.identifiers.take(preferred, exchange)
+        identifier = chosen.identifiers.take(preferred, exchange, now)
         if identifier is None:
             raise BackendFailure(backend.name, "identifiers_exhausted", sent=False)
         backend.active += 1
@@ -250,11 +255,16 @@ class RadiusUpstream(RadiusCarrier):
                 self._events.refused(exchange)
 
 
-def _with_room(sockets: list[UpstreamSocket], preferred: int | None) -> UpstreamSocket | None:
-    """The first socket where the preferred identifier is free, else the first where any is."""
+def rests_until(exchange: RadiusExchange, now: float) -> float:
+    """Until when nothing else should be asked under an exchange's identifier: an answer may still come, or another."""
+    return 0.0 if exchange.is_answered and exchange.transmissions <= 1 else now + REST_S
+
+
+def _with_room(sockets: list[UpstreamSocket], preferred: int | None, now: float) -> UpstreamSocket | None:
+    """The first socket where the preferred identifier is rested, else the first where any is free."""
     chosen = None
     for upstream in sockets:
-        if preferred is not None and upstream.identifiers.is_free(preferred):
+        if preferred is not None and upstream.identifiers.is_rested(preferred, now):
             return upstream
         if chosen is None and upstream.identifiers.has_room:
             chosen = upstream

@@ -20,7 +20,7 @@ from typing import Final
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
-from mfalb.balancer.upstreams.radius import NO_SOCKET, Events, RadiusCarrier, Sign
+from mfalb.balancer.upstreams.radius import NO_SOCKET, Events, RadiusCarrier, Sign, rests_until
 from mfalb.balancer.upstreams.radsec_link import RadsecLink
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.lifecycle import Tasks
@@ -98,7 +98,7 @@ class RadsecUpstream(RadiusCarrier):
 
         Not at once: the next backend may be as far away, and so on, one in the other's call.
         """
-        self.release(exchange)
+        self.release(exchange, now)
         link = self._link(exchange, now)
         exchange.first_sent_at = now
         if link is None:
@@ -119,7 +119,7 @@ class RadsecUpstream(RadiusCarrier):
             link = self._link(exchange, now)
             if link is None:
                 return False
-            self.release(exchange)
+            self.release(exchange, now)
             self._carry(exchange, link, now)
         except (BackendFailure, MalformedMessage):
             return False  # it may still be acted upon: it waits, like any silence
@@ -128,11 +128,11 @@ class RadsecUpstream(RadiusCarrier):
     def flush(self) -> None:
         """Nothing to do: links write at the end of each round by themselves."""
 
-    def release(self, exchange: RadiusExchange) -> None:
+    def release(self, exchange: RadiusExchange, now: float) -> None:
         link: RadsecLink | None = exchange.carrier
         exchange.carrier = None
         if link is not None and link is not _NOWHERE:
-            link.identifiers.release(exchange.identifier)
+            link.identifiers.release(exchange.identifier, rests_until(exchange, now))
             link.backend.active -= 1
 
     def dropped_by_kernel(self, _backend_name: str) -> int:
@@ -150,7 +150,7 @@ class RadsecUpstream(RadiusCarrier):
         preferred = None
         if exchange.upstream.secret is exchange.source.client.secret:
             preferred = exchange.request.identifier  # with it the datagram may pass untouched
-        identifier = link.identifiers.take(preferred, exchange)
+        identifier = link.identifiers.take(preferred, exchange, now)
         if identifier is None:
             raise BackendFailure(exchange.backend.name, "identifiers_exhausted", sent=False)
         exchange.backend.active += 1
@@ -158,7 +158,7 @@ class RadsecUpstream(RadiusCarrier):
         try:
             exchange.datagram = self._wiring.sign(exchange, identifier)
         except BaseException:
-            self.release(exchange)
+            self.release(exchange, now)
             raise
         exchange.sent_at = now
         exchange.transmissions += 1

@@ -21,8 +21,8 @@ class Identifiers(RuleBasedStateMachine):
         for _ in range(times):
             self.count += 1
             name = f"exchange {self.count}"
-            was_free = preferred is not None and self.table.is_free(preferred)
-            identifier = self.table.take(preferred, name)
+            was_free = preferred is not None and self.table.is_rested(preferred, 0.0)
+            identifier = self.table.take(preferred, name, 0.0)
             if identifier is None:
                 assert len(self.held) == IDENTIFIERS
                 return
@@ -40,7 +40,7 @@ class Identifiers(RuleBasedStateMachine):
         assert self.table.held == len(self.held)
         assert {n: self.table.holder(n) for n in range(256) if self.table.holder(n) is not None} == self.held
         assert sorted(self.table.holders()) == sorted(self.held.values())
-        assert [self.table.is_free(n) for n in range(256)] == [n not in self.held for n in range(256)]
+        assert [self.table.is_rested(n, 0.0) for n in range(256)] == [n not in self.held for n in range(256)]
 
 
 TestIdentifiers = Identifiers.TestCase
@@ -49,32 +49,45 @@ TestIdentifiers.settings = settings(max_examples=40, stateful_step_count=30, dea
 
 def test_c5_an_identifier_that_was_freed_last_is_used_again_last() -> None:
     table: IdentifierTable[int] = IdentifierTable()
-    first = [table.take(0, number) for number in range(10)]
+    first = [table.take(0, number, 0.0) for number in range(10)]
     for identifier in first:
         assert identifier is not None
         if identifier:  # 0, the preferred one, stays held
             table.release(identifier)
-    later = [table.take(0, number) for number in range(200)]
+    later = [table.take(0, number, 0.0) for number in range(200)]
     assert not set(first) & set(later)
 
 
 def test_c5_identifiers_are_given_again_in_the_order_in_which_they_were_let_go() -> None:
     table: IdentifierTable[int] = IdentifierTable()
     for number in range(IDENTIFIERS):
-        table.take(None, number)
+        table.take(None, number, 0.0)
     let_go = [9, 200, 3, 77, 255, 0]
     for identifier in let_go:
         table.release(identifier)
-    assert [table.take(None, 0) for _ in let_go] == let_go
-    assert table.take(None, 0) is None, "held until it is answered or given up, however many ask"
+    assert [table.take(None, 0, 0.0) for _ in let_go] == let_go
+    assert table.take(None, 0, 0.0) is None, "held until it is answered or given up, however many ask"
 
 
 def test_c5_letting_go_twice_gives_no_identifier_to_two_holders() -> None:
     table: IdentifierTable[str] = IdentifierTable()
-    identifier = table.take(None, "one")
+    identifier = table.take(None, "one", 0.0)
     assert identifier is not None
     table.release(identifier)
     table.release(identifier)
-    given = [table.take(None, "two") for _ in range(IDENTIFIERS + 1)]
+    given = [table.take(None, "two", 0.0) for _ in range(IDENTIFIERS + 1)]
     assert sorted(one for one in given if one is not None) == list(range(IDENTIFIERS))
     assert given[-1] is None
+
+
+def test_an_identifier_that_rests_is_given_by_its_number_to_nobody_and_to_others_in_its_turn() -> None:
+    table: IdentifierTable[str] = IdentifierTable()
+    table.take(7, "one", 0.0)
+    table.release(7, 15.0)
+    assert not table.is_rested(7, 14.9)
+    assert table.take(7, "two", 14.9) != 7
+    assert table.is_rested(7, 15.0)
+    assert table.take(7, "three", 15.0) == 7
+    table.release(7, 30.0)
+    given = [table.take(None, "more", 16.0) for _ in range(IDENTIFIERS)]
+    assert given[254] == 7, "the last one, rather than none"

@@ -89,7 +89,7 @@ def test_a_silent_server_that_health_found_down_loses_the_request_with_the_next_
     assert isinstance(decision, Forward)
     assert decision.exchange is exchange
     assert exchange.backend.name != first
-    assert exchange.deadline == DEADLINE_S, "a second server is no reason to wait longer"
+    assert exchange.deadline == 3.0 + DEADLINE_S, "people need as long to answer the second server's call"
 
 
 def test_a_silent_server_that_went_down_keeps_the_request_when_there_is_no_other_and_its_answer_passes() -> None:
@@ -172,6 +172,17 @@ def test_requests_without_an_answer_are_given_up_at_their_deadline_and_not_befor
     assert world.exchanges.expire(DEADLINE_S) == [one]
     assert world.exchanges.expire(DEADLINE_S + 1) == [two]
     assert not world.exchanges.duplicates.in_flight
+
+
+def test_a_request_that_moved_is_given_up_by_its_new_deadline_and_keeps_nobody_behind_it_waiting() -> None:
+    """Expiry walks the table in order and stops at the first that is not due."""
+    world = World()
+    moved, other = world.begin(sign_in(), now=0.0), world.begin(sign_in(identifier=8), now=1.0)
+    world.set_up(moved.backend.name, is_up=False)
+    world.request(sign_in(), now=100.0)
+    assert world.exchanges.expire(1.0 + DEADLINE_S) == [other]
+    assert world.exchanges.expire(100.0 + DEADLINE_S - 0.1) == []
+    assert world.exchanges.expire(100.0 + DEADLINE_S) == [moved]
 
 
 def test_with_no_server_up_a_request_is_dropped() -> None:

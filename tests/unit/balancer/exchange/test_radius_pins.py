@@ -355,7 +355,7 @@ def test_a_refusal_of_a_state_ends_the_older_request_under_its_identifier() -> N
     world.set_up(issuer, is_up=False)
     decision = world.request(sign_in(state=b"s", identifier=8, authenticator=OTHER_AUTHENTICATOR))
     assert isinstance(decision, Reply)
-    assert decision.exchange is older
+    assert (decision.superseded, decision.exchange) == (older, None)
     assert not world.exchanges.duplicates.in_flight
 
 

@@ -65,7 +65,7 @@ class Upstream(RadiusUpstream):
         exchange.transmissions += 1
         self.sent.append((exchange, exchange.datagram))
 
-    def release(self, exchange: RadiusExchange) -> None:
+    def release(self, exchange: RadiusExchange, _now: float) -> None:
         self.released.append(exchange)
 
 
@@ -248,17 +248,102 @@ def test_busy_sources_are_those_that_wait_for_an_answer() -> None:
     assert {source.key for source in desk.dispatch.busy_sources()} == {SOURCE}
 
 
-def test_c3_a_superseded_request_lets_its_identifier_go_and_is_counted() -> None:
-    desk = Desk(World())
+def superseded() -> tuple[Desk, RadiusExchange, RadiusExchange]:
+    """A client that began another request under the identifier of one that is under way: the desk, older, newer."""
+    desk = Desk(World(is_shared_secret=True))  # each request keeps its client's authenticator on its way
     desk.receive(sign_in())
     desk.receive(sign_in(authenticator=OTHER_AUTHENTICATOR))
     (older, _), (newer, _) = desk.upstream.sent
-    assert desk.upstream.released == [older]
+    return desk, older, newer
+
+
+def test_c3_a_superseded_request_is_counted_and_logged_and_keeps_its_identifier() -> None:
+    desk, older, newer = superseded()
+    assert desk.upstream.released == []
     assert desk.drops() == {"superseded": 1}
     assert desk.dispatch.in_flight == 1
     desk.answer(radius.ACCESS_ACCEPT)
-    assert desk.upstream.released == [older, newer]
+    assert desk.upstream.released == [newer]
     assert len(desk.path.sent) == 1
+    desk.access_log.flush(0.0)
+    first, second = desk.access.getvalue().splitlines()
+    assert f"backend={older.backend.name} answer=none reason=superseded" in first
+    assert f"backend={newer.backend.name} answer=accept reason=answered" in second
+
+
+def test_c3_the_answer_to_a_superseded_request_is_late_and_no_forgery(caplog: pytest.LogCaptureFixture) -> None:
+    desk, older, _ = superseded()
+    late = server_answer(older, radius.ACCESS_CHALLENGE, (radius.STATE, b"s"))
+    assert desk.dispatch.answered(older, late, 5.0) is None
+    assert desk.drops() == {"superseded": 1, "late_answer": 1}
+    assert (desk.upstream.released, desk.path.sent, len(desk.world.pins)) == ([older], [], 0)
+    assert older.backend.last_reply_at == 5.0, "it shows that its server lives"
+    assert alerts(caplog) == []
+
+
+def test_c3_a_forged_answer_does_not_take_the_identifier_of_a_superseded_request() -> None:
+    desk, older, _ = superseded()
+    forged = server_answer(older, radius.ACCESS_ACCEPT)[:-1] + b"!"
+    assert desk.dispatch.answered(older, forged, 5.0) == "bad_response_authenticator"
+    assert desk.upstream.released == []
+
+
+def test_c3_a_superseded_request_lets_its_identifier_go_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, older, newer = superseded()
+    desk.answer(radius.ACCESS_ACCEPT)
+    for now, released in ((DEADLINE_S - 0.1, [newer]), (DEADLINE_S, [newer, older]), (DEADLINE_S + 1, [newer, older])):
+        monkeypatch.setattr("mfalb.balancer.listeners.radius_dispatch.monotonic", lambda now=now: now)
+        desk.dispatch.tick()
+        assert desk.upstream.released == released
+    assert desk.drops() == {"superseded": 1}
+
+
+@pytest.mark.parametrize("tell", ["refused", "unsent", "not_sent"])
+def test_c3_a_superseded_request_that_nobody_received_is_over_and_goes_nowhere_else(tell: str) -> None:
+    desk, older, _ = superseded()
+    if tell == "not_sent":
+        desk.dispatch.not_sent(older, "no_socket", 1.0)
+    else:
+        getattr(desk.dispatch, tell)(older)
+    assert desk.upstream.released == [older]
+    assert len(desk.upstream.sent) == 2
+    assert desk.drops() == {"superseded": 1}
+    assert desk.world.exchanges.expire_superseded(DEADLINE_S) == []
+
+
+def test_c3_a_superseded_request_that_was_sent_twice_may_have_been_received_before_it_was_refused() -> None:
+    desk, older, _ = superseded()
+    older.transmissions = 2
+    desk.dispatch.refused(older)
+    assert desk.upstream.released == []
+
+
+def test_c3_a_client_that_asks_in_haste_holds_no_more_than_a_share_of_the_identifiers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mfalb.balancer.exchange.radius.SUPERSEDED_LIMIT", 3)
+    monkeypatch.setattr("mfalb.balancer.listeners.radius_dispatch.monotonic", lambda: 1.0)
+    desk = Desk(World())
+    for number in range(10):
+        desk.receive(sign_in(authenticator=bytes((number,)) * 16))
+    desk.dispatch.tick()
+    assert desk.upstream.released == [exchange for exchange, _ in desk.upstream.sent[:6]], "the oldest ones"
+
+
+def test_a_barred_request_in_the_place_of_an_older_one_is_told_as_what_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk(World(guards=guards(user_limit=UserLimit(1, 60.0, is_answered=True))))
+    desk.receive(sign_in(USER))
+    desk.receive(sign_in(USER, authenticator=OTHER_AUTHENTICATOR), now=2.0)
+    assert alerts(caplog) == [("a user's sign-ins are begun too often", "vpn", None)]
+    assert desk.world.client.drops == {"user_limit": 1}
+    assert (desk.drops(), desk.counters.answers) == ({"superseded": 1}, {"user_limit": 1})
+    assert desk.counters.seconds == 0, "the older one was not answered"
+    assert desk.upstream.released == []
+    desk.access_log.flush(0.0)
+    (line,) = desk.access.getvalue().splitlines()
+    assert "answer=none reason=superseded" in line
 
 
 @pytest.mark.parametrize("code", [radius.ACCESS_REJECT, radius.ACCESS_CHALLENGE])

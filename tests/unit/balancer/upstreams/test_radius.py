@@ -10,7 +10,7 @@ import pytest
 from unit.balancer.exchange.radius_world import SOURCE, World, sign_in
 
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
-from mfalb.balancer.upstreams.radius import RadiusUpstream
+from mfalb.balancer.upstreams.radius import REST_S, RadiusUpstream
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.datagrams import Datagram
 
@@ -207,6 +207,45 @@ def test_a_request_that_cannot_be_signed_holds_nothing(bench: Bench, monkeypatch
     with pytest.raises(MalformedMessage):
         bench.upstream.send(bench.exchange(), 0.0)
     assert bench.world.pool.backends["b1"].active == 0
+
+
+# --------------------------------------------------------------------- a client's own identifier (one secret)
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """One secret on both sides: a client's datagram may pass as it is, under its own identifier."""
+    return Bench(monkeypatch, World(servers=1, is_shared_secret=True))
+
+
+def test_a_client_s_own_identifier_is_used_again_at_once_when_its_one_answer_has_come(untouched: Bench) -> None:
+    for number in range(3):
+        exchange = untouched.exchange(source=b"%d" % number)
+        exchange.transmissions = 0
+        untouched.upstream.send(exchange, 0.0)
+        assert exchange.identifier == 7
+        exchange.is_answered = True
+        untouched.upstream.release(exchange, 0.0)
+    assert len(untouched.opened) == 1
+
+
+@pytest.mark.parametrize(("is_answered", "copies"), [(False, 1), (True, 2)], ids=["unanswered", "sent twice"])
+def test_a_client_s_own_identifier_rests_while_an_answer_may_still_come(
+    untouched: Bench, *, is_answered: bool, copies: int
+) -> None:
+    older = untouched.exchange(source=b"older")
+    older.transmissions = 0
+    untouched.upstream.send(older, 0.0)
+    for _ in range(1, copies):
+        untouched.upstream.resend(older, 1.0)
+    older.is_answered = is_answered
+    untouched.upstream.release(older, 10.0)
+    soon, later = untouched.exchange(source=b"soon"), untouched.exchange(source=b"later")
+    untouched.upstream.send(soon, 10.0 + REST_S - 0.1)
+    assert (soon.identifier, len(untouched.opened)) == (7, 2), "another socket: nothing was asked under it there"
+    untouched.upstream.send(later, 10.0 + REST_S)
+    assert (later.identifier, len(untouched.opened)) == (7, 2)
+    assert later.carrier is untouched.upstream._sockets["b1"][0]
 
 
 # ------------------------------------------------------------------------------------------ what is noted
