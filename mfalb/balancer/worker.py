@@ -10,9 +10,9 @@ import gc
 import logging
 import os
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from time import monotonic, time
 from typing import Final
 
@@ -22,7 +22,6 @@ from mfalb.balancer.config.models import Config, HttpListener, LogFormat
 from mfalb.balancer.config.radius_models import RadiusListener, ServiceKind
 from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.tcp_models import TcpListener
-from mfalb.balancer.config.tls_models import ListenerTls
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
 from mfalb.balancer.exchange.radius_assembly import AnyRadiusListener, RadiusAssembly
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
@@ -50,7 +49,7 @@ from mfalb.net.datagram_form import DatagramForm, Wrap, datagram_form
 from mfalb.net.datagram_poller import DatagramPoller
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.rounds import WriteRound
-from mfalb.net.tls import mutual_server_context, server_context
+from mfalb.net.tls_files import TlsFiles, Watched
 from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
 
@@ -64,7 +63,11 @@ class Worker:
     """Everything between the listening sockets and the backends."""
 
     def __init__(
-        self, config: Config, pools: Mapping[str, Pool], sockets: Mapping[str, Sequence[socket.socket]]
+        self,
+        config: Config,
+        pools: Mapping[str, Pool],
+        sockets: Mapping[str, Sequence[socket.socket]],
+        tls_files: TlsFiles,
     ) -> None:
         self.pins = PinTable(config.pins.limit)
         self.counters = {listener.name: _counters(listener) for listener in config.listeners}
@@ -72,6 +75,7 @@ class Worker:
         self._config = config
         self._pools = pools
         self._sockets = sockets
+        self._tls_files = tls_files
         self._dispatches: dict[str, dict[ServiceKind, RadiusDispatch]] = {}
         self._radius: list[RadiusListenerShell] = []
         self._radsec: list[RadsecListenerShell] = []
@@ -119,6 +123,11 @@ class Worker:
     def radius_peers(self) -> dict[str, tuple[list[RadiusPeer], list[RadiusPeer]]]:
         """The clients and the backends of each RADIUS listener, with what was discarded of theirs."""
         return self._radius_peers
+
+    @property
+    def tls_files(self) -> Sequence[Watched]:
+        """The TLS of listeners and pools, and how its files fare."""
+        return self._tls_files.watched
 
     async def start(self) -> None:
         """Serve. Raises OSError and ssl.SSLError when a listener cannot."""
@@ -177,7 +186,7 @@ class Worker:
     def _radsec_listener(self, config: RadsecListener, poller: DatagramPoller) -> RadsecListenerShell:
         clients = RadsecClients(config.clients, self._secrets)
         dispatches = RadsecDispatches(self._dispatches_of(config, clients.peers, poller))
-        tls = mutual_server_context(_pairs(config.tls), config.tls.client_ca)
+        tls = self._tls_files.server(config.name, config.tls.files)
         shell = RadsecListenerShell(dispatches, clients, config.limits, tls, self._writes)
         shell.start(self._sockets[config.name])
         return shell
@@ -213,15 +222,21 @@ class Worker:
         return self._datagrams.wrap
 
     def _upstream(self, pool: Pool, events: Events, sign: Sign, poller: DatagramPoller) -> RadiusCarrier:
-        if pool.config.upstream_tls is None:
+        tls = self._tls_towards(pool)
+        if tls is None:
             return RadiusUpstream(poller, self._datagram_wrap(), events, sign)
-        wiring = RadsecWiring(pool, sign, self._writes, self._tasks, self._observe_refusal, self._answers_wait)
+        wiring = RadsecWiring(pool, tls, sign, self._writes, self._tasks, self._observe_refusal, self._answers_wait)
         return RadsecUpstream(wiring, events)
+
+    def _tls_towards(self, pool: Pool) -> ssl.SSLContext | None:
+        tls = pool.config.upstream_tls
+        return None if tls is None else self._tls_files.client(pool.name, tls.files)
 
     def _http_listener(self, config: HttpListener, sealer: CookieSealer | None) -> HttpListenerShell:
         for route in config.routes:
             if route.pool not in self._upstreams:
-                self._upstreams[route.pool] = HttpUpstream(self._pools[route.pool], self._writes)
+                pool = self._pools[route.pool]
+                self._upstreams[route.pool] = HttpUpstream(pool, self._writes, self._tls_towards(pool))
         parts = HttpParts(
             HttpExchanges(config, self._pools, self.pins, sealer),
             self._upstreams,
@@ -232,7 +247,7 @@ class Worker:
             self._http_refused,
             self._writes,
         )
-        tls = server_context(_pairs(config.tls)) if config.tls is not None else None
+        tls = self._tls_files.server(config.name, config.tls.files) if config.tls is not None else None
         return HttpListenerShell(parts, self._sockets[config.name], tls, config.proxy_protocol)
 
     def _tcp_listener(self, config: TcpListener) -> TcpListenerShell:
@@ -318,10 +333,6 @@ def _calm_the_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def _pairs(tls: ListenerTls) -> list[tuple[Path, Path]]:
-    return [(pair.cert, pair.key) for pair in tls.certificates]
 
 
 def _counters(listener: HttpListener | TcpListener | RadiusListener | RadsecListener) -> ListenerCounters:

@@ -1,66 +1,210 @@
-"""TLS contexts, both directions: TLS 1.2 and later, modern suites; HTTP/1.1 by ALPN, RADIUS by client certificates."""
+"""TLS contexts, both directions: TLS 1.2 and later, modern suites; certificates by the name that a client asks for.
+
+A server has one *front* context, where each handshake begins and whose keys make the session tickets, and a context
+for each set of certificates. The handshake goes over to one of those when the client's name is known; so certificates
+can be exchanged under a front that stays, and a session is resumed whatever name it began with.
+"""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from mfalb.net.openssl import NativeTls, native_tls
 
 # TLS 1.2 suites with forward secrecy and authenticated encryption; TLS 1.3 has no others.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+_REVOCATION: Final = ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_CRL_CHECK_CHAIN  # as nginx and HAProxy do
+
+Pair = tuple[Path, Path]
+"""The files of a certificate chain and its private key, PEM."""
 
 
-def server_context(certificates: Sequence[tuple[Path, Path]]) -> ssl.SSLContext:
-    """The context of an HTTPS listener. Each certificate is (chain, key), PEM; clients get the one that SNI names.
+@dataclass(frozen=True, slots=True)
+class ClientTrust:
+    """Whose certificates clients may show, or have to. With a `crl` each authority of a chain needs a list in it."""
 
-    The first one serves clients that name none or an unknown one. Raises OSError, ssl.SSLError and ValueError.
+    ca: Path
+    crl: Path | None = None
+    is_required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFiles:
+    """What a TLS server is made from. The first pair serves clients whose name no certificate has.
+
+    `alpn` is empty for protocols that have no name. `has_sessions` is false where nobody may be let in by what was
+    checked earlier. `ticket_key` is a file with at least 32 secret bytes: whoever has the same resumes its sessions.
     """
-    contexts = [_one_certificate(chain, key) for chain, key in certificates]
-    for context in contexts:
-        context.set_alpn_protocols(["http/1.1"])
-    return _chosen_by_name(certificates, contexts)
+
+    pairs: tuple[Pair, ...]
+    client_trust: ClientTrust | None = None
+    alpn: tuple[str, ...] = ("http/1.1",)
+    has_sessions: bool = True
+    ticket_key: Path | None = None
 
 
-def mutual_server_context(certificates: Sequence[tuple[Path, Path]], client_ca: Path) -> ssl.SSLContext:
-    """The context of a RadSec listener: as `server_context`, for clients whose certificates `client_ca` vouches for.
+@dataclass(frozen=True, slots=True)
+class ClientFiles:
+    """What TLS towards servers is made from; `ca` replaces the system's trusted roots.
 
-    No tickets, for with one an old certificate would be believed anew; connections are few and long. (In TLS 1.2 a
-    session is resumed from OpenSSL's own cache as long as that keeps it; Python has no switch for it.) No ALPN:
-    RADIUS/1.1 (RFC 9765) is not spoken, and without it a client falls back to RFC 6614.
+    `certificate` is what we show to a server that asks for one.
     """
-    contexts = [_one_certificate(chain, key) for chain, key in certificates]
-    for context in contexts:
-        context.load_verify_locations(cafile=client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
+
+    ca: Path | None = None
+    is_verified: bool = True
+    certificate: Pair | None = None
+
+
+# ---------------------------------------------------------------------------------------------------- servers
+
+
+class Choice:
+    """A context for each name that some certificate has. Raises OSError, ssl.SSLError and ValueError.
+
+    Several certificates for one name serve it together when their keys are of different kinds (ECDSA and RSA): each
+    client gets what it can verify. Of the same kind the first counts.
+    """
+
+    def __init__(self, files: ServerFiles) -> None:
+        self._files = files
+        self._made: dict[tuple[Pair, ...], ssl.SSLContext] = {}
+        found = [(pair, _leaf(pair[0])) for pair in files.pairs]
+        by_name: dict[str, list[tuple[Pair, x509.Certificate]]] = {}
+        for pair, leaf in found:
+            for name in dict.fromkeys(_dns_names(leaf)):
+                by_name.setdefault(name, []).append((pair, leaf))
+        first_names = set(_dns_names(found[0][1]))
+        alike = [(pair, leaf) for pair, leaf in found if set(_dns_names(leaf)) == first_names]
+        self._first = self._context(alike)
+        self._by_name: Mapping[str, ssl.SSLContext] = {name: self._context(some) for name, some in by_name.items()}
+        for pair in files.pairs:  # one that nobody can ask for has to be sound all the same
+            self._context_of((pair,))
+        self._made.clear()
+
+    def context_for(self, server_name: str | None) -> ssl.SSLContext:
+        """An exact name goes before a wildcard, which stands for one label; letter case does not count."""
+        name = (server_name or "").lower()
+        return self._by_name.get(name) or self._by_name.get("*." + name.partition(".")[2]) or self._first
+
+    def _context(self, candidates: Iterable[tuple[Pair, x509.Certificate]]) -> ssl.SSLContext:
+        by_kind: dict[str, Pair] = {}
+        for pair, leaf in candidates:
+            by_kind.setdefault(_key_kind(leaf), pair)
+        return self._context_of(tuple(by_kind.values()))
+
+    def _context_of(self, pairs: tuple[Pair, ...]) -> ssl.SSLContext:
+        context = self._made.get(pairs)
+        if context is None:
+            context = self._made[pairs] = _server_settings(self._files)
+            if self._files.client_trust is not None:
+                _believe(context, self._files.client_trust)
+            for pair in pairs:
+                _load_pair(context, pair)
+        return context
+
+
+def front_context(files: ServerFiles) -> ssl.SSLContext:
+    """Where handshakes begin. Its `sni_callback`, which has to hand each one over, is the owner's to set.
+
+    No file is read: certificates and authorities come with the context that a handshake is handed over to, but whether
+    clients are asked for theirs is settled here (SSL_set_SSL_CTX leaves that as it is).
+    """
+    context = _server_settings(files)
+    if not files.has_sessions:
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
-    return _chosen_by_name(certificates, contexts)
+        native = native_tls()
+        if isinstance(native, NativeTls):
+            native.forget_sessions(context)
+    return context
 
 
-def _chosen_by_name(certificates: Sequence[tuple[Path, Path]], contexts: list[ssl.SSLContext]) -> ssl.SSLContext:
-    """The first context, which hands a client over to the one whose certificate has the name it asks for."""
-    by_name: dict[str, ssl.SSLContext] = {}
-    for (chain, _), context in zip(certificates, contexts, strict=True):
-        for name in dns_names(chain):
-            by_name.setdefault(name, context)
+def _server_settings(files: ServerFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    if files.alpn:
+        context.set_alpn_protocols(files.alpn)
+    trust = files.client_trust
+    if trust is not None:
+        context.verify_mode = ssl.CERT_REQUIRED if trust.is_required else ssl.CERT_OPTIONAL
+        if trust.crl is not None:
+            context.verify_flags |= _REVOCATION
+    return context
 
-    def choose(sslobj: ssl.SSLObject | ssl.SSLSocket, server_name: str | None, _: ssl.SSLContext) -> None:
-        name = (server_name or "").lower()
-        chosen = by_name.get(name) or by_name.get("*." + name.partition(".")[2])
-        if chosen is not None:
-            sslobj.context = chosen
 
-    if len(contexts) > 1:
-        contexts[0].sni_callback = choose
-    return contexts[0]
+def _believe(context: ssl.SSLContext, trust: ClientTrust) -> None:
+    context.load_verify_locations(cafile=trust.ca)
+    if trust.crl is not None:
+        context.load_verify_locations(cafile=trust.crl)
+    native = native_tls()
+    if isinstance(native, NativeTls):
+        native.name_authorities(context, trust.ca)
+
+
+# ---------------------------------------------------------------------------------------------------- clients
+
+
+def client_context(files: ClientFiles) -> ssl.SSLContext:
+    """The context towards servers. Raises OSError and ssl.SSLError."""
+    context = ssl.create_default_context(cafile=str(files.ca) if files.ca is not None else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not files.is_verified:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if files.certificate is not None:
+        _load_pair(context, files.certificate)
+    return context
+
+
+def _load_pair(context: ssl.SSLContext, pair: Pair) -> None:
+    """The password: without one OpenSSL would ask the terminal for that of an encrypted key, and wait."""
+    context.load_cert_chain(*pair, password="")
+
+
+# ------------------------------------------------------------------------------------------------ certificates
 
 
 def dns_names(chain: Path) -> list[str]:
     """The DNS names (SAN) of the first certificate of a PEM chain, in lower case. Raises OSError and ValueError."""
-    certificate = x509.load_pem_x509_certificates(chain.read_bytes())[0]
+    return _dns_names(_leaf(chain))
+
+
+def expiry_s(chain: Path) -> float:
+    """When the first certificate of a PEM chain expires, in seconds since 1970. Raises OSError and ValueError."""
+    return _leaf(chain).not_valid_after_utc.timestamp()
+
+
+def crl_expiry_s(crl: Path) -> float | None:
+    """When the first of the revocation lists in a file is out of date, in seconds since 1970; None: never.
+
+    Raises OSError and ValueError.
+    """
+    ends = [one.next_update_utc for one in revocation_lists(crl.read_bytes())]
+    return min((end.timestamp() for end in ends if end is not None), default=None)
+
+
+_CRL_BEGIN: Final = b"-----BEGIN X509 CRL-----"
+
+
+def revocation_lists(octets: bytes) -> Sequence[x509.CertificateRevocationList]:
+    """The revocation lists of a PEM file, in their order. Raises ValueError for a broken one."""
+    return [x509.load_pem_x509_crl(_CRL_BEGIN + part) for part in octets.split(_CRL_BEGIN)[1:]]
+
+
+def _leaf(chain: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificates(chain.read_bytes())[0]
+
+
+def _dns_names(certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -68,27 +212,9 @@ def dns_names(chain: Path) -> list[str]:
     return [name.lower() for name in names.get_values_for_type(x509.DNSName)]
 
 
-def _one_certificate(chain: Path, key: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.load_cert_chain(chain, key)
-    return context
-
-
-def client_context(
-    ca: Path | None, *, is_verified: bool, certificate: tuple[Path, Path] | None = None
-) -> ssl.SSLContext:
-    """The context towards backends; `ca` replaces the system's trusted roots. Raises OSError and ssl.SSLError.
-
-    `certificate` is the chain and key that we show to a server that asks for one.
-    """
-    context = ssl.create_default_context(cafile=str(ca) if ca is not None else None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not is_verified:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if certificate is not None:
-        context.load_cert_chain(*certificate)
-    return context
+def _key_kind(certificate: x509.Certificate) -> str:
+    """Certificates of one kind share a place in an OpenSSL context: a second one would push out the first."""
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return "rsa"
+    return "ecdsa" if isinstance(key, ec.EllipticCurvePublicKey) else type(key).__name__

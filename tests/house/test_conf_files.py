@@ -50,6 +50,7 @@ def conf(tmp_path: Path) -> Path:
         "key": certificate.key.read_text(),
         "ca": certificate.ca.read_text(),
         "client_ca": certificate.ca.read_text(),
+        "ticket_key": SECRET * 2,
         "secret_file": SECRET,
         "cookie_keys_file": base64.b64encode(bytes(32)).decode(),
     }

@@ -32,7 +32,7 @@ class Metrics:
         families = text_string_to_metric_families(text)
         return cls(tuple((one.name, dict(one.labels), one.value) for family in families for one in family.samples))
 
-    def total(self, name: str, **labels: str) -> float:
+    def total(self, name: str, /, **labels: str) -> float:
         """The sum of the samples of this name that carry these labels. Raises KeyError when the name is unknown."""
         named = [(found, value) for sample, found, value in self.samples if sample == name]
         if not named:

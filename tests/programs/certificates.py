@@ -10,7 +10,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LIFE: Final = timedelta(days=2)
@@ -30,7 +30,9 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -66,9 +68,9 @@ class Authority:
         )
         self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, stem: str, common_name: str, *hosts: str) -> CertificateFiles:
+    def issue(self, stem: str, common_name: str, *hosts: str, is_rsa: bool = False) -> CertificateFiles:
         """Writes `stem`.pem and `stem`.key: good for servers and clients, with `hosts` as alternative names, if any."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = rsa.generate_private_key(65537, 2048) if is_rsa else ec.generate_private_key(ec.SECP256R1())
         purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = (
             _builder(_name(common_name), self._name, key)
@@ -87,6 +89,23 @@ class Authority:
             )
         )
         return files
+
+    def revoke(self, *revoked: CertificateFiles) -> Path:
+        """Writes crl.pem, the list of all that are revoked, and of nobody without any."""
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._name)
+            .last_update(now - _CLOCK_SKEW)
+            .next_update(now + _LIFE)
+        )
+        for files in revoked:
+            serial = x509.load_pem_x509_certificate(files.cert.read_bytes()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - _CLOCK_SKEW)
+            builder = builder.add_revoked_certificate(entry.build())
+        path = self._directory / "crl.pem"
+        path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return path
 
 
 def make_certificate(directory: Path, *hosts: str) -> CertificateFiles:

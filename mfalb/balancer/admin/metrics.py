@@ -15,11 +15,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 import mfalb
+from mfalb.balancer.admin.tls_metrics import tls_metrics
 from mfalb.balancer.affinity.store import PinTable
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.balancer.pools.health_state import Health
 from mfalb.balancer.pools.pool import Pool
+from mfalb.net.tls_files import Watched
 from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
 
@@ -48,6 +50,9 @@ class Source(Protocol):
     @property
     def backend_kernel_drops(self) -> Mapping[tuple[str, str], int]: ...
 
+    @property
+    def tls_files(self) -> Sequence[Watched]: ...
+
 
 class MetricsPage(Collector):
     """Collects when asked; nothing on the data path knows of it."""
@@ -71,6 +76,7 @@ class MetricsPage(Collector):
         yield from self._radius_peers()
         yield from self._kernel_drops()
         yield self._unhandled_hidden()
+        yield from tls_metrics(self._source.tls_files)
         yield from self._pins()
         yield from self._backends()
         yield from self._health()

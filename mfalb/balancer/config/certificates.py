@@ -19,8 +19,9 @@ from mfalb.balancer.config.findings import Findings
 from mfalb.balancer.config.models import HttpListener
 from mfalb.balancer.config.radsec_models import RadsecListener, RadsecTls
 from mfalb.balancer.config.secret_sources import read_file, reason, warn_if_exposed
-from mfalb.balancer.config.tls_models import ListenerTls, UpstreamTls
+from mfalb.balancer.config.tls_models import HttpsTls, ListenerTls, UpstreamTls
 from mfalb.balancer.config.values import quoted
+from mfalb.net.ticket_keys import SECRET_BYTES
 
 _Parsed = TypeVar("_Parsed")
 
@@ -45,6 +46,8 @@ class _Files:
         """What a listener shows its clients, and whom it believes about theirs."""
         for index, pair in enumerate(tls.certificates):
             self.check_pair((*loc, "certificates", index), pair.cert, pair.key)
+        if isinstance(tls, HttpsTls) and tls.ticket_key is not None:
+            self.check_ticket_key((*loc, "ticket_key"), tls.ticket_key)
         if isinstance(tls, RadsecTls):
             self.parsed((*loc, "client_ca"), tls.client_ca, _certificates)
 
@@ -76,6 +79,11 @@ class _Files:
             trouble = (error.reason or "refused").lower().replace("_", " ")
             self._error((*loc, "cert"), f"the TLS library refuses {quoted(cert)}: {trouble}")
 
+    def check_ticket_key(self, loc: Loc, path: Path) -> None:
+        """A secret of some length that nobody else reads."""
+        if self.parsed(loc, path, _ticket_key) is not None:
+            warn_if_exposed(path, loc, self.draft.document, self.findings)
+
     def parsed(self, loc: Loc, path: Path, parse: Callable[[bytes], _Parsed]) -> _Parsed | None:
         """What `parse` makes of a file; None when it cannot be read or parsed, which is a finding then."""
         try:
@@ -104,6 +112,12 @@ def _private_key(octets: bytes) -> PrivateKeyTypes:
         raise ValueError("is protected by a passphrase; store the key without one") from None
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError("holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)") from None
+
+
+def _ticket_key(octets: bytes) -> bytes:
+    if len(octets) < SECRET_BYTES:
+        raise ValueError(f"has fewer than {SECRET_BYTES} bytes; 'openssl rand -out FILE 48' makes a good one")
+    return octets
 
 
 def _public_octets(key: object) -> bytes:

@@ -18,7 +18,7 @@ from mfalb.balancer.config.radius_models import Nas, RadiusListener, RadiusSessi
 from mfalb.balancer.config.radsec_models import RADSEC_SECRET, RadsecListener
 from mfalb.balancer.config.tables import Table
 from mfalb.balancer.config.tcp_models import TcpListener
-from mfalb.balancer.config.tls_models import ListenerTls, UpstreamTls
+from mfalb.balancer.config.tls_models import HttpsTls, TlsWatch, UpstreamTls
 from mfalb.balancer.config.values import (
     Address,
     CookieName,
@@ -66,7 +66,7 @@ class HttpListener(Table):
     name: Name
     protocol: Literal["http", "https"]
     bind: tuple[Address, ...] = Field(min_length=1)
-    tls: ListenerTls | None = None
+    tls: HttpsTls | None = None
     routes: tuple[Route, ...] = Field(min_length=1)
     trusted_proxies: tuple[NetworkValue, ...] = ()
     proxy_protocol: ProxyProtocol | None = None
@@ -286,5 +286,6 @@ class Config(Table):
     listeners: tuple[Listener, ...] = Field(min_length=1)
     pools: dict[Name, Pool] = Field(min_length=1)
     admin: Admin = Admin()
+    tls: TlsWatch = TlsWatch()
     log: Log = Log()
     pins: Pins = Pins()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
@@ -21,6 +22,7 @@ from mfalb.balancer.config.values import (
     check_host,
     quoted,
 )
+from mfalb.net.tls import ClientTrust, ServerFiles
 
 RADSEC_SECRET: Final = Secret(b"radsec")  # RFC 6614 section 2.3: public, for TLS is what protects
 _FINGERPRINT: Final = re.compile(r"[0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2}){31}")
@@ -56,6 +58,14 @@ class RadsecTls(ListenerTls):
     """TLS towards RadSec clients, which have to show a certificate that `client_ca` vouches for."""
 
     client_ca: LocalFile
+
+    @property
+    def files(self) -> ServerFiles:
+        """No ALPN: RADIUS/1.1 (RFC 9765) is not spoken, and without it a client falls back to RFC 6614.
+
+        No sessions either, for with one an old certificate would be believed anew; connections are few and long.
+        """
+        return replace(super().files, client_trust=ClientTrust(self.client_ca), alpn=(), has_sessions=False)
 
 
 class ClientCertificate(Table):

@@ -19,7 +19,7 @@ from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.pools.watchdog import Watchdog
 from mfalb.net.lifecycle import Tasks
-from mfalb.net.tls import client_context
+from mfalb.net.tls_files import TlsFiles
 from mfalb.wire.radius import SharedSecret
 
 _JITTER: Final = 0.1  # of the interval, so that probes of many backends and nodes do not march in step
@@ -39,8 +39,9 @@ class _Checking:
 class Prober:
     """One task a backend of each pool that is checked by HTTP or TCP, one watch a backend of each RADIUS pool."""
 
-    def __init__(self, pools: Iterable[Pool]) -> None:
+    def __init__(self, pools: Iterable[Pool], tls_files: TlsFiles) -> None:
         self._pools = list(pools)
+        self._tls_files = tls_files
         self._tasks = Tasks("health")
         self._watches: list[RadiusWatch] = []
 
@@ -59,7 +60,8 @@ class Prober:
         """Start with each backend of a pool; returns what tells that its first result is in."""
         check = pool.config.health_check
         if isinstance(check, HttpCheck | TcpCheck):
-            probe = probe_for(check, pool.config.upstream_tls)
+            tls = pool.config.upstream_tls
+            probe = probe_for(check, tls, None if tls is None else self._tls_files.client(pool.name, tls.files))
             return [self._probe(pool, one, check.interval_s, probe) for one in pool.backends.values()]
         return [self._watch_over(pool, one, one.watchdog) for one in pool.backends.values() if one.watchdog is not None]
 
@@ -90,7 +92,7 @@ class Prober:
             # In turn (RFC 5997 section 3: a new question has a new identifier); the first of a process does not matter.
             return lambda events: StatusProbe(backend.address, backend.probes_sent % 256, secret, events)
         address = backend.config.address
-        context = client_context(tls.ca, is_verified=tls.verify, certificate=tls.certificate)
+        context = self._tls_files.client(pool.name, tls.files)
         target = TlsTarget(address, tls.server_name or address.host, context, secret)
         return lambda events: TlsStatusProbe(target, self._tasks, events)
 

@@ -12,7 +12,6 @@ import aiohttp
 from mfalb.balancer.config.models import HttpCheck, TcpCheck
 from mfalb.balancer.config.tls_models import UpstreamTls
 from mfalb.balancer.pools.backend import Backend
-from mfalb.net.tls import client_context
 
 Probe = Callable[[Backend], Awaitable[None]]
 
@@ -21,11 +20,14 @@ class ProbeFailed(Exception):  # noqa: N818 - a finding, not a fault of ours
     """The backend did not answer as a working one does; the text is a short reason."""
 
 
-def probe_for(check: HttpCheck | TcpCheck, tls: UpstreamTls | None) -> Probe:
-    """The probe of a pool. It raises ProbeFailed, and gives up by itself after the check's timeout."""
+def probe_for(check: HttpCheck | TcpCheck, tls: UpstreamTls | None, context: ssl.SSLContext | None) -> Probe:
+    """The probe of a pool, over TLS when there is a context.
+
+    It raises ProbeFailed, and gives up by itself after the check's timeout.
+    """
     match check:
         case HttpCheck():
-            return _HttpProbe(check, tls)
+            return _HttpProbe(check, tls, context)
         case TcpCheck():
             return _limited(_tcp, check.timeout_s)
     assert_never(check)
@@ -52,12 +54,10 @@ async def _tcp(backend: Backend) -> None:
 class _HttpProbe:
     """GET with a new connection each time: an old one would not notice that nobody listens any more."""
 
-    def __init__(self, check: HttpCheck, tls: UpstreamTls | None) -> None:
+    def __init__(self, check: HttpCheck, tls: UpstreamTls | None, context: ssl.SSLContext | None) -> None:
         self._check = check
         self._tls = tls
-        self._context: ssl.SSLContext | None = None
-        if tls is not None:
-            self._context = client_context(tls.ca, is_verified=tls.verify, certificate=tls.certificate)
+        self._context = context
 
     async def __call__(self, backend: Backend) -> None:
         check = self._check

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import signal
 import socket
@@ -23,6 +24,9 @@ from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.supervisor.sockets import CannotBind, bind_all
 from mfalb.balancer.worker import Worker
 from mfalb.net.descriptors import allow_many_descriptors
+from mfalb.net.ticket_keys import SECRET_BYTES
+from mfalb.net.tls_files import TlsFiles
+from mfalb.telemetry import unraisable
 
 _log = logging.getLogger("mfalb.supervisor")
 
@@ -30,6 +34,7 @@ _log = logging.getLogger("mfalb.supervisor")
 def run(config: Config, on_ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT. Raises CannotBind before anything was served."""
     allow_many_descriptors()
+    unraisable.install()
     sockets = bind_all(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, sockets, on_ready))
@@ -44,9 +49,11 @@ async def _serve(config: Config, sockets: dict[str, list[socket.socket]], on_rea
     pools = {name: Pool(name, pool, random.random) for name, pool in config.pools.items()}
     await _resolve_radius_backends(config, pools)
     async with AsyncExitStack() as stack:
-        worker = Worker(config, pools, sockets)
+        tls_files = TlsFiles(os.urandom(SECRET_BYTES), config.tls.file_check_interval_s)
+        stack.push_async_callback(tls_files.close)
+        worker = Worker(config, pools, sockets, tls_files)
         stack.push_async_callback(worker.close)
-        prober = Prober(pools.values())
+        prober = Prober(pools.values(), tls_files)
         stack.push_async_callback(prober.close)
         admin = AdminServer(config.admin.bind, worker, pools)
         stack.push_async_callback(admin.close)
@@ -56,6 +63,7 @@ async def _serve(config: Config, sockets: dict[str, list[socket.socket]], on_rea
             raise CannotBind(f"admin: cannot bind {config.admin.bind}: {error.strerror or error}") from error
         await prober.start()
         await worker.start()
+        tls_files.start()
         _log.info("ready", extra={"listeners": len(config.listeners), "pools": len(pools)})
         on_ready()
         await stop.wait()

@@ -9,14 +9,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, Protocol, cast
 
-from mfalb.balancer.config.tls_models import UpstreamTls
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.opened_sockets import opened_socket
 from mfalb.net.rounds import GatheredWrites, WriteRound
-from mfalb.net.tls import client_context
 from mfalb.wire.http import ResponseHead, ResponseReader
 from mfalb.wire.proxy_protocol import Endpoints, proxy_header
 
@@ -224,14 +222,14 @@ class _AnswerReader(ResponseReader):
 
 
 class HttpUpstream:
-    """The connections to all backends of one pool."""
+    """The connections to all backends of one pool; over TLS when there is a context."""
 
-    def __init__(self, pool: Pool, writes: WriteRound) -> None:
+    def __init__(self, pool: Pool, writes: WriteRound, tls: ssl.SSLContext | None) -> None:
         self._pool = pool
         self._writes = writes
         self._tasks = Tasks(f"upstream {pool.name}")
         self._idle: dict[str, list[UpstreamConnection]] = {name: [] for name in pool.backends}
-        self._tls = _context(pool.config.upstream_tls)
+        self._tls = tls
         self._send_proxy = pool.config.send_proxy
 
     @property
@@ -343,7 +341,3 @@ class HttpUpstream:
             for connection in idle:
                 connection.abort()
             idle.clear()
-
-
-def _context(tls: UpstreamTls | None) -> ssl.SSLContext | None:
-    return None if tls is None else client_context(tls.ca, is_verified=tls.verify, certificate=tls.certificate)

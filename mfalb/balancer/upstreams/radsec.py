@@ -25,7 +25,6 @@ from mfalb.balancer.upstreams.radsec_link import RadsecLink
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.rounds import WriteRound
-from mfalb.net.tls import client_context
 from mfalb.net.udp_sockets import is_local_shortage
 from mfalb.telemetry.rare_log import RareLog
 
@@ -67,6 +66,7 @@ class RadsecWiring:
     """
 
     pool: Pool
+    tls: ssl.SSLContext
     sign: Sign
     writes: WriteRound
     tasks: Tasks
@@ -75,20 +75,15 @@ class RadsecWiring:
 
 
 class RadsecUpstream(RadiusCarrier):
-    """Carries exchanges to the backends of a pool.
-
-    Raises OSError and ssl.SSLError when the pool's certificates cannot be used.
-    """
+    """Carries exchanges to the backends of a pool."""
 
     def __init__(self, wiring: RadsecWiring, events: Events) -> None:
         tls = wiring.pool.config.upstream_tls
-        if tls is None:
-            raise ValueError(f"pool {wiring.pool.name} has no upstream_tls")
         self.events = events
         self.writes = wiring.writes
         self._wiring = wiring
-        self._server_name = tls.server_name
-        self._tls = client_context(tls.ca, is_verified=tls.verify, certificate=tls.certificate)
+        self._server_name = tls.server_name if tls is not None else None
+        self._tls = wiring.tls
         self._stations = {name: _Station(backend) for name, backend in wiring.pool.backends.items()}
         self._unsent: list[RadiusExchange] = []
         self._rare_log = RareLog(_log)

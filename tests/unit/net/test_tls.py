@@ -3,36 +3,16 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
+from unit.net.handshakes import mutual_server, server, shake_both_hands, shake_hands
 from unit.net.throw_away_certificates import write_certificate
 
-from mfalb.net.tls import client_context, dns_names, mutual_server_context, server_context
-
-Pair = tuple[Path, Path]
-
-
-def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str | None) -> ssl.SSLObject:
-    """The client's end of a handshake in memory. Raises ssl.SSLError when either side refuses."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [
-        client.wrap_bio(to_client, to_server, server_hostname=name),
-        server.wrap_bio(to_server, to_client, server_side=True),
-    ]
-    waiting = list(ends)
-    for _ in range(10):
-        for end in list(waiting):
-            try:
-                end.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            waiting.remove(end)
-        if not waiting:
-            return ends[0]
-    raise AssertionError("the handshake does not come to an end")
+from mfalb.net.tls import ClientFiles, Pair, client_context, dns_names
 
 
 def anyone() -> ssl.SSLContext:
-    return client_context(None, is_verified=False)
+    return client_context(ClientFiles(is_verified=False))
 
 
 def served_name(server: ssl.SSLContext, name: str | None, client: ssl.SSLContext | None = None) -> str:
@@ -83,12 +63,55 @@ def test_the_first_certificate_of_a_chain_names_the_server(tmp_path: Path, pairs
     ],
 )
 def test_a_client_gets_the_certificate_that_its_sni_names(pairs: list[Pair], asked: str | None, served: str) -> None:
-    assert served_name(server_context(pairs), asked) == served
+    assert served_name(server(pairs), asked) == served
 
 
 def test_a_single_certificate_serves_every_name(pairs: list[Pair]) -> None:
-    context = server_context(pairs[2:3])
+    context = server(pairs[2:3])
     assert [served_name(context, name) for name in ("x.example.com", None)] == ["nameless", "nameless"]
+
+
+def test_each_client_gets_the_kind_of_certificate_that_it_can_verify(tmp_path: Path) -> None:
+    names = ("mfa.contoso.com", "*.contoso.com")
+    context = server(
+        [
+            write_certificate(tmp_path, "other", "other.example.com"),
+            write_certificate(tmp_path, "by ecdsa", *names),
+            write_certificate(tmp_path, "by rsa", *names, is_rsa=True),
+            write_certificate(tmp_path, "too late", *names, "late.example.com"),
+        ]
+    )
+    for kind in ("ECDSA", "RSA"):
+        client = only(ssl.TLSVersion.TLSv1_2)
+        client.set_ciphers(f"ECDHE-{kind}-AES128-GCM-SHA256")
+        for name in ("MFA.contoso.com", "portal.contoso.com"):
+            assert served_name(context, name, client) == f"by {kind.lower()}"
+    assert served_name(context, "late.example.com") == "too late"
+
+
+def test_the_first_certificate_and_its_twin_of_another_kind_serve_unknown_names(tmp_path: Path) -> None:
+    context = server(
+        [
+            write_certificate(tmp_path, "by rsa", "mfa.contoso.com", is_rsa=True),
+            write_certificate(tmp_path, "stranger", "portal.contoso.com"),
+            write_certificate(tmp_path, "by ecdsa", "mfa.contoso.com"),
+        ]
+    )
+    client = only(ssl.TLSVersion.TLSv1_2)
+    for kind in ("ECDSA", "RSA"):
+        client.set_ciphers(f"ECDHE-{kind}-AES128-GCM-SHA256")
+        for name in ("unknown.example.net", None):
+            assert served_name(context, name, client) == f"by {kind.lower()}"
+
+
+def test_an_encrypted_key_is_an_error_and_no_question_at_the_terminal(tmp_path: Path, pairs: list[Pair]) -> None:
+    key = serialization.load_pem_private_key(pairs[0][1].read_bytes(), None)
+    form = serialization.PrivateFormat.PKCS8
+    pairs[0][1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, form, serialization.BestAvailableEncryption(b"x"))
+    )
+    with pytest.raises(ssl.SSLError):
+        server(pairs[:1])
 
 
 def only(version: ssl.TLSVersion) -> ssl.SSLContext:
@@ -101,7 +124,7 @@ def only(version: ssl.TLSVersion) -> ssl.SSLContext:
 def test_tls_1_2_and_1_3_are_spoken_with_modern_suites_and_http_1_1(pairs: list[Pair], version: ssl.TLSVersion) -> None:
     client = only(version)
     client.set_alpn_protocols(["h2", "http/1.1"])
-    end = shake_hands(server_context(pairs[:2]), client, "portal.example.com")
+    end = shake_hands(server(pairs[:2]), client, "portal.example.com")
     cipher = end.cipher()
     assert cipher is not None
     assert "GCM" in cipher[0] or "CHACHA20" in cipher[0]
@@ -113,30 +136,30 @@ def test_suites_without_forward_secrecy_or_authenticated_encryption_are_refused(
     for suites in ("ECDHE+AES:!AESGCM:!AESCCM", "kRSA"):
         client.set_ciphers(suites)
         with pytest.raises(ssl.SSLError):
-            shake_hands(server_context(pairs[:1]), client, None)
+            shake_hands(server(pairs[:1]), client, None)
 
 
 def test_older_versions_are_refused_in_both_directions(pairs: list[Pair]) -> None:
-    assert server_context(pairs).minimum_version is ssl.TLSVersion.TLSv1_2
-    assert client_context(None, is_verified=True).minimum_version is ssl.TLSVersion.TLSv1_2
+    assert server(pairs).minimum_version is ssl.TLSVersion.TLSv1_2
+    assert client_context(ClientFiles(is_verified=True)).minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 def test_a_backend_is_verified_against_the_given_authority_and_its_name(pairs: list[Pair]) -> None:
-    server = server_context(pairs[:1])
-    trusting = client_context(pairs[0][0], is_verified=True)
-    assert served_name(server, "mfa.contoso.com", trusting) == "first"
+    backend = server(pairs[:1])
+    trusting = client_context(ClientFiles(pairs[0][0], is_verified=True))
+    assert served_name(backend, "mfa.contoso.com", trusting) == "first"
     for client, name in (
         (trusting, "other.contoso.com"),
-        (client_context(pairs[1][0], is_verified=True), "mfa.contoso.com"),
-        (client_context(None, is_verified=True), "mfa.contoso.com"),
+        (client_context(ClientFiles(pairs[1][0], is_verified=True)), "mfa.contoso.com"),
+        (client_context(ClientFiles(is_verified=True)), "mfa.contoso.com"),
     ):
         with pytest.raises(ssl.SSLCertVerificationError):
-            shake_hands(server, client, name)
+            shake_hands(backend, client, name)
 
 
 def test_a_backend_that_is_not_verified_may_have_any_certificate(pairs: list[Pair]) -> None:
-    client = client_context(pairs[1][0], is_verified=False)
-    assert served_name(server_context(pairs[:1]), "nowhere.example.net", client) == "first"
+    client = client_context(ClientFiles(pairs[1][0], is_verified=False))
+    assert served_name(server(pairs[:1]), "nowhere.example.net", client) == "first"
 
 
 def test_files_that_are_missing_or_do_not_belong_together_are_errors(tmp_path: Path, pairs: list[Pair]) -> None:
@@ -147,11 +170,11 @@ def test_files_that_are_missing_or_do_not_belong_together_are_errors(tmp_path: P
     with pytest.raises(ValueError, match="PEM"):
         dns_names(empty)
     with pytest.raises(ssl.SSLError):
-        server_context([(pairs[0][0], pairs[1][1])])
+        server([(pairs[0][0], pairs[1][1])])
     with pytest.raises(OSError, match="No such file"):
-        server_context([(missing, pairs[0][1])])
+        server([(missing, pairs[0][1])])
     with pytest.raises(OSError, match="No such file"):
-        client_context(missing, is_verified=True)
+        client_context(ClientFiles(missing, is_verified=True))
 
 
 # ------------------------------------------------------------------------------------------ both sides show one
@@ -160,11 +183,11 @@ def test_files_that_are_missing_or_do_not_belong_together_are_errors(tmp_path: P
 @pytest.fixture
 def ours(pairs: list[Pair]) -> ssl.SSLContext:
     """A RadSec listener with two certificates, which believes the first one's issuer about its clients."""
-    return mutual_server_context(pairs[:2], pairs[0][0])
+    return mutual_server(pairs[:2], pairs[0][0])
 
 
 def client_with(pairs: list[Pair], certificate: Pair | None) -> ssl.SSLContext:
-    context = client_context(None, is_verified=False, certificate=certificate)
+    context = client_context(ClientFiles(is_verified=False, certificate=certificate))
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3 a client's handshake ends before it is judged
     return context
 
@@ -187,20 +210,20 @@ def test_a_client_without_one_or_with_another_authority_s_is_refused_under_each_
         shake_hands(ours, client_with(pairs, None if shown is None else pairs[shown]), name)
 
 
-def test_a_client_that_was_let_in_gets_no_ticket_that_would_let_it_in_again(
-    ours: ssl.SSLContext, pairs: list[Pair]
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_was_let_in_gets_nothing_that_would_let_it_in_again(
+    ours: ssl.SSLContext, pairs: list[Pair], version: ssl.TLSVersion
 ) -> None:
-    session = shake_hands(ours, client_with(pairs, pairs[0]), "mfa.contoso.com").session
-    assert session is not None
-    assert not session.has_ticket
-    plain = shake_hands(server_context(pairs[:1]), client_with(pairs, pairs[0]), "mfa.contoso.com").session
-    assert plain is not None
-    assert plain.has_ticket, "the test sees tickets where there are some"
-    assert ours.num_tickets == 0, "the same in TLS 1.3"
+    client = client_with(pairs, pairs[0])
+    client.minimum_version, client.maximum_version = ssl.TLSVersion.TLSv1_2, version
+    for listener, is_resumed in ((ours, False), (server(pairs[:1]), True)):
+        session = shake_hands(listener, client, "mfa.contoso.com").session
+        again, _ = shake_both_hands(listener, client, "mfa.contoso.com", session)
+        assert (again.version(), again.session_reused) == (version.name.replace("_", "."), is_resumed)
 
 
 def test_a_client_s_certificate_that_cannot_be_used_is_an_error(pairs: list[Pair], tmp_path: Path) -> None:
     with pytest.raises(ssl.SSLError):
-        client_context(None, is_verified=False, certificate=(pairs[0][0], pairs[1][1]))
+        client_context(ClientFiles(is_verified=False, certificate=(pairs[0][0], pairs[1][1])))
     with pytest.raises(OSError, match="No such file"):
-        mutual_server_context(pairs[:1], tmp_path / "missing.pem")
+        mutual_server(pairs[:1], tmp_path / "missing.pem")

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 DAY = timedelta(days=1)
 
 
-def write_certificate(directory: Path, common_name: str, *names: str) -> tuple[Path, Path]:
+def write_certificate(directory: Path, common_name: str, *names: str, is_rsa: bool = False) -> tuple[Path, Path]:
     """Write a certificate for these DNS names and its key; without names it has no alternative names at all."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = rsa.generate_private_key(65537, 2048) if is_rsa else ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.now(UTC)
     builder = (

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -14,6 +14,7 @@ from mfalb.balancer.config.values import Address
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.balancer.pools.pool import Pool
+from mfalb.net.tls_files import Watched
 from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
 from mfalb.wire.radius import SharedSecret
@@ -32,6 +33,7 @@ class Source:
     listener_kernel_drops: Mapping[str, int] = field(default_factory=dict)
     backend_kernel_drops: Mapping[tuple[str, str], int] = field(default_factory=dict)
     radius_peers: Mapping[str, tuple[list[RadiusPeer], list[RadiusPeer]]] = field(default_factory=dict)
+    tls_files: Sequence[Watched] = ()
 
 
 def make_pool() -> Pool:

@@ -103,6 +103,31 @@ def test_a_file_that_cannot_be_used_is_pointed_at(tls_folder: Folder, marked: st
     tls_folder.expect(marked, message.replace("{folder}", str(tls_folder.path)))
 
 
+@pytest.mark.parametrize(
+    ("octets", "mode", "message"),
+    [
+        (bytes(32), 0o600, None),
+        (
+            bytes(31),
+            0o600,
+            "error: ticket_key: '{path}' has fewer than 32 bytes; 'openssl rand -out FILE 48' makes a good one",
+        ),
+        (bytes(48), 0o644, "warning: ticket_key: '{path}' is open to every user; run: chmod o-rwx ticket.key"),
+        (None, 0, "error: ticket_key: cannot read '{path}': no such file or directory"),
+    ],
+)
+def test_a_ticket_key_is_a_secret_of_some_length(
+    tls_folder: Folder, octets: bytes | None, mode: int, message: str | None
+) -> None:
+    if octets is not None:
+        tls_folder.write("ticket.key", octets, mode=mode)
+    marked = text().replace("tls: {certificates", "tls: {ticket_key: »ticket.key, certificates")
+    if message is None:
+        assert tls_folder.read(marked.replace("»", ""))[1] == []
+    else:
+        tls_folder.expect(marked, message.format(path=tls_folder.path / "ticket.key"))
+
+
 def test_a_certificate_that_the_tls_library_refuses_is_pointed_at(tls_folder: Folder) -> None:
     tls_folder.write("weak.crt", _weak_certificate(tls_folder.path))
     tls_folder.expect(

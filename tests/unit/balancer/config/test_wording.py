@@ -24,10 +24,10 @@ A_LIST = "must be a list: [one, two], or one entry a line after '- '"
 ROOT_MISTAKES = [
     (
         f"»listners: []\n{LISTENERS}{POOLS}",
-        "unknown key 'listners'; accepted: listeners, pools, admin, log, pins; did you mean 'listeners'?",
+        "unknown key 'listners'; accepted: listeners, pools, admin, tls, log, pins; did you mean 'listeners'?",
     ),
-    (f"{LISTENERS}{POOLS}»zebra: 1\n", "unknown key 'zebra'; accepted: listeners, pools, admin, log, pins"),
-    (f"»{POOLS}", "'listeners' is missing; accepted: listeners, pools, admin, log, pins"),
+    (f"{LISTENERS}{POOLS}»zebra: 1\n", "unknown key 'zebra'; accepted: listeners, pools, admin, tls, log, pins"),
+    (f"»{POOLS}", "'listeners' is missing; accepted: listeners, pools, admin, tls, log, pins"),
     (f"{POOLS}listeners: »[]\n", "listeners: must have at least one entry"),
     (f"{POOLS}listeners: »{{}}\n", f"listeners: {A_LIST}"),
     (f"{POOLS}»listeners:\n", f"listeners: is empty; {A_LIST}"),
@@ -87,7 +87,7 @@ LISTENER_MISTAKES = [
     ),
     (f"{{{WEB}, limits: {{header_count: »7}}}}", "header_count: must be at least 8, not 7"),
     (f"{{{WEB}, limits: {{header_count: »1001}}}}", "header_count: must be at most 1000, not 1001"),
-    (f"{{{WEB}, »tls: {{}}}}", "'certificates' is missing; accepted: certificates"),
+    (f"{{{WEB}, »tls: {{}}}}", "'certificates' is missing; accepted: ticket_key, certificates"),
     (
         f"{{{WEB}, trusted_proxies: [»10.0.0.1/8]}}",
         "trusted_proxies: '10.0.0.1/8' names an address inside a network; did you mean '10.0.0.0/8'?",

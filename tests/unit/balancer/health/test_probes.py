@@ -51,4 +51,4 @@ async def test_a_probe_that_succeeds_says_nothing() -> None:
 
 @pytest.mark.parametrize("check", [TcpCheck(type="tcp"), HttpCheck(type="http")])
 def test_every_kind_of_check_that_has_no_watchdog_has_its_probe(check: TcpCheck | HttpCheck) -> None:
-    assert callable(probe_for(check, None))
+    assert callable(probe_for(check, None, None))
