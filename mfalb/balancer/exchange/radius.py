@@ -37,7 +37,7 @@ from mfalb.wire.radius import Packet
 RESEND_INTERVAL_S: Final = 1.0  # a retransmit goes upstream at most this often (FreeRADIUS: proxy_dedup_window)
 # Exchanges whose client has begun another one under their identifier, and whose answer may still come. Past it the
 # oldest lets its identifier go early: a client that asks in haste cannot take all of them, which are 32,768 a backend.
-SUPERSEDED_LIMIT: Final = 4096
+SUPERSEDED_LIMIT: Final = 1024
 
 
 class RadiusExchanges:
