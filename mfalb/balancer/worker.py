@@ -102,6 +102,22 @@ class Worker:
         }
 
     @property
+    def unknown_states(self) -> dict[str, int]:
+        """RADIUS requests with a State that no pin is known for, by listener."""
+        return {
+            name: sum(dispatch.unknown_states for dispatch in dispatches.values())
+            for name, dispatches in self._dispatches.items()
+        }
+
+    @property
+    def answers_forgotten_early(self) -> dict[str, int]:
+        """Stored RADIUS answers that gave way to newer ones before their time, by listener."""
+        return {
+            name: sum(dispatch.answers_forgotten_early for dispatch in dispatches.values())
+            for name, dispatches in self._dispatches.items()
+        }
+
+    @property
     def listener_kernel_drops(self) -> dict[str, int]:
         """Datagrams from clients that the kernel dropped, by RADIUS listener over UDP."""
         return {radius.dispatch.counters.name: radius.dropped_by_kernel() for radius in self._radius}

@@ -45,6 +45,12 @@ class Source(Protocol):
     def in_flight(self) -> Mapping[str, int]: ...
 
     @property
+    def unknown_states(self) -> Mapping[str, int]: ...
+
+    @property
+    def answers_forgotten_early(self) -> Mapping[str, int]: ...
+
+    @property
     def listener_kernel_drops(self) -> Mapping[str, int]: ...
 
     @property
@@ -74,6 +80,7 @@ class MetricsPage(Collector):
         yield build
         yield from self._listeners()
         yield from self._radius_peers()
+        yield from self._radius_tables()
         yield from self._kernel_drops()
         yield self._unhandled_hidden()
         yield from tls_metrics(self._source.tls_files)
@@ -129,6 +136,23 @@ class MetricsPage(Collector):
                 for (name, reason), count in _drops_by_name(peers).items():
                     drops.add_metric([listener, role, name, reason], count)
         yield drops
+
+    def _radius_tables(self) -> Iterator[Metric]:
+        states = CounterMetricFamily(
+            "mfalb_radius_unknown_states",
+            "Requests with a State that no pin is known for: made up, expired, or of another node.",
+            labels=["listener"],
+        )
+        answers = CounterMetricFamily(
+            "mfalb_radius_answers_forgotten_early",
+            "Stored answers that gave way to newer ones before answer_cache was over: raise answer_cache_limit.",
+            labels=["listener"],
+        )
+        for name, count in self._source.unknown_states.items():
+            states.add_metric([name], count)
+        for name, count in self._source.answers_forgotten_early.items():
+            answers.add_metric([name], count)
+        yield from (states, answers)
 
     def _unhandled_hidden(self) -> Metric:
         passed = CounterMetricFamily(

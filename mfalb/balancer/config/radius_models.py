@@ -78,6 +78,7 @@ class RadiusWork(Table):
     follows: Name | None = None
     in_flight_limit: Count = Field(default=20_000, ge=1)
     answer_cache_s: Seconds = 15.0
+    answer_cache_limit: Count = Field(default=100_000, ge=1)
     proxy_state_limit: Count = Field(default=10, ge=1, le=255)
     user_limit: RadiusUserLimit | None = None
 

@@ -22,16 +22,25 @@ class DuplicateTable(Generic[Flight]):
 
     In flight: at most `in_flight_limit`; when full, new requests are dropped (the client sends again), never the
     answers that are under way. Answered: at most `answered_limit`; when full, the oldest answer is forgotten early, and
-    a very late retransmit of it would count as new. Plain dicts, not cachetools: two operations a datagram, 0.1 us
-    each instead of 2 us (measured).
+    a very late retransmit of it would count as new; `forgotten_early` counts those. Plain dicts, not cachetools: two
+    operations a datagram, 0.1 us each instead of 2 us (measured).
     """
 
-    __slots__ = ("_order", "answer_life_s", "answered", "answered_limit", "in_flight", "in_flight_limit")
+    __slots__ = (
+        "_order",
+        "answer_life_s",
+        "answered",
+        "answered_limit",
+        "forgotten_early",
+        "in_flight",
+        "in_flight_limit",
+    )
 
     def __init__(self, in_flight_limit: int, answered_limit: int, answer_life_s: float) -> None:
         self.in_flight_limit = in_flight_limit
         self.answered_limit = answered_limit
         self.answer_life_s = answer_life_s
+        self.forgotten_early = 0
         self.in_flight: dict[bytes, Flight] = {}
         self.answered: dict[bytes, Answered] = {}
         self._order: deque[tuple[float, bytes]] = deque()
@@ -47,15 +56,20 @@ class DuplicateTable(Generic[Flight]):
         self.answered[key] = (authenticator, datagram, expires_at)
         self._order.append((expires_at, key))
         if len(self._order) > self.answered_limit:
-            self._forget_oldest()
+            is_early = self._order[0][0] > now
+            if self._forget_oldest() and is_early:
+                self.forgotten_early += 1
 
     def expire(self, now: float) -> None:
         """Forget answers whose time is over."""
         while self._order and self._order[0][0] <= now:
             self._forget_oldest()
 
-    def _forget_oldest(self) -> None:
+    def _forget_oldest(self) -> bool:
+        """False when a newer answer stands under its key already."""
         expires_at, key = self._order.popleft()
         kept = self.answered.get(key)
-        if kept is not None and kept[2] == expires_at:  # else a newer answer stands under this key
-            del self.answered[key]
+        if kept is None or kept[2] != expires_at:
+            return False
+        del self.answered[key]
+        return True

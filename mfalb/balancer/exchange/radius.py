@@ -43,7 +43,7 @@ SUPERSEDED_LIMIT: Final = 1024
 class RadiusExchanges:
     """All exchanges of one listener. `entropy` arguments are 16 fresh random bytes."""
 
-    __slots__ = ("_response_timeout_s", "_superseded", "duplicates", "guards", "pool", "service")
+    __slots__ = ("_response_timeout_s", "_superseded", "duplicates", "guards", "pool", "service", "unknown_states")
 
     def __init__(
         self, service: RadiusService, duplicates: DuplicateTable[RadiusExchange], guards: RadiusGuards
@@ -53,6 +53,7 @@ class RadiusExchanges:
         self._response_timeout_s = service.pool.config.response_timeout_s
         self.duplicates = duplicates
         self.guards = guards
+        self.unknown_states = 0  # requests with a State that is not on record
         self._superseded: dict[RadiusExchange, None] = {}
 
     # ------------------------------------------------------------------------------ the client's side
@@ -81,20 +82,23 @@ class RadiusExchanges:
     def _begin(self, packet: Packet, key: bytes, source: RadiusSource, now: float, entropy: bytes) -> RequestDecision:
         service, client = self.service, source.client
         is_bound = service.is_bound(packet)
-        if self.duplicates.is_full and not (is_bound and service.is_on_record(packet, client, now)):
+        # A State that nobody knows continues nothing: it is as good as none, and makes a phone ring all the same
+        issuer = service.issuer_of(packet, client, now) if is_bound else None
+        if is_bound and issuer is None and not service.binds_without_record:
+            self.unknown_states += 1
+        if self.duplicates.is_full and issuer is None:
             return Drop("in_flight_limit")
         if self.guards.is_loop(packet):
             return Drop(LOOP)
-        # A State that nobody knows continues nothing: it is as good as none, and makes a phone ring all the same
-        if self.guards.has_limits and not (is_bound and service.is_on_record(packet, client, now)):
+        backend = service.backend_for(packet, client, now, issuer)
+        if backend is None:
+            return self._refusal(packet, key, client, now) if is_bound else Drop("no_backend")
+        if self.guards.has_limits and issuer is None:  # last, so that only what is sent is charged for
             barrier = self.guards.barrier(packet, client, now)
             if barrier is not None:
                 return self._barred(barrier, packet, key, client, now)
-        backend = service.backend_for(packet, client, now)
-        if backend is None:
-            return self._refusal(packet, key, client, now) if is_bound else Drop("no_backend")
         exchange = RadiusExchange(key, source, packet, now, now + self._response_timeout_s)
-        exchange.is_bound = is_bound
+        exchange.is_bound = issuer is not None or (is_bound and service.binds_without_record)
         exchange.aim(backend, service.upstreams[backend.name], entropy)
         in_flight = self.duplicates.in_flight
         in_flight.pop(key, None)  # so that a superseding exchange stands last: expiry goes in order
@@ -193,10 +197,12 @@ class RadiusExchanges:
         if exchange.transmissions > 1:
             return Drop("refused_after_resend")
         decision = self._elsewhere(exchange, now, entropy)
-        if decision is None:
-            self.give_up(exchange)
-            return Drop("no_backend", exchange)
-        return decision
+        if decision is not None:
+            return decision
+        if self.service.is_bound(exchange.request):  # nobody is left who could have made its State
+            return self._refusal(exchange.request, exchange.key, exchange.source.client, now, exchange)
+        self.give_up(exchange)
+        return Drop("no_backend", exchange)
 
     def give_up(self, exchange: RadiusExchange) -> None:
         """Nothing could be sent (no identifier, no socket): the client's next retransmit begins anew."""

@@ -50,7 +50,7 @@ class Accounting(ContentSignedService):
             raise MalformedMessage("bad_length")
         return packet
 
-    def backend_for(self, request: Packet, client: RadiusPeer, now: float) -> Backend | None:
+    def backend_for(self, request: Packet, client: RadiusPeer, now: float, _issuer: str | None) -> Backend | None:
         """The server that let the session in, if that is known and it is up; else whose turn it is."""
         if self._follows is not None:
             backend = self._pinned(self._follows, request, client, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final, assert_never
+from typing import assert_never
 
 from mfalb.balancer.affinity.store import PinStore
 from mfalb.balancer.config.radius_models import (
@@ -25,8 +25,6 @@ from mfalb.balancer.exchange.radius_guards import RadiusGuards, UserLimit
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, Secrets
 from mfalb.balancer.exchange.radius_service import RadiusService
 from mfalb.balancer.pools.pool import Pool
-
-_ANSWERED_LIMIT: Final = 100_000  # answers kept for retransmits: about 400 bytes each
 
 AnyRadiusListener = RadiusListener | RadsecListener
 
@@ -50,7 +48,7 @@ class RadiusAssembly:
         service = self._service(config, kind, pool)
         service.unhandled_hidden = unhandled_hidden
         duplicates: DuplicateTable[RadiusExchange] = DuplicateTable(
-            config.in_flight_limit, _ANSWERED_LIMIT, config.answer_cache_s
+            config.in_flight_limit, config.answer_cache_limit, config.answer_cache_s
         )
         return RadiusExchanges(service, duplicates, _guards(config, kind))
 

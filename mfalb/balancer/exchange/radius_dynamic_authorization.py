@@ -34,6 +34,7 @@ class DynamicAuthorization(ContentSignedService):
 
     refusal_reason: ClassVar[str] = "not_routed"
     bound_by: ClassVar[str] = "nas"
+    binds_without_record: ClassVar[bool] = True
     answer_codes: ClassVar[Mapping[int, frozenset[int]]] = {
         radius.DISCONNECT_REQUEST: frozenset((radius.DISCONNECT_ACK, radius.DISCONNECT_NAK)),
         radius.COA_REQUEST: frozenset((radius.COA_ACK, radius.COA_NAK)),
@@ -47,7 +48,7 @@ class DynamicAuthorization(ContentSignedService):
     def is_bound(self, _request: Packet) -> bool:
         return True
 
-    def backend_for(self, request: Packet, _client: RadiusPeer, _now: float) -> Backend | None:
+    def backend_for(self, request: Packet, _client: RadiusPeer, _now: float, _issuer: str | None) -> Backend | None:
         found = self.routes.find(request)
         return found if isinstance(found, Backend) and found.takes_pinned else None
 

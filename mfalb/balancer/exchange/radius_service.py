@@ -28,6 +28,7 @@ class RadiusService(ABC):
     status_answer_code: ClassVar[int]  # what answers a Status-Server on this port (RFC 5997 section 4.2)
     refusal_reason: ClassVar[str]  # the metric label of `refusal`
     bound_by: ClassVar[str] = "state"  # what binds a request to its backend, for the access log
+    binds_without_record: ClassVar[bool] = False  # the request itself names the only one
 
     def __init__(self, pool: Pool, upstreams: Mapping[str, RadiusPeer]) -> None:
         self.pool = pool
@@ -43,13 +44,13 @@ class RadiusService(ABC):
         """Whether only the backend that began the transaction can go on with it."""
         return False
 
-    def is_on_record(self, _request: Packet, _client: RadiusPeer, _now: float) -> bool:
-        """Whether the backend of a bound request is known: such a request is served even under overload."""
-        return False
+    def issuer_of(self, _request: Packet, _client: RadiusPeer, _now: float) -> str | None:
+        """The name of the backend that is on record for a bound request. With one it is served even under overload."""
+        return None
 
     @abstractmethod
-    def backend_for(self, request: Packet, client: RadiusPeer, now: float) -> Backend | None:
-        """The backend that a request goes to; None when it may go to nobody."""
+    def backend_for(self, request: Packet, client: RadiusPeer, now: float, issuer: str | None) -> Backend | None:
+        """The backend that a request goes to; None when it may go to nobody. `issuer` is what `issuer_of` said."""
 
     def balanced(self, request: Packet, client: RadiusPeer, tried: frozenset[str] = NOTHING_TRIED) -> Backend | None:
         """The backend for what no pin ties to one."""

@@ -100,6 +100,14 @@ class RadiusDispatch:
     def in_flight(self) -> int:
         return len(self._exchanges.duplicates.in_flight)
 
+    @property
+    def unknown_states(self) -> int:
+        return self._exchanges.unknown_states
+
+    @property
+    def answers_forgotten_early(self) -> int:
+        return self._exchanges.duplicates.forgotten_early
+
     def busy_sources(self) -> set[RadiusSource]:
         """The clients' sockets that wait for an answer. Not for the hot path: it looks at all that is in flight."""
         return {exchange.source for exchange in self._exchanges.duplicates.in_flight.values()}

@@ -124,12 +124,14 @@ class Pool:
         if changed:
             self.refresh()
 
-    def agreed(self, key: bytes) -> Backend | None:
+    def agreed(self, key: bytes, tried: frozenset[str] = NOTHING_TRIED) -> Backend | None:
         """The backend for pinned work whose pin is not known here (expired, restarted, made by another node).
 
-        Every node that sees the same backends up comes to the same answer; round robin would be wrong most times.
+        Every node that sees the same backends up comes to the same answer; round robin would be wrong most times. When
+        those of `tried` have refused it is the next one.
         """
-        return highest_for(key, (backend for backend in self.backends.values() if backend.takes_pinned))
+        able = (one for one in self.backends.values() if one.takes_pinned and one.name not in tried)
+        return highest_for(key, able)
 
     def pinned(self, name: str) -> Backend | None:
         """The backend that a pin names, if it may go on with its own work; None when it is down, gone or in maint."""

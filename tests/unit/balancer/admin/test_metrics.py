@@ -30,6 +30,8 @@ class Source:
     counters: Mapping[str, ListenerCounters] = field(default_factory=dict)
     access_log: AccessLog | None = None
     in_flight: Mapping[str, int] = field(default_factory=dict)
+    unknown_states: Mapping[str, int] = field(default_factory=dict)
+    answers_forgotten_early: Mapping[str, int] = field(default_factory=dict)
     listener_kernel_drops: Mapping[str, int] = field(default_factory=dict)
     backend_kernel_drops: Mapping[tuple[str, str], int] = field(default_factory=dict)
     radius_peers: Mapping[str, tuple[list[RadiusPeer], list[RadiusPeer]]] = field(default_factory=dict)
@@ -71,6 +73,13 @@ def test_a_listener_s_counters_are_told_by_answer_and_reason() -> None:
     assert page[sample("mfalb_listener_drops_total", listener="web", reason="header_bytes")] == 4
     assert page[sample("mfalb_listener_exchange_seconds_total", listener="web")] == 1.5
     assert page[sample("mfalb_listener_connections", listener="web")] == 2
+
+
+def test_unknown_states_and_answers_that_gave_way_are_told_by_listener() -> None:
+    page = samples(Source(unknown_states={"edge": 3}, answers_forgotten_early={"edge": 5, "vpn": 0}))
+    assert page[sample("mfalb_radius_unknown_states_total", listener="edge")] == 3
+    assert page[sample("mfalb_radius_answers_forgotten_early_total", listener="edge")] == 5
+    assert page[sample("mfalb_radius_answers_forgotten_early_total", listener="vpn")] == 0
 
 
 def test_health_and_admin_state_are_two_facts() -> None:

@@ -79,3 +79,15 @@ def test_answering_takes_the_exchange_out_of_flight() -> None:
     assert table.is_full
     table.answer(b"k", b"a", b"answer", 0.0)
     assert not table.is_full
+
+
+def test_answers_that_give_way_before_their_time_are_counted_and_those_that_are_replaced_or_over_are_not() -> None:
+    table: DuplicateTable[str] = DuplicateTable(1, 2, LIFE_S)
+    table.answer(b"one", b"a", b"first", 0.0)
+    table.answer(b"one", b"a", b"second", 1.0)
+    table.answer(b"two", b"a", b"", 2.0)
+    assert (set(table.answered), table.forgotten_early) == ({b"one", b"two"}, 0), "it was replaced already"
+    table.answer(b"three", b"a", b"", 3.0)
+    assert (set(table.answered), table.forgotten_early) == ({b"two", b"three"}, 1)
+    table.answer(b"four", b"a", b"", 2.0 + LIFE_S)
+    assert (set(table.answered), table.forgotten_early) == ({b"three", b"four"}, 1), "it was due"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from unit.balancer.exchange.radius_world import access_request
 from unit.balancer.exchange.test_radius_accounting import record
@@ -22,6 +23,7 @@ from mfalb.balancer.exchange.radius_authentication import Authentication
 from mfalb.balancer.exchange.radius_exchange import Drop, Forward, Reply, RequestDecision
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource, Secrets
 from mfalb.balancer.pools.pool import Pool
+from mfalb.wire import radius
 
 FOLLOWING = RadiusSessionAffinity(type="radius_session", follows="mfa")
 STATES = RadiusStateAffinity(type="radius_state")
@@ -31,11 +33,20 @@ SOURCE = RadiusSource(RadiusPeer("nas", SECRETS.of(b"towards-the-client"), True)
 
 
 def pool(name: str, affinity: Affinity) -> Pool:
-    """One server that is up, under the same name in each pool."""
+    """One server that is up and takes work, under the same name in each pool; it must sign, the other need not."""
     made = Pool(
         name,
         PoolConfig(
-            backends=(Backend(name="b1", address=Address("192.0.2.1", 1812), secret=Secret(name.encode())),),
+            backends=(
+                Backend(
+                    name="b1",
+                    address=Address("192.0.2.1", 1812),
+                    secret=Secret(name.encode()),
+                    require_message_authenticator=True,
+                    limit_proxy_state=True,
+                ),
+                Backend(name="b2", address=Address("192.0.2.2", 1812), secret=Secret(name.encode()), weight=0),
+            ),
             affinity=affinity,
             health_check=RadiusCheck(type="radius", rise=1, fall=1),
         ),
@@ -44,7 +55,7 @@ def pool(name: str, affinity: Affinity) -> Pool:
     return made
 
 
-def exchanges(following: Affinity = FOLLOWING) -> dict[ServiceKind, RadiusExchanges]:
+def exchanges(following: Affinity = FOLLOWING, **more: Any) -> dict[ServiceKind, RadiusExchanges]:
     """Both services of a listener with a limit of each kind that is reached by one request."""
     files = Certificate(cert=Path("a.crt"), key=Path("a.key"))
     listener = RadsecListener(
@@ -56,6 +67,7 @@ def exchanges(following: Affinity = FOLLOWING) -> dict[ServiceKind, RadiusExchan
         pool="mfa",
         accounting_pool="records",
         user_limit=RadiusUserLimit(sign_ins=1),
+        **more,
     )
     pools = {"mfa": pool("mfa", STATES), "records": pool("records", following)}
     assembly, hidden = RadiusAssembly(pools, PinTable(10), SECRETS), Counter[str]()
@@ -94,3 +106,29 @@ def test_the_rate_limit_of_a_client_is_each_service_s_own() -> None:
     records = [begin(made[ACCOUNTING], record(identifier=number)) for number in (1, 2, 3)]
     assert records[2] == Drop("rate_limit")
     assert isinstance(begin(made[AUTHENTICATION], access_request()), Forward)
+
+
+def test_the_tables_of_each_service_are_as_large_and_last_as_long_as_the_listener_says() -> None:
+    for one in exchanges(in_flight_limit=3, answer_cache_s=7.0, answer_cache_limit=5).values():
+        table = one.duplicates
+        assert (table.in_flight_limit, table.answered_limit, table.answer_life_s) == (3, 5, 7.0)
+
+
+def test_loops_end_where_the_listener_says() -> None:
+    one = exchanges(proxy_state_limit=1)[AUTHENTICATION]
+    states = [(radius.PROXY_STATE, b"a"), (radius.PROXY_STATE, b"b")]
+    assert begin(one, access_request(*states)) == Drop("loop")
+
+
+def test_what_backends_must_sign_is_asked_of_authentication_only() -> None:
+    asked = {
+        (kind, name): (peer.requires_message_authenticator, peer.limits_proxy_state)
+        for kind, one in exchanges().items()
+        for name, peer in one.service.upstreams.items()
+    }
+    assert asked == {
+        (AUTHENTICATION, "b1"): (True, True),
+        (AUTHENTICATION, "b2"): (False, False),
+        (ACCOUNTING, "b1"): (False, False),
+        (ACCOUNTING, "b2"): (False, False),
+    }

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from unit.balancer.exchange.radius_world import (
     AUTHENTICATOR,
@@ -245,3 +247,25 @@ def test_e8_a_refusal_that_the_client_s_proxy_states_leave_no_room_for_is_silenc
     continued = access_request((radius.USER_NAME, b"a"), (radius.STATE, b"s"), *large, identifier=9)
     assert world.request(continued) == Drop("pinned_down")
     assert not world.exchanges.duplicates.in_flight
+
+
+# --------------------------------------------------------------------------- what is charged, and what is not
+
+
+@pytest.mark.parametrize(
+    "limits", [{"rates": {"vpn": 3.0}}, {"user_limit": UserLimit(3, WINDOW_S, is_answered=True)}], ids=["rate", "user"]
+)
+def test_an_outage_uses_up_nobody_s_limit(limits: dict[str, Any]) -> None:
+    world = World(guards=guards(**limits))
+    for name in ("b1", "b2"):
+        world.set_up(name, is_up=False)
+    assert sign_ins(world, 50) == ["no_backend"] * 50
+    world.set_up("b2")
+    assert sign_ins(world, 4, first=50)[:3] == ["forwarded"] * 3
+    assert sign_ins(world, 1, first=54) != ["forwarded"]
+
+
+def test_a_made_up_state_meets_its_limit_even_if_it_names_no_pin() -> None:
+    world = World(guards=guards(user_limit=UserLimit(1, WINDOW_S, is_answered=False)))
+    world.begin(sign_in(state=b"made up", identifier=1))
+    assert world.request(sign_in(state=b"made up too", identifier=2)) == Drop("user_limit")

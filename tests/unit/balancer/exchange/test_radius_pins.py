@@ -4,9 +4,11 @@ import pytest
 from unit.balancer.exchange.radius_world import (
     AUTHENTICATOR,
     CLIENT,
+    ENTROPY,
     LIFETIME_S,
     World,
     access_request,
+    guards,
     received,
     server_answer,
     sign_in,
@@ -14,7 +16,8 @@ from unit.balancer.exchange.radius_world import (
 
 from mfalb.balancer.affinity.radius_state import radius_state_key
 from mfalb.balancer.config.radius_models import RefusalForm
-from mfalb.balancer.exchange.radius_exchange import Drop, Reply
+from mfalb.balancer.exchange.radius_exchange import Drop, Forward, Reply
+from mfalb.balancer.exchange.radius_guards import UserLimit
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.wire import radius
 
@@ -220,7 +223,48 @@ def test_b12_an_unknown_state_does_not_take_anybody_s_turn_and_is_counted() -> N
     for number in range(5):
         world.begin(sign_in(state=b"unknown", identifier=10 + number))
     assert (world.pins.counters.misses, world.pins.counters.hits) == (5, 0)
+    assert world.exchanges.unknown_states == 5
     assert [world.begin(sign_in(identifier=n)).backend.name for n in range(2)] == ["b1", "b2"]
+
+
+@pytest.mark.parametrize("in_flight_limit", [1, 100], ids=["full table", "room"])
+def test_a_state_is_looked_up_once_whatever_limits_there_are(in_flight_limit: int) -> None:
+    limits = guards(rates={"vpn": 100}, user_limit=UserLimit(10, 60.0, is_answered=True))
+    world = World(in_flight_limit=in_flight_limit, guards=limits)
+    world.challenge(b"s")
+    if in_flight_limit == 1:
+        world.begin(sign_in(b"bob", identifier=1))
+    world.begin(sign_in(state=b"s", identifier=8))
+    assert (world.pins.counters.hits, world.pins.counters.misses) == (1, 0)
+    world.request(sign_in(state=b"made up", identifier=9))
+    assert (world.pins.counters.hits, world.pins.counters.misses) == (1, 1)
+    assert world.exchanges.unknown_states == 1
+
+
+def test_a_request_without_a_state_is_no_unknown_state_nor_is_one_in_a_pool_without_pins() -> None:
+    world, without = World(), World(has_pins=False)
+    world.begin(sign_in())
+    without.begin(sign_in(state=b"s"))
+    assert (world.exchanges.unknown_states, without.exchanges.unknown_states) == (0, 0)
+
+
+def test_a_state_that_nobody_knows_and_its_hashed_server_refuses_goes_to_the_next_that_every_node_would_choose() -> (
+    None
+):
+    ways = set()
+    for turns in range(4):
+        world = World(servers=3)
+        for number in range(turns):
+            world.begin(sign_in(identifier=number))
+        exchange = world.begin(sign_in(state=b"unknown", identifier=99))
+        way = [exchange.backend.name]
+        for _ in range(2):
+            assert world.carry(world.exchanges.refused(exchange, 0.1, ENTROPY), 0.1) == Forward(exchange)
+            way.append(exchange.backend.name)
+        assert received(world.exchanges.refused(exchange, 0.2, ENTROPY)).code == radius.ACCESS_REJECT
+        assert exchange not in world.exchanges.duplicates.in_flight.values()
+        ways.add(tuple(way))
+    assert [len(set(way)) for way in ways] == [3]
 
 
 def test_b12_an_expired_state_goes_by_its_hash_like_any_unknown_one() -> None:

@@ -178,8 +178,10 @@ def test_what_did_not_leave_goes_to_another_backend_at_once_and_is_no_evidence_b
 
 
 def test_what_did_not_leave_and_is_bound_to_its_backend_is_refused_at_once() -> None:
-    desk = Desk(World())
-    desk.receive(sign_in(state=b"s"))
+    world = World()
+    world.challenge(b"s")
+    desk = Desk(world)
+    desk.receive(sign_in(state=b"s", identifier=8))
     (exchange, _) = desk.upstream.sent[0]
     desk.dispatch.unsent(exchange)
     assert [datagram[0] for datagram, _ in desk.path.sent] == [radius.ACCESS_REJECT]
@@ -220,6 +222,15 @@ def test_what_is_bound_to_a_backend_without_a_socket_waits_for_its_retransmit_an
     desk.upstream.without_socket.clear()
     desk.receive(sign_in(state=b"s", identifier=8), now=1.0)
     assert [exchange.backend.name for exchange, _ in desk.upstream.sent] == [server]
+
+
+def test_a_state_that_nobody_knows_is_logged_as_unpinned_and_counted() -> None:
+    desk = Desk(World())
+    desk.receive(sign_in(state=b"made up"))
+    desk.answer(radius.ACCESS_REJECT)
+    desk.access_log.flush(0.0)
+    assert "answer=reject reason=answered pin=-" in desk.access.getvalue()
+    assert desk.dispatch.unknown_states == 1
 
 
 def test_the_path_of_a_source_hears_why_its_datagram_was_discarded_and_of_nothing_else() -> None:
