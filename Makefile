@@ -44,7 +44,7 @@ $(COMPILED)/.ready: $(VENV)/.ready setup.py $(shell find mfalb -name '*.py')
 	MFALB_COMPILE=1 $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(COMPILED) .
 	@touch $@
 
-# The short form, some six minutes; `bench/radius.py --help` and its siblings show how to measure longer or less.
+# The short form, some twelve minutes; `bench/radius.py --help` and its siblings show how to measure longer or less.
 bench: $(VENV)/.ready compiled
 	@sh .ci/need bench
 	$(BIN)/python bench/radius.py

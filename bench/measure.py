@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,15 +107,19 @@ class Effort:
 
 
 class Stopwatch:
-    """CPU time of the contender's and the responder's sessions, and of this process (the generator), over a turn."""
+    """CPU time of the contender's, the responder's and the generator's sessions over a turn.
 
-    def __init__(self, contender: int, responder: int) -> None:
-        self._sessions = (contender, responder)
+    The generator is this process and, when it still runs at the end, the session of a program beside it.
+    """
+
+    def __init__(self, contender: int, responder: int, generator: int | None = None) -> None:
+        self._sessions = (contender, responder, generator)
         self._before = self._used()
 
     def _used(self) -> tuple[float, float, float, float]:
-        contender, responder = self._sessions
-        return session_cpu_s(contender), own_cpu_s(), session_cpu_s(responder), machine_cpu_s()
+        contender, responder, generator = self._sessions
+        generator_s = own_cpu_s() + (session_cpu_s(generator) if generator is not None else 0.0)
+        return session_cpu_s(contender), generator_s, session_cpu_s(responder), machine_cpu_s()
 
     def stop(self, elapsed_s: float) -> tuple[float, Effort]:
         """The contender's CPU seconds since the start, and everyone's effort over `elapsed_s`."""
@@ -138,6 +142,14 @@ class Metric:
 Round = Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """All turns that somebody had at a work."""
+
+    who: str
+    work: str
+
+
 @dataclass(slots=True)
 class Series:
     """One contender's rounds so far."""
@@ -158,34 +170,44 @@ class Scenario:
     series: dict[str, Series] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     is_valid: bool = True
-    efforts: dict[str, list[Effort]] = field(default_factory=dict)
+    efforts: dict[Turns, list[Effort]] = field(default_factory=dict)
 
-    def note_effort(self, who: str, effort: Effort) -> None:
+    def note_effort(self, who: str, effort: Effort, work: str = "") -> None:
         """Keeps what a turn cost everyone; `judge_efforts` says what that means."""
-        self.efforts.setdefault(who, []).append(effort)
+        self.efforts.setdefault(Turns(who, work), []).append(effort)
 
-    def judge_efforts(self, load_cores: int) -> None:
+    def judge_efforts(self, load_cores: int, *, is_limit_fatal: bool = True) -> None:
         """Spoils the figures when half of someone's turns were limited by load or disturbed: a median then is, too.
 
-        The median shares go into the notes in any case.
+        Where CPU time is the headline, to be limited by load is only noted (`is_limit_fatal=False`): it makes rates
+        lower bounds. The median shares go into the notes in any case.
         """
-        judged: dict[str, list[str]] = {"generator or responder were the limit": [], "other programs were busy": []}
-        shares = []
-        for who, efforts in self.efforts.items():
-            enough = len(efforts) / 2
-            are_limited = sum(one.is_limited_by_load(load_cores) for one in efforts) >= enough
-            are_disturbed = sum(one.is_disturbed for one in efforts) >= enough
-            for reason, is_so in zip(judged, (are_limited, are_disturbed), strict=True):
-                judged[reason] += [who] if is_so else []
-            parts = ("contender", "generator", "responder")
-            shares.append(
-                who + " " + "/".join(f"{median(getattr(one, part) for one in efforts):.0%}" for part in parts)
-            )
-        for reason, whose in judged.items():
-            if whose:
-                self.spoil(f"{reason} in {'all turns' if len(whose) == len(shares) else ', '.join(whose)}")
-        if shares:
-            self.note(f"median share of a core, contender/generator/responder: {', '.join(shares)}")
+        limited = self._named_where(lambda effort: effort.is_limited_by_load(load_cores))
+        if limited and is_limit_fatal:
+            self.spoil(f"generator or responder were the limit in {limited}")
+        elif limited:
+            self.note(f"generator or responder set the pace, so that rates are lower bounds, in {limited}")
+        if disturbed := self._named_where(lambda effort: effort.is_disturbed):
+            self.spoil(f"other programs were busy in {disturbed}")
+        shares: dict[str, list[str]] = {}
+        for turns, efforts in self.efforts.items():
+            shares.setdefault(turns.work, []).append(f"{turns.who} {_median_shares(efforts)}")
+        for work, whose in shares.items():
+            what = f"median share of a core ({work})" if work else "median share of a core"
+            self.note(f"{what}, contender/generator/responder: {', '.join(whose)}")
+
+    def _named_where(self, is_so: Callable[[Effort], bool]) -> str:
+        """The turns of which half or more are so, by work; empty when there are none."""
+        everyone: dict[str, list[str]] = {}
+        found: dict[str, list[str]] = {}
+        for turns, efforts in self.efforts.items():
+            everyone.setdefault(turns.work, []).append(turns.who)
+            if sum(map(is_so, efforts)) >= len(efforts) / 2:
+                found.setdefault(turns.work, []).append(turns.who)
+        if found == everyone:
+            return "all turns" if found else ""
+        parts = ((work, ", ".join(whose), whose == everyone[work]) for work, whose in found.items())
+        return ", ".join(f"{work} ({'all' if are_all else whose})" if work else whose for work, whose, are_all in parts)
 
     def spoil(self, reason: str) -> None:
         """The figures must not be used as they stand; the reason is noted once."""
@@ -201,8 +223,8 @@ class Scenario:
         """The median over rounds of contender/other, both measured in the same round; None without both."""
         if contender not in self.series or other not in self.series:
             return None
-        pairs = zip(self.series[contender].values(metric), self.series[other].values(metric), strict=False)
-        ratios = [one / two for one, two in pairs if two]
+        pairs = zip(self.series[contender].rounds, self.series[other].rounds, strict=False)
+        ratios = [one[metric] / two[metric] for one, two in pairs if metric in one and two.get(metric)]
         return round(median(ratios), 3) if ratios else None
 
     def result(self) -> dict[str, Any]:
@@ -232,6 +254,11 @@ class Scenario:
             "version": series.version,
             "metrics": {metric.name: _summary(values, metric.unit) for metric, values in found.items() if values},
         }
+
+
+def _median_shares(efforts: Sequence[Effort]) -> str:
+    parts = ("contender", "generator", "responder")
+    return "/".join(f"{median(getattr(one, part) for one in efforts):.0%}" for part in parts)
 
 
 def _summary(values: Sequence[float], unit: str) -> dict[str, Any]:

@@ -19,6 +19,9 @@ _COLOURS: Final = {
     "radsecproxy": "#4878a8",
     "freeradius": "#7fa650",
     "nginx": "#8c8c8c",
+    "haproxy": "#4878a8",
+    "envoy": "#8e6bb0",
+    "aiohttp_handler": "#7fa650",
     "primary_secondary": "#4878a8",
 }
 _DOTS_PER_INCH: Final = 110
@@ -206,3 +209,75 @@ def failover(result: Mapping[str, Any], series: Mapping[str, Series], path: Path
 
 def _seconds(value: float, _position: object = None) -> str:
     return f"{value:g} s" if value >= 1 else f"{value * 1e3:g} ms"
+
+
+# -------------------------------------------------------------------------------------------- https
+
+
+def _ranked(axes: Axes, contenders: Mapping[str, Contender], metrics: Mapping[str, str]) -> None:
+    """For each contender, from the top, a bar for each metric that it has; the first one full, the second one pale.
+
+    The median stands beside its bar. `metrics` gives each metric's label.
+    """
+    height = 0.8 / len(metrics)
+    names = list(contenders)
+    for number, metric in enumerate(metrics):
+        for row, name in enumerate(names):
+            found = contenders[name]["metrics"].get(metric)
+            at = -row + 0.4 - (number + 0.5) * height
+            if found is None:
+                axes.text(0, at, " not measured", va="center", fontsize=8, color=_QUIET["color"])
+                continue
+            medians, ranges = _ranges([found])
+            colour, alpha = _COLOURS[name], 1.0 if number == 0 else 0.5
+            axes.barh([at], medians, height * 0.88, xerr=ranges, color=colour, alpha=alpha, error_kw=_WHISKERS)
+            said = f"{metrics[metric]} {_short(medians[0])}"
+            axes.annotate(
+                said, (found["max"], at), (5, 0), textcoords="offset points", va="center", fontsize=8, color="#222222"
+            )
+    labels = [f"{name}\n{contenders[name]['version']}" for name in names]
+    axes.set_yticks([-row for row in range(len(names))], labels, fontsize=9)
+    widest = max(
+        (
+            one["metrics"][metric]["max"]
+            for one in contenders.values()
+            for metric in metrics
+            if metric in one["metrics"]
+        ),
+        default=1.0,
+    )
+    axes.set_xlim(0, widest * 1.3)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def https(result: Mapping[str, Any], path: Path) -> None:
+    """CPU time of requests, new connections and large bodies, and p99 at fixed rates: what was measured of them."""
+    contenders: Mapping[str, Contender] = result["contenders"]
+    panels = {
+        "CPU time per kept-alive request, 64 connections, µs": {
+            "cpu_us_per_request_plain": "plain",
+            "cpu_us_per_request_tls": "TLS",
+        },
+        "p99 of TLS requests, ms": {"p99_ms": "half of own capacity", "p99_ms@same_rate": "same rate for all"},
+        "CPU time per new TLS connection and request, µs": {
+            "cpu_us_per_connection_tls": "full",
+            "cpu_us_per_connection_tls_resumed": "resumed",
+        },
+        "CPU time per body of 10 MB, ms": {"cpu_ms_per_10mb_down": "down", "cpu_ms_per_10mb_up": "up"},
+    }
+    figure = Figure(figsize=(13, 9.4))
+    grid = figure.subplots(2, 2, sharey=True)
+    for axes, (title, metrics) in zip(grid.flat, panels.items(), strict=True):
+        _ranked(axes, contenders, metrics)
+        axes.set_title(f"{title} (less is better)", fontsize=10)
+        axes.grid(axis="x", color="#dddddd")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    remark = "whiskers: least and most of all rounds; with affinity cookies (not nginx) and access logs"
+    figure.text(0.99, 0.008, remark, ha="right", fontdict=_QUIET)
+    figure.subplots_adjust(left=0.12, right=0.98, top=0.91, bottom=0.08, hspace=0.2, wspace=0.06)
+    _save(figure, result, "HTTPS proxies, one core for each contender", path)

@@ -35,10 +35,13 @@ def radius_fast(task: RadiusTask) -> RadiusContender:
 
 def radius_compiled(task: RadiusTask) -> RadiusContender:
     """The same from the compiled form. Raises ProgramFailed when that was not built."""
+    return _radius("mfalb_compiled", f"{mfalb.__version__}, compiled", task, _compiled(task.launch))
+
+
+def _compiled(launch: Launch) -> Launch:
     if not (COMPILED_FORM / "mfalb").is_dir():
         raise ProgramFailed("the compiled form is not there; build it with: make compiled")
-    launch = replace(task.launch, environment={"PYTHONPATH": str(COMPILED_FORM)})
-    return _radius("mfalb_compiled", f"{mfalb.__version__}, compiled", task, launch)
+    return replace(launch, environment={"PYTHONPATH": str(COMPILED_FORM)})
 
 
 def _radius(
@@ -74,7 +77,16 @@ def _radius(
 
 def https(task: HttpsTask) -> HttpsContender:
     """A balancer with encrypted affinity cookies and HTTP probes, not yet started."""
-    plain_port, tls_port, run_dir = free_tcp_port(), free_tcp_port(), task.run_dir / "mfalb"
+    return _https("mfalb", mfalb.__version__, task, task.launch)
+
+
+def https_compiled(task: HttpsTask) -> HttpsContender:
+    """The same from the compiled form. Raises ProgramFailed when that was not built."""
+    return _https("mfalb_compiled", f"{mfalb.__version__}, compiled", task, _compiled(task.launch))
+
+
+def _https(name: str, version: str, task: HttpsTask, launch: Launch) -> HttpsContender:
+    plain_port, tls_port, run_dir = free_tcp_port(), free_tcp_port(), task.run_dir / name
     cookie_key = write_secret(run_dir, "cookie.key", base64.b64encode(os.urandom(32)).decode())
     backends = [
         {"name": f"backend{number}", "address": f"{LOOPBACK}:{port}"} for number, port in enumerate(task.backend_ports)
@@ -95,5 +107,4 @@ def https(task: HttpsTask) -> HttpsContender:
         },
         "pins": {"cookie_keys_file": cookie_key},
     }
-    program = Balancer(config, run_dir, launch=task.launch)
-    return HttpsContender("mfalb", mfalb.__version__, program, plain_port, tls_port)
+    return HttpsContender(name, version, Balancer(config, run_dir, launch=launch), plain_port, tls_port)

@@ -52,6 +52,8 @@ http {{
     uwsgi_temp_path {run_dir}/uwsgi;
     scgi_temp_path {run_dir}/scgi;
     client_max_body_size 0;
+    proxy_request_buffering off;  # uploads go on as they come, as with the others
+    proxy_max_temp_file_size 0;  # and so do downloads: no slow client's answer is stored on disk
     keepalive_requests 1000000000;
     upstream backends {{
 {servers}

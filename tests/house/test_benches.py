@@ -14,6 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "bench"))
 
 import failover  # noqa: E402 - path first
+import http_load  # noqa: E402
+import https  # noqa: E402
+import https_works  # noqa: E402
 import nas  # noqa: E402
 import plot  # noqa: E402
 import radius  # noqa: E402
@@ -50,6 +53,12 @@ def test_a_ratio_compares_only_what_was_measured_in_the_same_round() -> None:
     # The machine became ten times faster after the first round: medians alone would give 20 / 40.
     result = scenario_of(mfalb=[2.0, 20.0, 20.0], nginx=[4.0, 40.0, 10.0]).result()
     assert result["ratios"] == {"transactions_per_s mfalb/nginx": 0.5}
+
+
+def test_a_turn_that_came_to_nothing_does_not_pair_the_others_of_different_rounds() -> None:
+    scenario = scenario_of(mfalb=[2.0, 20.0, 20.0], nginx=[4.0, 40.0, 40.0])
+    scenario.series["nginx"].rounds[0] = {}
+    assert scenario.result()["ratios"] == {"transactions_per_s mfalb/nginx": 0.5}
 
 
 def test_a_contender_that_did_not_start_has_no_figures_and_no_ratio() -> None:
@@ -127,6 +136,61 @@ def test_the_turns_that_spoil_a_result_are_named_once_for_each_reason() -> None:
     scenario.judge_efforts(load_cores=1)
     assert "other programs were busy in mfalb with 8, nginx with 8" in scenario.notes
     assert not any("were the limit" in note for note in scenario.notes)
+
+
+def test_where_cpu_time_is_the_headline_a_load_at_its_end_only_makes_rates_lower_bounds() -> None:
+    scenario = scenario_of(mfalb=[1.0])
+    for who, contender in (("mfalb", 1.0), ("nginx", 0.6)):
+        for work in ("plain", "tls"):
+            scenario.note_effort(who, Effort(contender if work == "tls" else 0.5, 0.97, 0.0, 0.0), work)
+    scenario.judge_efforts(load_cores=1, is_limit_fatal=False)
+    assert scenario.is_valid
+    assert "generator or responder set the pace, so that rates are lower bounds, in plain (all), tls (nginx)" in (
+        scenario.notes
+    )
+    assert "median share of a core (tls), contender/generator/responder: mfalb 100%/97%/0%, nginx 60%/97%/0%" in (
+        scenario.notes
+    )
+
+
+def test_an_https_metric_is_named_by_work_and_load_and_64_connections_are_the_headline() -> None:
+    works = https.read_plan(["--connections", "4,64"]).works
+    names = [metric.name for work in works for metric in work.metrics]
+    published = "requests_per_s_plain requests_per_s_tls cpu_us_per_request_plain cpu_us_per_request_tls p50_ms p99_ms"
+    published += " connections_per_s_tls bytes_per_s_10mb_down bytes_per_s_10mb_up rss_kb_per_idle_tls"
+    assert {*published.split(), "requests_per_s_tls@4", "p99_ms@same_rate"} <= set(names)
+    assert len(names) == len(set(names))
+
+
+def test_works_and_contenders_of_the_https_bench_can_be_narrowed_but_not_made_up() -> None:
+    plan = https.read_plan(["--works", "plain,idle", "--connections", "512", "--contenders", "envoy"])
+    assert plan.works == [https_works.KeptAlive(512, is_tls=False), https_works.Idle()]
+    assert plan.contenders == ["envoy"]
+    for option in ("--works", "--contenders"):
+        with pytest.raises(SystemExit):
+            https.read_plan([option, "plain,apache"])
+
+
+def test_paced_requests_count_from_the_last_opening_to_the_first_connections_end() -> None:
+    pace = http_load.Pace(rate_per_s=100.0, connections=100, seconds=1.0)  # opening takes 0.3 s
+    before, after = ["0\t200\t900000\n"] * 10, ["1300000\t200\t900000\n"] * 10
+    counted = [f"{300_000 + number * 5_000}\t200\t{1_000 + number}\n" for number in range(200)]
+    answers = http_load.read_log([*before, *counted, *after], pace)
+    assert (answers.rate_per_s, answers.p50_ms, answers.p99_ms) == (200.0, 1.1, 1.198)
+
+
+@pytest.mark.parametrize("wrong", [["400000\t503\t9\n"], ["400000\t-1\t9\n"], []])
+def test_a_paced_request_that_was_refused_failed_or_never_ended_is_an_error(wrong: list[str]) -> None:
+    pace = http_load.Pace(rate_per_s=8.0, connections=2, seconds=1.0)
+    lines = ["0\t200\t9\n"] * (pace.requests - 2) + ["500000\t200\t9\n"] + wrong
+    assert http_load.read_log(lines, pace).errors == 1
+
+
+def test_a_log_of_paced_requests_without_any_is_no_measurement() -> None:
+    pace = http_load.Pace(rate_per_s=8.0, connections=100, seconds=1.0)
+    for lines in ([], ["5\t200\t9\n"]):
+        with pytest.raises(ValueError, match="logged no request"):
+            http_load.read_log(lines, pace)
 
 
 def test_a_radius_metric_is_named_by_load_and_by_secrets_and_128_is_the_headline() -> None:
@@ -218,6 +282,16 @@ def test_a_radius_result_becomes_a_picture_even_when_a_contender_has_no_figures(
     series = {"mfalb": Series("1.0", rounds), "nginx": Series("1.2", [])}
     plot.radius(Scenario("radius", metrics, series).result(), tmp_path / "radius.png")
     assert (tmp_path / "radius.png").read_bytes().startswith(PNG)
+
+
+def test_an_https_result_becomes_a_picture_even_when_half_of_it_was_not_measured(tmp_path: Path) -> None:
+    metrics = [metric for work in https.read_plan(["--works", "plain,latency"]).works for metric in work.metrics]
+    rounds: list[Round] = [{metric.name: float(number) for metric in metrics} for number in (1, 2)]
+    series = {"mfalb": Series("1.0", rounds), "envoy": Series("1.2", [])}
+    result = Scenario("https", metrics, series).result()
+    assert_published_shape(result)
+    plot.https(result, tmp_path / "https.png")
+    assert (tmp_path / "https.png").read_bytes().startswith(PNG)
 
 
 def test_a_failover_result_becomes_a_picture(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Promise: the benches of the RADIUS side run, measure real programs, and notice wrong answers.
+"""Promise: the benches run, measure real programs, and notice wrong answers.
 
 What they measure is not judged here, only that it was measured: tests share the machine with others.
 """
@@ -6,17 +6,28 @@ What they measure is not judged here, only that it was measured: tests share the
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "bench"))
 
 from backends import responder  # noqa: E402 - path first
+from contenders.nginx import nginx_program  # noqa: E402
 from generator import Generator, sign_requests  # noqa: E402
-from programs.ports import free_udp_port  # noqa: E402
+from handshakes import Visit, connect_again_and_again, given_session  # noqa: E402
+from http_load import ClosedLoop, Target  # noqa: E402
+from programs.certificates import make_certificate  # noqa: E402
+from programs.ports import LOOPBACK, free_tcp_port, free_udp_port  # noqa: E402
+from programs.process import Launch  # noqa: E402
 
 from mfalb.wire.radius import SharedSecret  # noqa: E402
 
@@ -42,6 +53,94 @@ def test_the_radius_bench_measures_with_two_secrets_and_with_one(tmp_path: Path)
         assert metrics[f"lost{end}"]["max"] == 0
     assert not [note for note in result["notes"] if "wrong" in note or "could not be started" in note]
     assert [note for note in result["notes"] if note.startswith("generator and responder alone")]
+
+
+def test_the_https_bench_measures_every_work(tmp_path: Path) -> None:
+    options = ["--rounds", "1", "--seconds", "0.3", "--connections", "4", "--contenders", "mfalb,haproxy"]
+    result = bench("https", tmp_path, *options)
+    for contender in ("mfalb", "haproxy"):
+        medians = {name: one["median"] for name, one in result["contenders"][contender]["metrics"].items()}
+        for end in ("plain@4", "tls@4"):
+            assert medians[f"requests_per_s_{end}"] > 0
+            assert medians[f"cpu_us_per_request_{end}"] > 0
+        assert medians["connections_per_s_tls"] > 0
+        assert medians["connections_per_s_tls_resumed"] > 0
+        assert medians["bytes_per_s_10mb_down"] > 1_000_000
+        assert medians["bytes_per_s_10mb_up"] > 1_000_000
+        assert medians["rss_kb_per_idle_tls"] > 1
+        assert 0 < medians["p50_ms"] <= medians["p99_ms"]
+        assert 0 < medians["p50_ms@same_rate"] <= medians["p99_ms@same_rate"]
+    assert not [note for note in result["notes"] if "errors" in note or "could not be started" in note]
+    assert [note for note in result["notes"] if note.startswith("clients and backends alone")]
+
+
+def test_every_contender_of_the_https_bench_serves_plain_and_tls_without_errors(tmp_path: Path) -> None:
+    options = ["--rounds", "1", "--seconds", "0.2", "--connections", "4", "--works", "plain,tls,new_tls,bulk"]
+    result = bench("https", tmp_path, *options, "--contenders", "nginx,envoy,aiohttp_handler")
+    for contender in ("nginx", "envoy", "aiohttp_handler"):
+        metrics = result["contenders"][contender]["metrics"]
+        assert metrics["cpu_us_per_request_plain@4"]["min"] > 0
+        assert metrics["cpu_us_per_request_tls@4"]["min"] > 0
+        assert metrics["connections_per_s_tls"]["min"] > 0
+        assert metrics["bytes_per_s_10mb_up"]["min"] > 0
+    assert not [note for note in result["notes"] if "errors" in note or "could not be started" in note]
+
+
+_TLS_SITE = """
+http {{
+    access_log off;
+    server {{
+        listen {host}:{port} ssl;
+        ssl_certificate {cert};
+        ssl_certificate_key {key};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_session_tickets {tickets};
+        location / {{ return {status} "hello"; }}
+    }}
+}}
+"""
+
+
+@pytest.fixture
+def tls_site(tmp_path: Path) -> Iterator[Callable[..., Visit]]:
+    """Starts an nginx that answers `status`, and gives visits to it."""
+    files = make_certificate(tmp_path / "tls", "bench.example", LOOPBACK)
+    context = ssl.create_default_context(cafile=files.ca)
+    with ExitStack() as running:
+
+        def start(name: str, *, tickets: str = "on", status: int = 200) -> Visit:
+            port, run_dir = free_tcp_port(), tmp_path / name
+            values = {"host": LOOPBACK, "port": port, "cert": files.cert, "key": files.key}
+            config = _TLS_SITE.format(**values, tickets=tickets, status=status)
+            running.enter_context(nginx_program(name, config, run_dir, Launch()))
+            return Visit(port, context)
+
+        yield start
+
+
+def test_new_connections_make_full_handshakes_and_resume_only_when_asked_to(tls_site: Callable[..., Visit]) -> None:
+    visit = tls_site("site")
+    full = connect_again_and_again(visit, lanes=4, seconds=0.1)
+    resumed = connect_again_and_again(replace(visit, session=given_session(visit)), lanes=4, seconds=0.1)
+    assert min(full.count, resumed.count) > 4
+    assert full.wrong == resumed.wrong == 0
+
+
+def test_a_server_that_takes_no_session_up_is_found_out(tls_site: Callable[..., Visit]) -> None:
+    visit, other = tls_site("site"), tls_site("no_tickets", tickets="off")
+    assert given_session(visit) is not None
+    assert given_session(other) is None
+    made = connect_again_and_again(replace(other, session=given_session(visit)), lanes=4, seconds=0.1)
+    assert made.wrong == made.count > 0
+
+
+def test_answers_other_than_200_are_errors_of_the_load(tls_site: Callable[..., Visit]) -> None:
+    visit = tls_site("site", status=503)
+    made = connect_again_and_again(visit, lanes=4, seconds=0.1)
+    assert made.wrong == made.count > 0
+    with ClosedLoop(Target(visit.port, is_tls=True), connections=4) as loop:
+        pass
+    assert loop.errors > 0
 
 
 def test_the_failover_bench_shows_that_a_refused_port_costs_a_user_of_mfalb_no_time_out(tmp_path: Path) -> None:
