@@ -10,8 +10,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -21,6 +22,8 @@ from mfalb.net.openssl import NativeTls, native_tls
 # TLS 1.2 suites with forward secrecy and authenticated encryption; TLS 1.3 has no others.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _REVOCATION: Final = ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_CRL_CHECK_CHAIN  # as nginx and HAProxy do
+
+_HOSTNAME_MISMATCH: Final = 62  # X509_V_ERR_HOSTNAME_MISMATCH
 
 Pair = tuple[Path, Path]
 """The files of a certificate chain and its private key, PEM."""
@@ -54,12 +57,14 @@ class ServerFiles:
 class ClientFiles:
     """What TLS towards servers is made from; `ca` replaces the system's trusted roots.
 
-    `certificate` is what we show to a server that asks for one.
+    `certificate` is what we show to a server that asks for one. `peer_name` has to be in the server's certificate
+    instead of the name that the connection asks for (SNI).
     """
 
     ca: Path | None = None
     is_verified: bool = True
     certificate: Pair | None = None
+    peer_name: str | None = None
 
 
 # ---------------------------------------------------------------------------------------------------- servers
@@ -162,7 +167,40 @@ def client_context(files: ClientFiles) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     if files.certificate is not None:
         _load_pair(context, files.certificate)
+    if files.is_verified and files.peer_name is not None:
+        context.check_hostname = False  # OpenSSL would look for the name that is asked for
+        context.sslobject_class = _named(files.peer_name)
     return context
+
+
+def _named(peer_name: str) -> type[ssl.SSLObject]:
+    """Ends of connections whose handshake fails when the peer's certificate, verified otherwise, lacks this name."""
+
+    class Named(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            if not has_name(self.getpeercert(), peer_name):
+                error = ssl.SSLCertVerificationError(1, f"certificate is not valid for {peer_name!r}")
+                error.verify_code, error.verify_message = _HOSTNAME_MISMATCH, error.args[1]
+                error.reason = "CERTIFICATE_VERIFY_FAILED"
+                raise error
+
+    return Named
+
+
+def has_name(certificate: Mapping[str, object] | None, wanted: str) -> bool:
+    """Whether a verified certificate (as `getpeercert` has it) names a host or address, by RFC 6125 section 6.4.
+
+    A wildcard is a whole first label. Common names do not count.
+    """
+    names = cast(Iterable[tuple[str, str]], (certificate or {}).get("subjectAltName", ()))
+    try:
+        address = ip_address(wanted)
+    except ValueError:
+        labels, _, parent = wanted.lower().partition(".")
+        accepted = {wanted.lower(), f"*.{parent}"} if labels and parent else {wanted.lower()}
+        return any(kind == "DNS" and name.lower() in accepted for kind, name in names)
+    return any(kind == "IP Address" and ip_address(name.strip()) == address for kind, name in names)
 
 
 def _load_pair(context: ssl.SSLContext, pair: Pair) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from programs.certificates import make_certificate
+from programs.certificates import Authority
 from ruamel.yaml import YAML
 
 from mfalb.balancer.config.loader import check
@@ -44,13 +44,15 @@ def conf(tmp_path: Path) -> Path:
     """A copy of conf/ with throw-away secrets and certificates at every path that a file names."""
     copy = tmp_path / "conf"
     shutil.copytree(CONF, copy)
-    certificate = make_certificate(tmp_path / "tls", "mfa.contoso.com", "mfaapp.contoso.com")
+    authority = Authority(tmp_path / "tls")
+    certificate = authority.issue("server", "mfa.contoso.com", "mfa.contoso.com", "mfaapp.contoso.com")
     content = {
         "cert": certificate.cert.read_text(),
         "key": certificate.key.read_text(),
         "ca": certificate.ca.read_text(),
         "client_ca": certificate.ca.read_text(),
         "ticket_key": SECRET * 2,
+        "crl": authority.revoke().read_text(),
         "secret_file": SECRET,
         "cookie_keys_file": base64.b64encode(bytes(32)).decode(),
     }

@@ -90,14 +90,14 @@ class Authority:
         )
         return files
 
-    def revoke(self, *revoked: CertificateFiles) -> Path:
+    def revoke(self, *revoked: CertificateFiles, life: timedelta = _LIFE) -> Path:
         """Writes crl.pem, the list of all that are revoked, and of nobody without any."""
         now = datetime.now(UTC)
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._name)
             .last_update(now - _CLOCK_SKEW)
-            .next_update(now + _LIFE)
+            .next_update(now + life)
         )
         for files in revoked:
             serial = x509.load_pem_x509_certificate(files.cert.read_bytes()).serial_number

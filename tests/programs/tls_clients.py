@@ -17,7 +17,7 @@ _REQUEST: Final = b"GET /echo HTTP/1.1\r\nHost: www.example.test\r\nConnection: 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What one `openssl s_client` saw. `answer` is the HTTP answer; "" when the connection was refused."""
+    """What one `openssl s_client` saw."""
 
     text: str
 
@@ -26,8 +26,12 @@ class Shown:
         return re.search(r"^Reused, ", self.text, re.MULTILINE) is not None
 
     @property
-    def answer(self) -> str:
-        return self.text[self.text.index("HTTP/1.1 ") :] if "HTTP/1.1 " in self.text else ""
+    def is_answered(self) -> bool:
+        """Whether the request got an answer that says "ok"."""
+        return (
+            re.search(r"^HTTP/1\.1 200 OK$.*?^$\n^ok", self.text.replace("\r", ""), re.MULTILINE | re.DOTALL)
+            is not None
+        )
 
     @property
     def subject(self) -> str:

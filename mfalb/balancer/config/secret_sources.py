@@ -21,7 +21,7 @@ from mfalb.balancer.config.values import Secret, quoted
 
 COOKIE_KEY_BYTES = 32
 RADIUS_SECRET_BYTES = 16  # RFC 2865 section 3 asks for "at least 16 octets"
-_SOURCE_LIMIT_BYTES = 64 * 1024
+SOURCE_LIMIT_BYTES = 64 * 1024
 _READABLE_BY_OTHERS = 0o007
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -130,17 +130,17 @@ def _cookie_key(text: bytes) -> Secret | None:
     return Secret(key) if len(key) == COOKIE_KEY_BYTES else None
 
 
-def read_file(path: Path) -> bytes:
-    """The content of a small regular file. Raises OSError also for pipes, devices and files past 64 KiB."""
+def read_file(path: Path, limit_bytes: int = SOURCE_LIMIT_BYTES) -> bytes:
+    """The content of a small regular file. Raises OSError also for pipes, devices and files past the limit."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError(0, "it is no regular file")
         with path.open("rb") as file:
-            octets = file.read(_SOURCE_LIMIT_BYTES + 1)
+            octets = file.read(limit_bytes + 1)
     except ValueError as error:  # a NUL in the path
         raise OSError(0, "it is no path") from error
-    if len(octets) > _SOURCE_LIMIT_BYTES:
-        raise OSError(0, f"it is larger than {_SOURCE_LIMIT_BYTES // 1024} KiB")
+    if len(octets) > limit_bytes:
+        raise OSError(0, f"it is larger than {limit_bytes // 1024} KiB")
     return octets
 
 

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from mfalb.balancer.config.tables import Table
-from mfalb.balancer.config.values import Flag, Host, LocalFile, Seconds
-from mfalb.net.tls import ClientFiles, ServerFiles
+from mfalb.balancer.config.values import Flag, Host, LocalFile, Seconds, quoted
+from mfalb.net.tls import ClientFiles, ClientTrust, ServerFiles
+from mfalb.wire.http_fields import REQUEST_SPECIAL
+
+_HEADER_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+_TAKEN: Final = REQUEST_SPECIAL | {b"authorization"}
+
+
+def _check_header_name(value: str) -> str:
+    if _HEADER_NAME.fullmatch(value) is None:
+        raise ValueError(f"{quoted(value)} is no header's name; use 1 to 64 letters, digits and '-'")
+    if value.lower().encode() in _TAKEN:
+        raise ValueError(f"{quoted(value)} has a meaning of its own; take another name, for example X-SSL-Client-Cert")
+    return value
+
+
+HeaderName = Annotated[
+    str,
+    AfterValidator(_check_header_name),
+    WithJsonSchema({"type": "string", "pattern": f"^{_HEADER_NAME.pattern}$"}),
+]
+"""The name of a request header that the balancer makes."""
 
 
 class Certificate(Table):
@@ -31,14 +52,55 @@ class ListenerTls(Table):
         return ServerFiles(tuple((pair.cert, pair.key) for pair in self.certificates))
 
 
+class IdentityHeaders(Table):
+    """The request headers that tell backends of a client's certificate; null leaves one out.
+
+    `verify` says SUCCESS or NONE, `certificate` is PEM with percent signs, `subject` and `issuer` are as in RFC 4514,
+    `serial` and `fingerprint` (SHA-256) in hexadecimal.
+    """
+
+    verify: HeaderName | None = "X-SSL-Client-Verify"
+    certificate: HeaderName | None = "X-SSL-Client-Cert"
+    subject: HeaderName | None = "X-SSL-Client-S-DN"
+    issuer: HeaderName | None = "X-SSL-Client-I-DN"
+    serial: HeaderName | None = "X-SSL-Client-Serial"
+    fingerprint: HeaderName | None = "X-SSL-Client-SHA256"
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        lower = [name.lower() for name in self.names]
+        if len(set(lower)) < len(lower):
+            twice = next(name for name in self.names if lower.count(name.lower()) > 1)
+            raise ValueError(f"{quoted(twice)} is named twice; each header tells one thing")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that are sent."""
+        every = (self.verify, self.certificate, self.subject, self.issuer, self.serial, self.fingerprint)
+        return tuple(name for name in every if name is not None)
+
+
+class ClientCertificates(Table):
+    """Whose certificates clients may show (`optional`) or have to. With a `crl` every authority needs a list in it."""
+
+    mode: Literal["optional", "required"]
+    ca: LocalFile
+    crl: LocalFile | None = None
+    headers: IdentityHeaders = IdentityHeaders()
+
+
 class HttpsTls(ListenerTls):
     """TLS towards HTTPS clients. Listeners of one name with the same secret in `ticket_key` resume their sessions."""
 
+    client_certificates: ClientCertificates | None = None
     ticket_key: LocalFile | None = None
 
     @property
     def files(self) -> ServerFiles:
-        return replace(super().files, ticket_key=self.ticket_key)
+        asked = self.client_certificates
+        trust = None if asked is None else ClientTrust(asked.ca, asked.crl, asked.mode == "required")
+        return replace(super().files, client_trust=trust, ticket_key=self.ticket_key)
 
 
 class TlsWatch(Table):
@@ -50,20 +112,24 @@ class TlsWatch(Table):
 class UpstreamTls(Table):
     """TLS towards backends. `server_name` is sent as SNI and checked; by default it is the backend's host.
 
+    `verify_name` is checked instead where servers' certificates have another name than the one they are asked for by.
     `cert` and `key` are what the balancer shows of itself to a server that asks; RadSec servers always do.
     """
 
     ca: LocalFile | None = None
     verify: Flag = True
     server_name: Host | None = None
+    verify_name: Host | None = None
     cert: LocalFile | None = None
     key: LocalFile | None = None
 
     @model_validator(mode="after")
-    def _certificate_and_key(self) -> Self:
+    def _belongs_together(self) -> Self:
         if (self.cert is None) is not (self.key is None):
             given, missing = ("cert", "key") if self.key is None else ("key", "cert")
             raise ValueError(f"'{given}' is of no use without '{missing}'; write both or neither")
+        if self.verify_name is not None and not self.verify:
+            raise ValueError("'verify_name' is of no use with 'verify: false'; leave one of them out")
         return self
 
     @property
@@ -74,4 +140,4 @@ class UpstreamTls(Table):
     @property
     def files(self) -> ClientFiles:
         """What the pool's TLS is made from."""
-        return ClientFiles(self.ca, self.verify, self.certificate)
+        return ClientFiles(self.ca, self.verify, self.certificate, self.verify_name)

@@ -8,7 +8,7 @@ from cryptography.x509.oid import NameOID
 from unit.net.handshakes import mutual_server, server, shake_both_hands, shake_hands
 from unit.net.throw_away_certificates import write_certificate
 
-from mfalb.net.tls import ClientFiles, Pair, client_context, dns_names
+from mfalb.net.tls import ClientFiles, Pair, client_context, dns_names, has_name
 
 
 def anyone() -> ssl.SSLContext:
@@ -227,3 +227,47 @@ def test_a_client_s_certificate_that_cannot_be_used_is_an_error(pairs: list[Pair
         client_context(ClientFiles(is_verified=False, certificate=(pairs[0][0], pairs[1][1])))
     with pytest.raises(OSError, match="No such file"):
         mutual_server(pairs[:1], tmp_path / "missing.pem")
+
+
+# ------------------------------------------------------------------------------------------- the name of a backend
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "is_named"),
+    [
+        ([("DNS", "mfa1.contoso.com")], "mfa1.contoso.com", True),
+        ([("DNS", "MFA1.contoso.com")], "mfa1.CONTOSO.com", True),
+        ([("DNS", "other.contoso.com"), ("DNS", "*.contoso.com")], "mfa1.contoso.com", True),
+        ([("DNS", "*.contoso.com")], "a.mfa1.contoso.com", False),
+        ([("DNS", "*.contoso.com")], "contoso.com", False),
+        ([("DNS", "*")], "mfa1", False),
+        ([("DNS", "*.")], "mfa1", False),
+        ([("DNS", "m*.contoso.com")], "mfa1.contoso.com", False),
+        ([("IP Address", "10.0.0.1")], "10.0.0.1", True),
+        ([("IP Address", "2001:DB8:0:0:0:0:0:1")], "2001:db8::1", True),
+        ([("IP Address", "10.0.0.2"), ("DNS", "10.0.0.1")], "10.0.0.1", False),
+        ([("URI", "mfa1.contoso.com")], "mfa1.contoso.com", False),
+        ([], "mfa1.contoso.com", False),
+    ],
+)
+def test_a_certificate_names_a_host_by_its_alternative_names(
+    names: list[tuple[str, str]], wanted: str, is_named: bool
+) -> None:
+    subject = ((("commonName", wanted),),)
+    assert has_name({"subject": subject, "subjectAltName": tuple(names)}, wanted) is is_named
+    assert not has_name({"subject": subject}, wanted)
+    assert not has_name(None, wanted)
+
+
+def test_another_name_than_the_one_asked_for_may_be_what_counts(pairs: list[Pair]) -> None:
+    backend, ca = server(pairs[:2]), pairs[1][0]
+    pinned = client_context(ClientFiles(ca, peer_name="portal.example.com"))
+    assert served_name(backend, "other.contoso.com", pinned) == "wildcard"
+    for files, reason in (
+        (ClientFiles(ca, peer_name="elsewhere.example.com"), "not valid for 'elsewhere.example.com'"),
+        (ClientFiles(pairs[0][0], peer_name="portal.example.com"), "certificate"),
+    ):
+        with pytest.raises(ssl.SSLCertVerificationError) as caught:
+            shake_hands(backend, client_context(files), "other.contoso.com")
+        assert reason in caught.value.verify_message
+        assert caught.value.reason == "CERTIFICATE_VERIFY_FAILED"

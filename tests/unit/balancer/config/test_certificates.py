@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
-from programs.certificates import make_certificate
+from programs.certificates import Authority, make_certificate
 from unit.balancer.config.config_folder import Folder
 
 TEXT = """\
@@ -149,3 +149,113 @@ def _weak_certificate(folder: Path) -> bytes:
         .sign(key, hashes.SHA256())
         .public_bytes(Encoding.PEM)
     )
+
+
+# ----------------------------------------------------------------------------------------------- in the course of time
+
+
+def _certificate_that_lives(folder: Path, begin: timedelta, end: timedelta) -> None:
+    """Writes timed.crt and timed.key; `begin` and `end` count from now."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "timed")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now + begin, now + end)
+    (folder / "timed.crt").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    (folder / "timed.key").touch(mode=0o600)
+    (folder / "timed.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+@pytest.mark.parametrize(
+    ("begin_days", "end_days", "message"),
+    [
+        (-9, -1, "expired on {end}; renew it"),
+        (-100, 13, "expires on {end}; renew it"),
+        (-100, 15, None),
+        (-5, 1, "expires on {end}; renew it"),  # the last fifth of a short life
+        (-5, 2, None),
+        (1, 90, "is not valid before {begin} UTC"),
+    ],
+)
+@pytest.mark.parametrize("key", ["listener", "pool"])
+def test_a_certificate_that_has_to_be_renewed_is_warned_of(
+    tls_folder: Folder, begin_days: int, end_days: int, message: str | None, key: str
+) -> None:
+    begin, end = timedelta(days=begin_days), timedelta(days=end_days)
+    _certificate_that_lives(tls_folder.path, begin, end)
+    now = datetime.now(UTC)
+    words = (message or "").format(end=f"{now + end:%Y-%m-%d}", begin=f"{now + begin:%Y-%m-%d %H:%M}")
+    if key == "listener":
+        marked = text(cert="»timed.crt", key="timed.key")
+    else:
+        marked = text(ca="ca.pem, cert: »timed.crt, key: timed.key")
+    if message is None:
+        assert tls_folder.findings(marked.replace("»", "")) == []
+    else:
+        tls_folder.expect(marked, f"warning: cert: '{tls_folder.path}/timed.crt' {words}")
+
+
+def test_authorities_that_have_all_expired_are_warned_of(tls_folder: Folder, pem: _Pem) -> None:
+    _certificate_that_lives(tls_folder.path, timedelta(days=-9), timedelta(days=-1))
+    said = f"warning: ca: every certificate in '{tls_folder.path}/timed.crt' has expired: nobody will be believed"
+    tls_folder.expect(text(ca="»timed.crt"), said)
+    tls_folder.write("timed.crt", (tls_folder.path / "timed.crt").read_bytes() + pem.ca)
+    assert tls_folder.findings(text(ca="timed.crt")) == []
+
+
+# ----------------------------------------------------------------------------------------------- clients' certificates
+
+
+def asking(settings: str) -> str:
+    return text().replace("tls: {certificates", f"tls: {{client_certificates: {{{settings}}}, certificates")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("mode: required, ca: clients/ca.pem", None),
+        ("mode: optional, ca: clients/ca.pem, crl: clients/crl.pem", None),
+        ("mode: required, ca: »nope.pem", "error: ca: cannot read '{}/nope.pem': no such file or directory"),
+        ("mode: required, ca: »garbage", f"error: ca: '{{}}/garbage' {NO_CERTIFICATE}"),
+        (
+            "mode: required, ca: clients/ca.pem, crl: »garbage",
+            "error: crl: '{}/garbage' holds no revocation list in PEM form (-----BEGIN X509 CRL-----)",
+        ),
+        (
+            "mode: required, ca: clients/ca.pem, crl: »broken.crl",
+            "error: crl: '{}/broken.crl' holds no revocation list in PEM form (-----BEGIN X509 CRL-----)",
+        ),
+        (
+            "mode: required, ca: ca.pem, crl: »clients/crl.pem",
+            "warning: crl: '{}/clients/crl.pem' has no list of 'CN=throw-away test authority': its clients are refused",
+        ),
+        (
+            "mode: required, ca: clients/ca.pem, crl: »old.crl",
+            "warning: crl: a list in '{}/old.crl' is out of date: the clients of its authority are refused",
+        ),
+        (
+            "mode: »sometimes, ca: clients/ca.pem",
+            "error: mode: 'sometimes' is not one of optional, required",
+        ),
+        (
+            "mode: optional, ca: clients/ca.pem, headers: {verify: »Host}",
+            "error: verify: 'Host' has a meaning of its own; take another name, for example X-SSL-Client-Cert",
+        ),
+        (
+            "mode: optional, ca: clients/ca.pem, headers: {verify: »X_Verify}",
+            "error: verify: 'X_Verify' is no header's name; use 1 to 64 letters, digits and '-'",
+        ),
+        (
+            "mode: optional, ca: clients/ca.pem, headers: »{verify: x-ssl-client-cert}",
+            "error: headers: 'x-ssl-client-cert' is named twice; each header tells one thing",
+        ),
+    ],
+)
+def test_what_is_asked_of_clients_is_checked(tls_folder: Folder, settings: str, message: str | None) -> None:
+    clients = Authority(tls_folder.path / "clients", "the clients' authority")
+    clients.revoke(life=timedelta(minutes=-1)).rename(tls_folder.path / "old.crl")
+    clients.revoke()
+    tls_folder.write("broken.crl", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n")
+    if message is None:
+        assert tls_folder.findings(asking(settings)) == []
+    else:
+        tls_folder.expect(asking(settings), message.format(tls_folder.path))

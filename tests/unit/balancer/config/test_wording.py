@@ -87,7 +87,7 @@ LISTENER_MISTAKES = [
     ),
     (f"{{{WEB}, limits: {{header_count: »7}}}}", "header_count: must be at least 8, not 7"),
     (f"{{{WEB}, limits: {{header_count: »1001}}}}", "header_count: must be at most 1000, not 1001"),
-    (f"{{{WEB}, »tls: {{}}}}", "'certificates' is missing; accepted: ticket_key, certificates"),
+    (f"{{{WEB}, »tls: {{}}}}", "'certificates' is missing; accepted: client_certificates, ticket_key, certificates"),
     (
         f"{{{WEB}, trusted_proxies: [»10.0.0.1/8]}}",
         "trusted_proxies: '10.0.0.1/8' names an address inside a network; did you mean '10.0.0.0/8'?",
