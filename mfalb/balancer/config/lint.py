@@ -15,11 +15,10 @@ from mfalb.balancer.config.models import (
     TcpCheck,
     TransactionAffinity,
 )
-from mfalb.balancer.config.radius_lint import lint_radius
+from mfalb.balancer.config.radius_lint import PEOPLE_NEED_S, lint_radius
 from mfalb.balancer.config.radius_models import ServiceKind
 from mfalb.balancer.config.values import quoted, seconds_text
 
-PEOPLE_NEED_S = 60.0  # to take a call or type a code; VPN guides ask for 60 to 120 s
 _SDK_PATH = re.compile(r"webservices?sdk|pfwssdk", re.IGNORECASE)
 
 

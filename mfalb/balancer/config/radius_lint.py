@@ -27,15 +27,27 @@ SHORTEST_WINDOW_S: Final = 10.0
 LONGEST_WINDOW_S: Final = 3600.0
 _BLAST_RADIUS: Final = "answers can be forged without it (CVE-2024-3596)"
 _AGAINST_FORGERY: Final = ("require_message_authenticator", "limit_proxy_state")
-_POSTURE: Final = ("secret", "require_message_authenticator", "limit_proxy_state", "send_message_authenticator")
+_SETTINGS: Final = (
+    "secret",
+    "require_message_authenticator",
+    "limit_proxy_state",
+    "send_message_authenticator",
+    "rate_limit",
+)
+LEAST_IN_FLIGHT: Final = 256  # what a single socket of one client can have under way
+PEOPLE_NEED_S: Final = 60.0  # to take a call or type a code; VPN guides ask for 60 to 120 s
 
 
 def lint_radius(draft: Draft, findings: Findings) -> None:
     """Adds warnings about RADIUS settings that work but do not do what their author wants."""
     for look in (
         _affinity,
+        _pin_lives,
         _answer_caches,
         _user_limits,
+        _user_limits_without_pins,
+        _in_flight_limits,
+        _everybody,
         _client_signatures,
         _backend_signatures,
         _radsec_certificates,
@@ -54,6 +66,16 @@ def _affinity(draft: Draft, findings: Findings) -> None:
                 draft.document.at_key(("pools", name, "affinity")),
                 f"pool {quoted(name)} takes RADIUS without radius_state affinity: a one-time password may reach a "
                 "server that did not ask for it; write affinity: {preset: radius_challenge}",
+            )
+
+
+def _pin_lives(draft: Draft, findings: Findings) -> None:
+    for name, pool in _pools(draft, draft.pools_for(ServiceKind.AUTHENTICATION)):
+        if isinstance(pool.affinity, RadiusStateAffinity) and pool.affinity.lifetime_s < PEOPLE_NEED_S:
+            findings.warning(
+                draft.document.at_value(("pools", name, "affinity", "lifetime")),
+                f"lifetime: after {seconds_text(pool.affinity.lifetime_s)} nobody knows which server asked for a code, "
+                f"and people need longer to type one; write at least {seconds_text(PEOPLE_NEED_S)}",
             )
 
 
@@ -101,6 +123,38 @@ def _user_limits(draft: Draft, findings: Findings) -> None:
                 f"window: whoever knows a user's name can keep that user out for {window}; write at most "
                 f"{seconds_text(LONGEST_WINDOW_S)}",
             )
+
+
+def _user_limits_without_pins(draft: Draft, findings: Findings) -> None:
+    for loc, listener in draft.radius_listeners():
+        pool = draft.pools.get(listener.pool)
+        if listener.user_limit is not None and pool is not None and isinstance(pool.affinity, NoAffinity):
+            findings.warning(
+                draft.document.at_key((*loc, "user_limit")),
+                f"user_limit: pool {quoted(listener.pool)} has no radius_state affinity, so each round of EAP and each "
+                "code typed counts as a sign-in; write affinity: {preset: radius_challenge} there",
+            )
+
+
+def _in_flight_limits(draft: Draft, findings: Findings) -> None:
+    for loc, listener in draft.radius_listeners():
+        if listener.in_flight_limit < LEAST_IN_FLIGHT:
+            findings.warning(
+                draft.document.at_value((*loc, "in_flight_limit")),
+                f"in_flight_limit: {listener.in_flight_limit} people who look for their phones keep all others out; "
+                f"write at least {LEAST_IN_FLIGHT}",
+            )
+
+
+def _everybody(draft: Draft, findings: Findings) -> None:
+    for loc, listener in draft.udp_radius_listeners():
+        for index, client in enumerate(listener.clients):
+            if client.network.prefixlen == 0:
+                findings.warning(
+                    draft.document.at_value((*loc, "clients", index, "network")),
+                    f"network: {quoted(client.network)} is everybody: whoever learns this one secret may ask, and can "
+                    "guess passwords; write the networks of your NASes",
+                )
 
 
 def _client_signatures(draft: Draft, findings: Findings) -> None:
@@ -155,7 +209,7 @@ def _nested_networks(draft: Draft, findings: Findings) -> None:
             if not around:
                 continue
             place, outer = max(around, key=lambda pair: pair[1].network.prefixlen)
-            others = [key for key in _POSTURE if getattr(client, key) != getattr(outer, key)]
+            others = [key for key in _SETTINGS if getattr(client, key) != getattr(outer, key)]
             if others:
                 line = draft.document.at_value((*loc, "clients", place, "network")).line
                 findings.warning(
@@ -176,7 +230,7 @@ def _backends_as_clients(draft: Draft, findings: Findings) -> None:
                 findings.warning(
                     draft.document.at_value((*loc, "clients", index, "network")),
                     f"network: {quoted(backend.address.host)} is backend {quoted(backend.name)} of pool "
-                    f"{quoted(listener.pool)}, too: what it passes on to here goes round in a loop; keep it a client "
+                    f"{quoted(listener.pool)}, too: what it passes back here is dropped as a loop; keep it a client "
                     "only if it passes nothing on",
                 )
 

@@ -6,16 +6,21 @@ Each check takes a Draft and adds findings; `check_radius_references` runs them 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
+from itertools import product
+from typing import Final
 
 from mfalb.balancer.config.document import Loc, Position
 from mfalb.balancer.config.draft import Draft
 from mfalb.balancer.config.findings import Findings
 from mfalb.balancer.config.models import Backend, NoAffinity, Pool, RadiusStateAffinity
 from mfalb.balancer.config.outline import did_you_mean
-from mfalb.balancer.config.radius_models import RadiusSessionAffinity, ServiceKind
-from mfalb.balancer.config.radsec_models import RadsecListener
-from mfalb.balancer.config.values import quoted
+from mfalb.balancer.config.radius_models import RadiusClient, RadiusSessionAffinity, ServiceKind
+from mfalb.balancer.config.radsec_models import RadsecClient, RadsecListener
+from mfalb.balancer.config.references import ip_of
+from mfalb.balancer.config.values import Address, quoted
 
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")  # IPv4-mapped addresses (RFC 4291 section 2.5.5.2)
 _AFFINITIES = {
     ServiceKind.AUTHENTICATION: (NoAffinity, RadiusStateAffinity),
     ServiceKind.ACCOUNTING: (NoAffinity, RadiusSessionAffinity),
@@ -30,7 +35,16 @@ _ACCEPTED = {
 
 def check_radius_references(draft: Draft, findings: Findings) -> None:
     """Adds everything about RADIUS that does not refer or does not fit."""
-    for look in (_one_service_a_pool, _listener_keys, _follows_of_listeners, _affinities, _followed_pools, _nases):
+    for look in (
+        _one_service_a_pool,
+        _listener_keys,
+        _mapped_networks,
+        _follows_of_listeners,
+        _affinities,
+        _followed_pools,
+        _nases,
+        _own_addresses,
+    ):
         look(draft, findings)
 
 
@@ -74,6 +88,21 @@ def _listener_keys(draft: Draft, findings: Findings) -> None:
                 f"accounting_pool: this adds accounting to authentication, and here is {listener.service.value}; "
                 "remove it",
             )
+
+
+def _mapped_networks(draft: Draft, findings: Findings) -> None:
+    """Each socket serves its own family, so that an IPv4 client never comes by an IPv6 address."""
+    for loc, listener in draft.radius_listeners():
+        clients: tuple[RadiusClient | RadsecClient, ...] = listener.clients
+        for index, client in enumerate(clients):
+            network = client.network
+            if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+                meant = IPv4Network((int(network.network_address) & 0xFFFF_FFFF, network.prefixlen - _MAPPED.prefixlen))
+                findings.error(
+                    draft.document.at_value((*loc, "clients", index, "network")),
+                    f"network: nobody comes from {quoted(network)}: IPv4 clients are known by their IPv4 addresses; "
+                    f"write {meant}",
+                )
 
 
 def _follows_of_listeners(draft: Draft, findings: Findings) -> None:
@@ -144,6 +173,33 @@ def _followed_pools(draft: Draft, findings: Findings) -> None:
                 f"follows: pool {quoted(name)} has no backend {' and no '.join(missing)}: accounting of the sessions "
                 "begun there is balanced",
             )
+
+
+def _own_addresses(draft: Draft, findings: Findings) -> None:
+    """A backend that is the listener itself: each request would come back at once."""
+    for use in draft.radius_uses():
+        pool, loc = draft.pools.get(use.pool), use.listener_at
+        if pool is None or isinstance(use.listener, RadsecListener) is (pool.upstream_tls is None):
+            continue  # one over UDP, the other over TCP
+        for (index, backend), (place, bind) in product(enumerate(pool.backends), enumerate(use.listener.bind)):
+            if _reaches(backend.address, bind):
+                line = draft.document.at_value((*loc, "bind", place)).line
+                findings.error(
+                    draft.document.at_value(("pools", use.pool, "backends", index, "address")),
+                    f"address: {quoted(backend.address)} is where listener {quoted(use.listener.name)} itself is bound "
+                    f"(line {line}): its requests would come back to it; write the server's",
+                )
+
+
+def _reaches(address: Address, bind: Address) -> bool:
+    """Whether what is sent to that address surely arrives at this bind."""
+    if address.port != bind.port:
+        return False
+    host, bound = ip_of(address.host), ip_of(bind.host)
+    if host is None or bound is None:
+        return address.host.lower() == bind.host.lower()
+    is_own = host.version == bound.version and (host.is_loopback or host.is_unspecified)
+    return host == bound or (bound.is_unspecified and is_own)
 
 
 def _nases(draft: Draft, findings: Findings) -> None:

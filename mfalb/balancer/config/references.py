@@ -6,7 +6,7 @@ Each check takes a Draft and adds findings; `check_references` runs them all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mfalb.balancer.config.document import Document, Loc
 from mfalb.balancer.config.draft import Draft
@@ -66,6 +66,23 @@ def _binds(draft: Draft, findings: Findings) -> None:
             f"bind: {transport} address {{value}} is bound on line {{line}} already; an address serves one listener"
         )
         no_repeats(keys, message, draft, findings)
+        _overlapping_binds(transport, bound, draft, findings)
+
+
+def _overlapping_binds(transport: str, bound: list[tuple[Loc, Address]], draft: Draft, findings: Findings) -> None:
+    """A wildcard address and one of those that it stands for cannot both be bound to one port."""
+    hosts = [(loc, address, ip_of(address.host)) for loc, address in bound]
+    wildcards = {(ip.version, one.port): (loc, one) for loc, one, ip in hosts if ip is not None and ip.is_unspecified}
+    for loc, address, ip in hosts:
+        if ip is None or ip.is_unspecified or (ip.version, address.port) not in wildcards:
+            continue
+        wildcard_loc, wildcard = wildcards[ip.version, address.port]
+        line = draft.document.at_value(wildcard_loc).line
+        findings.error(
+            draft.document.at_value(loc),
+            f"bind: {transport} address {quoted(address)} is one of those that {quoted(wildcard)} on line {line} "
+            "stands for; remove one of the two",
+        )
 
 
 def _routes(draft: Draft, findings: Findings) -> None:
@@ -235,6 +252,14 @@ def no_repeats(entries: Iterable[tuple[Loc, str]], message: str, draft: Draft, f
         if earlier != loc:
             line = draft.document.at_value(earlier).line
             findings.error(draft.document.at_value(loc), message.format(value=quoted(value), line=line))
+
+
+def ip_of(host: str) -> IPv4Address | IPv6Address | None:
+    """The IP address that a host is written as; None for a name."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
 
 
 def _canonical(address: Address) -> str:

@@ -105,8 +105,33 @@ C = "name: c, network: 10.0.0.0/8, secret_env: SECRET"
         (
             clients(C, "name: d, network: »10.0.0.1, secret_env: SECRET"),
             (
-                "network: '10.0.0.1' is backend 'a' of pool 'r', too: what it passes on to here goes round in a loop; "
+                "network: '10.0.0.1' is backend 'a' of pool 'r', too: what it passes back here is dropped as a loop; "
                 "keep it a client only if it passes nothing on"
+            ),
+        ),
+        (
+            replaced(RADIUS, "affinity: {preset: radius_challenge}", "affinity: {type: radius_state, lifetime: »59s}"),
+            (
+                "lifetime: after 59s nobody knows which server asked for a code, and people need longer to type one; "
+                "write at least 1m"
+            ),
+        ),
+        (
+            listener("in_flight_limit: »255"),
+            "in_flight_limit: 255 people who look for their phones keep all others out; write at least 256",
+        ),
+        (
+            clients("name: c, network: »0.0.0.0/0, secret_env: SECRET"),
+            (
+                "network: '0.0.0.0/0' is everybody: whoever learns this one secret may ask, and can guess passwords; "
+                "write the networks of your NASes"
+            ),
+        ),
+        (
+            clients("name: c, network: »'::/0', secret_env: SECRET"),
+            (
+                "network: '::/0' is everybody: whoever learns this one secret may ask, and can guess passwords; "
+                "write the networks of your NASes"
             ),
         ),
     ],
@@ -162,6 +187,7 @@ def test_c4_without_pins_five_seconds_are_enough(folder: Folder) -> None:
         ("secret_env: OTHER", "secret"),
         ("secret_env: SECRET, limit_proxy_state: false", "limit_proxy_state"),
         ("secret_env: OTHER, limit_proxy_state: false", "secret and another limit_proxy_state"),
+        ("secret_env: SECRET, rate_limit: 5", "rate_limit"),
     ],
 )
 def test_a_network_inside_another_with_other_settings_is_a_warning_that_names_both(
@@ -188,11 +214,11 @@ def test_a_host_inside_a_network_is_nested_as_well_and_so_is_all_of_ipv6(folder:
     text = clients(
         C,
         "name: host, network: 10.9.9.9, secret_env: OTHER",
-        "name: all6, network: '::/0', secret_env: SECRET",
+        "name: all6, network: '2000::/3', secret_env: SECRET",
         "name: site6, network: '2001:db8::/32', secret_env: OTHER",
     )
     findings = folder.findings(text)
-    assert ["'host' lies in '10.0.0.0/8'" in findings[0], "'site6' lies in '::/0'" in findings[1]] == [True, True]
+    assert ["'host' lies in '10.0.0.0/8'" in findings[0], "'site6' lies in '2000::/3'" in findings[1]] == [True, True]
     assert len(findings) == 2
 
 
@@ -200,18 +226,31 @@ def test_a_host_inside_a_network_is_nested_as_well_and_so_is_all_of_ipv6(folder:
     "text",
     [
         clients(C, "name: d, network: 10.1.0.0/16, secret_env: SECRET"),
-        clients(C, "name: d, network: 10.1.0.0/16, secret_env: SECRET, rate_limit: 5"),
         clients(C, "name: d, network: 11.0.0.0/8, secret_env: OTHER"),
         clients(C, "name: d, network: 'a00::/8', secret_env: OTHER"),  # the same bits, another family
         listener("user_limit: {sign_ins: 2, window: 10s}"),
         listener("user_limit: {sign_ins: 10, window: 1h}"),
         clients(C, "name: d, network: 10.0.0.2, secret_env: SECRET"),
         replaced(RADIUS, '"10.0.0.1:1812"', '"mfa1.contoso.com:1812"'),
-        replaced(clients(C, "name: d, network: 127.0.0.1, secret_env: SECRET"), '"10.0.0.1:1812"', '"127.0.0.1:1812"'),
+        replaced(clients(C, "name: d, network: 127.0.0.1, secret_env: SECRET"), '"10.0.0.1:1812"', '"127.0.0.1:1813"'),
+        replaced(RADIUS, "affinity: {preset: radius_challenge}", "affinity: {type: radius_state, lifetime: 60s}"),
+        listener("in_flight_limit: 256"),
+        clients("name: c, network: 0.0.0.0/1, secret_env: SECRET", "name: d, network: '8000::/1', secret_env: SECRET"),
     ],
 )
 def test_a_wise_radius_setting_is_not_commented_on(folder: Folder, text: str) -> None:
     assert folder.findings(text) == []
+
+
+def test_a_limit_by_user_without_pins_counts_each_round_of_a_sign_in(folder: Folder) -> None:
+    text = without_pins(replaced(RADIUS, "    pool: r\n", "    pool: r\n    »user_limit: {sign_ins: 5}\n"))
+    (pinless,) = folder.findings(without_pins(RADIUS))
+    limit, other = folder.findings(text.replace("»", ""))
+    assert limit == (
+        "7:5: warning: user_limit: pool 'r' has no radius_state affinity, so each round of EAP and each code typed "
+        "counts as a sign-in; write affinity: {preset: radius_challenge} there"
+    )
+    assert other.split(":", 2)[2] == pinless.split(":", 2)[2]
 
 
 def test_a_network_of_another_listener_is_not_in_the_way(folder: Folder) -> None:

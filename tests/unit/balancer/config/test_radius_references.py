@@ -109,7 +109,50 @@ ERRORS = [
         'address: "10.0.1.11:1813", secret_env: SECRET, »nas: {identifiers: [x]}}',
         "nas: this is for pools that a listener with service: dynamic_authorization leads to; remove it",
     ),
+    (
+        'address: "10.0.1.11:1812"',
+        'address: »"127.0.0.1:1812"',
+        (
+            "address: '127.0.0.1:1812' is where listener 'auth' itself is bound (line 4): its requests would come back "
+            "to it; write the server's"
+        ),
+    ),
+    (
+        "{name: vpn, network: 10.0.5.0/24, secret_env: SECRET}]\n    pool: auth",
+        "{name: vpn, network: »'::ffff:10.0.0.0/104', secret_env: SECRET}]\n    pool: auth",
+        (
+            "network: nobody comes from '::ffff:a00:0/104': IPv4 clients are known by their IPv4 addresses; write "
+            "10.0.0.0/8"
+        ),
+    ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("bind", "address", "is_own"),
+    [
+        ("0.0.0.0:1812", "127.0.0.1:1812", True),
+        ("0.0.0.0:1812", "127.0.0.2:1812", True),
+        ("[::]:1812", "[::1]:1812", True),
+        ("[::1]:1812", "[0::1]:1812", True),
+        ("mfa.contoso.com:1812", "MFA.contoso.com:1812", True),
+        ("0.0.0.0:1812", "10.0.1.11:1812", False),  # ours or not: the file does not say
+        ("0.0.0.0:1812", "[::1]:1812", False),
+        ("127.0.0.1:1812", "127.0.0.1:1645", False),
+        ("127.0.0.1:1812", "127.0.0.2:1812", False),
+        ("127.0.0.1:1812", "mfa.contoso.com:1812", False),
+    ],
+)
+def test_a_backend_is_not_the_listener_itself(folder: Folder, bind: str, address: str, *, is_own: bool) -> None:
+    text = replaced(replaced(ALL, "127.0.0.1:1812", bind), "10.0.1.11:1812", address)
+    found = [finding for finding in folder.findings(text) if "itself is bound" in finding]
+    assert len(found) == is_own
+
+
+def test_a_server_over_tls_may_have_the_port_of_a_listener_over_udp(folder: Folder) -> None:
+    tls = "upstream_tls: {ca: ca.pem, verify: true}\n    affinity: {preset: radius_challenge}"
+    text = replaced(replaced(ALL, "10.0.1.11:1812", "127.0.0.1:1812"), "affinity: {preset: radius_challenge}", tls)
+    assert not [finding for finding in folder.findings(text) if "itself is bound" in finding]
 
 
 @pytest.mark.parametrize(("old", "new", "message"), ERRORS)

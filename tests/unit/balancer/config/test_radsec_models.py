@@ -114,11 +114,11 @@ def test_the_same_limits_as_over_udp_can_be_set_and_those_of_connections_besides
     assert (listener.limits.connections, listener.limits.handshake_timeout_s) == (1000, 10.0)
     assert listener.limits.idle_timeout_s == 600.0
     more = (
-        "    pool: r\n    in_flight_limit: 7\n    answer_cache: 12s\n    proxy_state_limit: 4\n"
+        "    pool: r\n    in_flight_limit: 700\n    answer_cache: 12s\n    proxy_state_limit: 4\n"
         "    user_limit: {sign_ins: 2}\n    limits: {connections: 5, idle_timeout: 30s, handshake_timeout: 2s}\n"
     )
     _, listener = read(folder, replaced("    pool: r\n", more))
-    assert (listener.in_flight_limit, listener.answer_cache_s, listener.proxy_state_limit) == (7, 12.0, 4)
+    assert (listener.in_flight_limit, listener.answer_cache_s, listener.proxy_state_limit) == (700, 12.0, 4)
     assert (listener.limits.connections, listener.limits.idle_timeout_s) == (5, 30.0)
     assert listener.user_limit is not None
 

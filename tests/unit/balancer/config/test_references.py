@@ -159,6 +159,19 @@ RADIUS_CASES = [
         "bind: UDP address '127.0.0.1:1812' is bound on line 4 already; an address serves one listener",
     ),
     (
+        'bind: ["127.0.0.1:1812"]',
+        'bind: [»"127.0.0.1:1812", "[::1]:1812", "127.0.0.1:1813", "0.0.0.0:1812"]',
+        (
+            "bind: UDP address '127.0.0.1:1812' is one of those that '0.0.0.0:1812' on line 4 stands for; remove one "
+            "of the two"
+        ),
+    ),
+    (
+        'bind: ["127.0.0.1:1812"]',
+        'bind: ["[::]:1812", "127.0.0.1:1812", »"[::1]:1812", "localhost:1812"]',
+        "bind: UDP address '[::1]:1812' is one of those that '[::]:1812' on line 4 stands for; remove one of the two",
+    ),
+    (
         '{name: a, address: "10.0.0.1:1812", secret_env: SECRET,',
         '»{name: a, address: "10.0.0.1:1812",',
         "backend 'a' takes RADIUS and needs 'secret_file' or 'secret_env'",
