@@ -62,6 +62,7 @@ def _radius(
                 "bind": [f"{LOOPBACK}:{port}"],
                 "clients": [{"name": "loopback", "network": "127.0.0.0/8", "secret_file": client_secret}],
                 "pool": "backends",
+                "add_proxy_state": "never",  # on loopback every backend could be a client; in a network few can
             }
         ],
         "pools": {

@@ -54,6 +54,7 @@ from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
 
 TICK_S: Final = 0.25  # how late a deadline may be noticed; one coarse timer for everything
+_OWN_PROXY_STATE_BYTES: Final = 8
 _SLOW_TICKS: Final = 4  # connections and tables are looked at once a second
 
 _log = logging.getLogger("mfalb.worker")
@@ -85,7 +86,7 @@ class Worker:
         self._writes = WriteRound()
         self._tasks = Tasks("worker")
         self._secrets = Secrets()
-        self._assembly = RadiusAssembly(pools, self.pins, self._secrets)
+        self._assembly = RadiusAssembly(pools, self.pins, self._secrets, lambda: os.urandom(_OWN_PROXY_STATE_BYTES))
         self._radius_peers: dict[str, tuple[list[RadiusPeer], list[RadiusPeer]]] = {}
         self._poller: DatagramPoller | None = None
         self._datagrams: DatagramForm | None = None

@@ -218,6 +218,17 @@ def body_without_message_authenticator(packet: Packet) -> bytes:
     return data[HEADER_BYTES:offset] + data[offset + MESSAGE_AUTHENTICATOR_BYTES :]
 
 
+def without_attribute(body: bytes, attribute: bytes) -> bytes:
+    """Sound attributes in a row, less those that are exactly this one, type and length included."""
+    kept, position = [], 0
+    while position < len(body):
+        end = position + body[position + 1]
+        if body[position:end] != attribute:
+            kept.append(body[position:end])
+        position = end
+    return b"".join(kept)
+
+
 def has_valid_message_authenticator(packet: Packet, secret: SharedSecret, authenticator: bytes | None = None) -> bool:
     """Whether the packet carries a Message-Authenticator and it is right (RFC 3579 section 3.2).
 

@@ -48,7 +48,8 @@ def radius_pool(
 ) -> RadiusPool:
     """A balancer in front of `servers`, probing them with Status-Server.
 
-    The client's secret is none of theirs unless it is given.
+    The client's secret is none of theirs unless it is given. On loopback every server could be a client, and so gets a
+    Proxy-State: see `without_proxy_state`.
     """
     port = free_udp_port()
     secret_dir = run_dir / "secrets"
@@ -84,3 +85,10 @@ def radius_pool(
         client_secret,
         (client_secret, *(server.secret for server in servers)),
     )
+
+
+def without_proxy_state(pool: RadiusPool) -> RadiusPool:
+    """The same for servers that no client could be: they get what the client sent, and nothing more."""
+    for listener in pool.config["listeners"]:
+        listener["add_proxy_state"] = "never"
+    return pool

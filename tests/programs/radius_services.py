@@ -39,6 +39,7 @@ class Services:
             "bind": [f"{LOOPBACK}:{self.ports[service]}"],
             "clients": [{"name": client, "network": "127.0.0.0/8", "secret_file": secret_file}],
             "pool": service,
+            "add_proxy_state": "never",  # on loopback every server could be a client
         }
         self.config["listeners"].append(listener)
         self.config["pools"][service] = {"backends": [self._backend(one) for one in backends], **pool}

@@ -18,7 +18,7 @@ from programs.balancer import Balancer
 from programs.ports import LOOPBACK
 from programs.process import wait_until
 from programs.pyrad_client import PyradClient
-from programs.radius_pool import radius_pool
+from programs.radius_pool import radius_pool, without_proxy_state
 from programs.radius_server import RadiusServer
 from unit.wire import rfc2865_examples as rfc
 
@@ -70,7 +70,7 @@ def site(
     """`client` and `listener` are keys to add to the configuration of the one client and the one listener."""
     with ExitStack() as stack:
         one, two = (stack.enter_context(RadiusServer(name, server_secret)) for name in ("b1", "b2"))
-        pool = radius_pool((one, two), run_dir, client_secret=client_secret)
+        pool = without_proxy_state(radius_pool((one, two), run_dir, client_secret=client_secret))
         (listening,) = pool.config["listeners"]
         listening["clients"][0].update(client or {})
         listening.update(listener or {})

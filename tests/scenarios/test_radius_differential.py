@@ -25,7 +25,7 @@ from programs.balancer import Balancer
 from programs.freeradius import AttributeServer, TestUser, attribute_server
 from programs.ports import LOOPBACK, free_udp_port
 from programs.radclient import Answer, Attributes, Target, send
-from programs.radius_pool import radius_pool
+from programs.radius_pool import radius_pool, without_proxy_state
 from programs.radsecproxy import radsecproxy
 
 from mfalb.wire import radius
@@ -146,7 +146,7 @@ class Ways:
 def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
     run_dir = tmp_path_factory.mktemp("differential")
     server = attribute_server("oracle", run_dir, "towards-the-server-1", CASES)
-    pool = radius_pool([server], run_dir)
+    pool = without_proxy_state(radius_pool([server], run_dir))
     port = free_udp_port()
     with ExitStack() as stack:
         stack.enter_context(server)

@@ -21,7 +21,7 @@ from programs.balancer import Balancer
 from programs.datagram_forms import on_both_forms
 from programs.ports import LOOPBACK
 from programs.process import Launch, wait_until
-from programs.radius_pool import radius_pool
+from programs.radius_pool import radius_pool, without_proxy_state
 from programs.radius_responder import Manners, RadiusResponder, accept
 
 from mfalb.wire import radius
@@ -74,7 +74,7 @@ def site(
 ) -> Iterator[Site]:
     """`pool` are keys to add to the pool's configuration."""
     with RadiusResponder("b1", server_secret, manners) as server:
-        made = radius_pool((server,), run_dir, client_secret=CLIENT_SECRET)
+        made = without_proxy_state(radius_pool((server,), run_dir, client_secret=CLIENT_SECRET))
         made.config["pools"]["mfa"].update(pool)
         with Balancer(made.config, run_dir / "mfalb", secrets=made.secrets, launch=launch) as balancer:
             here = Site(balancer, server, made.port)

@@ -74,7 +74,7 @@ def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
 def running(tmp_path_factory: pytest.TempPathFactory, trust: Trust) -> Iterator[Site]:
     run_dir = tmp_path_factory.mktemp("radsec_listener")
     limits = {"connections": LIMIT, "handshake_timeout": "1s", "idle_timeout": "2s"}
-    listener, port = radsec_listener(trust, limits=limits)
+    listener, port = radsec_listener(trust, limits=limits, add_proxy_state="never")
     with RadiusServer("b1", SECRET) as server:
         config = configuration(run_dir, server, listener)
         with Balancer(config, run_dir / "mfalb", secrets=[SECRET, PASSWORD]) as balancer:

@@ -58,7 +58,7 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
 
 def service(trust: Trust, kind: str, **more: object) -> tuple[dict[str, Any], int]:
     """A listener for one service, and its port; the pool has the same name."""
-    return radsec_listener(trust, pool=kind, name=kind, service=kind, **more)
+    return radsec_listener(trust, pool=kind, name=kind, service=kind, add_proxy_state="never", **more)
 
 
 @pytest.mark.parametrize("is_followed", [True, False])

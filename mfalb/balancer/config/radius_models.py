@@ -29,6 +29,17 @@ class RefusalForm(Enum):
     SILENCE = "silence"
 
 
+class ProxyStateUse(Enum):
+    """To which backends a listener adds a Proxy-State, by which it knows what comes back to it.
+
+    AUTO: to those that may be clients, too, as their addresses are in a client's network.
+    """
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class ServiceKind(Enum):
     """What a RADIUS listener is for; each has a port of its own: 1812, 1813, 3799."""
 
@@ -80,6 +91,7 @@ class RadiusWork(Table):
     answer_cache_s: Seconds = 15.0
     answer_cache_limit: Count = Field(default=100_000, ge=1)
     proxy_state_limit: Count = Field(default=10, ge=1, le=255)
+    add_proxy_state: ProxyStateUse = ProxyStateUse.AUTO
     user_limit: RadiusUserLimit | None = None
 
     @property

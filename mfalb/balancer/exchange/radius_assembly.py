@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import assert_never
 
 from mfalb.balancer.affinity.store import PinStore
 from mfalb.balancer.config.radius_models import (
+    ProxyStateUse,
     RadiusClient,
     RadiusListener,
     RadiusSessionAffinity,
@@ -24,18 +26,24 @@ from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radius_guards import RadiusGuards, UserLimit
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, Secrets
 from mfalb.balancer.exchange.radius_service import RadiusService
+from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
+from mfalb.wire import radius
 
 AnyRadiusListener = RadiusListener | RadsecListener
 
 
 class RadiusAssembly:
-    """Puts exchanges together from what all of them share: the pools, the pins and one object for each secret."""
+    """Puts exchanges together from what all of them share: the pools, the pins and one object for each secret.
 
-    def __init__(self, pools: Mapping[str, Pool], pins: PinStore, secrets: Secrets) -> None:
+    `draw` gives 8 random bytes at each call: what a listener knows its own requests by.
+    """
+
+    def __init__(self, pools: Mapping[str, Pool], pins: PinStore, secrets: Secrets, draw: Callable[[], bytes]) -> None:
         self._pools = pools
         self._pins = pins
         self._secrets = secrets
+        self._draw = draw
 
     def exchanges(
         self, config: AnyRadiusListener, kind: ServiceKind, unhandled_hidden: Counter[str]
@@ -45,12 +53,16 @@ class RadiusAssembly:
         Tables and guards are each service's own, with the listener's limits: records that pile up cost no sign-in.
         """
         pool = self._pools[config.pools[kind]]
+        own_proxy_state = self._draw()
         service = self._service(config, kind, pool)
+        for backend in pool.backends.values():
+            if is_marked(config, backend):
+                service.upstreams[backend.name].proxy_state = radius.attribute(radius.PROXY_STATE, own_proxy_state)
         service.unhandled_hidden = unhandled_hidden
         duplicates: DuplicateTable[RadiusExchange] = DuplicateTable(
             config.in_flight_limit, config.answer_cache_limit, config.answer_cache_s
         )
-        return RadiusExchanges(service, duplicates, _guards(config, kind))
+        return RadiusExchanges(service, duplicates, _guards(config, kind, own_proxy_state))
 
     def _service(self, config: AnyRadiusListener, kind: ServiceKind, pool: Pool) -> RadiusService:
         upstreams = self._backends(pool, kind)
@@ -86,6 +98,31 @@ class RadiusAssembly:
         }
 
 
+def is_marked(config: AnyRadiusListener, backend: Backend) -> bool:
+    """Whether what a backend gets has a Proxy-State of ours in it.
+
+    Two balancers that have each other for a backend would pass a request on for ever otherwise.
+    """
+    match config.add_proxy_state:
+        case ProxyStateUse.ALWAYS:
+            return True
+        case ProxyStateUse.NEVER:
+            return False
+        case ProxyStateUse.AUTO:
+            return _may_be_client(config, backend.address.host)
+    assert_never(config.add_proxy_state)
+
+
+def _may_be_client(config: AnyRadiusListener, host: str) -> bool:
+    clients: tuple[RadiusClient | RadsecClient, ...] = config.clients
+    networks = [client.network for client in clients]
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return True  # over TLS a host is looked up for each connection
+    return any(network is None or address in network for network in networks)
+
+
 def _followed_s(pool: str, pools: Mapping[str, Pool]) -> float:
     """How long the sessions that a pool lets in are followed by accounting; 0 when they are not."""
     affinities = (other.config.affinity for other in pools.values())
@@ -93,10 +130,10 @@ def _followed_s(pool: str, pools: Mapping[str, Pool]) -> float:
     return max(lives, default=0.0)
 
 
-def _guards(config: AnyRadiusListener, kind: ServiceKind) -> RadiusGuards:
+def _guards(config: AnyRadiusListener, kind: ServiceKind, own_proxy_state: bytes) -> RadiusGuards:
     """The guards of a service, as its listener is configured. Only sign-ins are counted by user."""
     clients: tuple[RadiusClient | RadsecClient, ...] = config.clients
     rates = {client.name: client.rate_limit for client in clients if client.rate_limit is not None}
     limit = config.user_limit if kind is ServiceKind.AUTHENTICATION else None
     user_limit = UserLimit(limit.sign_ins, limit.window_s, limit.answer is RefusalForm.REJECT) if limit else None
-    return RadiusGuards(config.proxy_state_limit, rates, user_limit)
+    return RadiusGuards(config.proxy_state_limit, rates, user_limit, own_proxy_state)

@@ -20,6 +20,7 @@ from mfalb.balancer.exchange.radius_rules import (
     request_body_untrusted,
     response_body_untrusted,
     starts_with_message_authenticator,
+    without_added_proxy_state,
 )
 from mfalb.balancer.exchange.radius_service import RadiusService
 from mfalb.balancer.pools.backend import Backend
@@ -103,16 +104,17 @@ class Authentication(RadiusService):
         identifier is free as well the client's own bytes pass untouched.
         """
         request, client, secret = exchange.request, exchange.source.client, exchange.upstream.secret
+        added = exchange.upstream.proxy_state
         if secret is client.secret:
             exchange.upstream_authenticator = authenticator = request.authenticator
-            if identifier == request.identifier and starts_with_message_authenticator(request):
+            if identifier == request.identifier and not added and starts_with_message_authenticator(request):
                 return request.data
             body = radius.body_without_message_authenticator(request)
         else:
             exchange.upstream_authenticator = authenticator = exchange.entropy
             old, new = Keying(client.secret, request.authenticator), Keying(secret, authenticator)
             body = request_body_untrusted(request, old, new, self.unhandled_hidden)
-        return radius.signed_request(radius.ACCESS_REQUEST, identifier, authenticator, body, secret)
+        return radius.signed_request(radius.ACCESS_REQUEST, identifier, authenticator, body + added, secret)
 
     def answer_untrusted(self, exchange: RadiusExchange, datagram: bytes) -> Packet:
         answer = radius.read_untrusted(datagram)
@@ -125,13 +127,14 @@ class Authentication(RadiusService):
         request, client, secret = exchange.request, exchange.source.client, exchange.upstream.secret
         if secret is client.secret:
             is_untouched = answer.identifier == request.identifier and client.is_signed_to
-            if is_untouched and starts_with_message_authenticator(answer):
+            if is_untouched and not exchange.upstream.proxy_state and starts_with_message_authenticator(answer):
                 return answer.data
             body = radius.body_without_message_authenticator(answer)
         else:
             old = Keying(secret, exchange.upstream_authenticator)
             new = Keying(client.secret, request.authenticator)
             body = response_body_untrusted(answer, old, new, self.unhandled_hidden)
+        body = without_added_proxy_state(body, exchange.upstream)
         return answer_datagram(answer.code, request, body, client)
 
     def pins_of(self, exchange: RadiusExchange, answer: Packet, now: float) -> tuple[Pin, ...]:

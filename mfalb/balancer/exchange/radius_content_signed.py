@@ -12,7 +12,7 @@ from typing import ClassVar
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radius_nas import ErrorCause
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
-from mfalb.balancer.exchange.radius_rules import check_response_untrusted
+from mfalb.balancer.exchange.radius_rules import check_response_untrusted, without_added_proxy_state
 from mfalb.balancer.exchange.radius_service import RadiusService
 from mfalb.errors import MalformedMessage
 from mfalb.wire import radius
@@ -36,7 +36,7 @@ class ContentSignedService(RadiusService):
         return radius.body_without_message_authenticator(exchange.request)
 
     def upstream_datagram(self, exchange: RadiusExchange, identifier: int) -> bytes:
-        request, body = exchange.request, self.upstream_body(exchange)
+        request, body = exchange.request, self.upstream_body(exchange) + exchange.upstream.proxy_state
         is_mac_added = radius.MESSAGE_AUTHENTICATOR in request.offsets
         secret = exchange.upstream.secret
         datagram = radius.content_signed_request(request.code, identifier, body, secret, is_mac_added=is_mac_added)
@@ -54,17 +54,14 @@ class ContentSignedService(RadiusService):
         return answer
 
     def client_datagram(self, exchange: RadiusExchange, answer: Packet) -> bytes:
-        body, client, request = (
-            radius.body_without_message_authenticator(answer),
-            exchange.source.client,
-            exchange.request,
-        )
+        request, client = exchange.request, exchange.source.client
+        body = without_added_proxy_state(radius.body_without_message_authenticator(answer), exchange.upstream)
         if client.is_signed_to and _is_signed_over_zeros(answer, exchange):  # then the client will expect it so as well
             return radius.response_signed_over_zeros(
                 answer.code, request.identifier, request.authenticator, body, client.secret
             )
         is_mac_added = radius.MESSAGE_AUTHENTICATOR in answer.offsets
-        return signed_like(answer.code, exchange.request, body, client, is_mac_added=is_mac_added)
+        return signed_like(answer.code, request, body, client, is_mac_added=is_mac_added)
 
 
 def _is_signed_over_zeros(answer: Packet, exchange: RadiusExchange) -> bool:

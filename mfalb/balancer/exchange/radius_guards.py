@@ -81,18 +81,34 @@ class UserFlood:
 
 
 class RadiusGuards:
-    """The guards of one listener. `rates` maps a client's name to the requests a second it may begin."""
+    """The guards of one listener. `rates` maps a client's name to the requests a second it may begin.
 
-    def __init__(self, proxy_state_limit: int, rates: Mapping[str, float], user_limit: UserLimit | None = None) -> None:
+    `own_proxy_state` is the value that this listener alone adds to what it passes on.
+    """
+
+    def __init__(
+        self,
+        proxy_state_limit: int,
+        rates: Mapping[str, float],
+        user_limit: UserLimit | None = None,
+        own_proxy_state: bytes | None = None,
+    ) -> None:
         self._proxy_state_limit = proxy_state_limit
+        self._own_proxy_state = own_proxy_state
         self._rates = {name: TokenBucket(per_s) for name, per_s in rates.items()}
         self._status: dict[str, TokenBucket] = {}
         self._flood = UserFlood(user_limit) if user_limit is not None else None
         self.has_limits = bool(rates) or user_limit is not None
 
     def is_loop(self, packet: Packet) -> bool:
-        """Whether so many proxies had this request that it goes round: each adds one Proxy-State (RFC 2865 2.3)."""
-        return radius.PROXY_STATE in packet.offsets and len(packet.every(radius.PROXY_STATE)) > self._proxy_state_limit
+        """Whether this listener passed the request on before, or so many proxies did that it goes round.
+
+        Each proxy adds one Proxy-State (RFC 2865 section 2.3).
+        """
+        if radius.PROXY_STATE not in packet.offsets:
+            return False
+        states = packet.every(radius.PROXY_STATE)
+        return len(states) > self._proxy_state_limit or self._own_proxy_state in states
 
     def barrier(self, packet: Packet, client: RadiusPeer, now: float) -> str | None:
         """Why this new request may not begin, as a metric label; None when it may."""

@@ -14,7 +14,9 @@ class RadiusPeer:
     """A RADIUS client or backend: its configured name, the shared secret, and what is asked of its packets.
 
     Equal secrets are one object (`Secrets.of`), so that "the same secret" is one comparison of pointers on the hot
-    path. `drops` counts what was discarded of this peer's, by reason: an operator finds the device that cannot sign.
+    path. `proxy_state` is the Proxy-State attribute, in bytes, that we add to what a backend gets: by it we know what
+    comes back to us; b"" for none. `drops` counts what was discarded of this peer's, by reason: an operator finds the
+    device that cannot sign.
     """
 
     name: str
@@ -22,6 +24,7 @@ class RadiusPeer:
     requires_message_authenticator: bool
     limits_proxy_state: bool = False
     is_signed_to: bool = True  # False: a client that chokes on a Message-Authenticator in answers
+    proxy_state: bytes = b""
     drops: Counter[str] = field(default_factory=Counter)
 
 

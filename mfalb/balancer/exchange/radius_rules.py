@@ -53,7 +53,8 @@ def check_response_untrusted(
     if not is_signed:  # before any other check: a Response Authenticator alone can be forged (CVE-2024-3596)
         if backend.requires_message_authenticator or radius.EAP_MESSAGE in offsets:
             raise MalformedMessage("missing_message_authenticator")
-        if backend.limits_proxy_state and radius.PROXY_STATE in offsets:
+        # Our own is there to be returned, and no place to hide anything: it is short, and compared byte by byte
+        if backend.limits_proxy_state and has_foreign_proxy_state(answer, None, backend.proxy_state):
             raise MalformedMessage("unsigned_proxy_state")
     if not radius.has_valid_response_authenticator(answer, backend.secret, request_authenticator):
         raise MalformedMessage("bad_response_authenticator")
@@ -61,7 +62,7 @@ def check_response_untrusted(
         answer, backend.secret, mac_authenticator or request_authenticator
     ):
         raise MalformedMessage("bad_message_authenticator")
-    if radius.PROXY_STATE in offsets and has_foreign_proxy_state(answer, request):
+    if radius.PROXY_STATE in offsets and has_foreign_proxy_state(answer, request, backend.proxy_state):
         raise MalformedMessage("foreign_proxy_state")
 
 
@@ -121,9 +122,20 @@ def response_body_untrusted(packet: Packet, old: Keying, new: Keying, unhandled:
     return rehidden_body_untrusted(packet, old, new, unhandled)
 
 
-def has_foreign_proxy_state(response: Packet, request: Packet) -> bool:
-    """Whether an answer carries a Proxy-State that its request did not: the signature of CVE-2024-3596."""
-    if radius.PROXY_STATE not in response.offsets:
+def has_foreign_proxy_state(answer: Packet, request: Packet | None, added: bytes = b"") -> bool:
+    """Whether an answer carries a Proxy-State that its request did not: the signature of CVE-2024-3596.
+
+    `added` is the attribute that we put behind the client's own (see `RadiusPeer`).
+    """
+    if radius.PROXY_STATE not in answer.offsets:
         return False
-    ours = request.every(radius.PROXY_STATE)
-    return any(value not in ours for value in response.every(radius.PROXY_STATE))
+    known = [] if request is None else request.every(radius.PROXY_STATE)
+    if added:
+        known.append(added[2:])
+    return any(value not in known for value in answer.every(radius.PROXY_STATE))
+
+
+def without_added_proxy_state(body: bytes, backend: RadiusPeer) -> bytes:
+    """An answer's attributes as the client may see them: less the Proxy-State that we added (RFC 2865 section 2.3)."""
+    added = backend.proxy_state
+    return radius.without_attribute(body, added) if added and added in body else body

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from ipaddress import ip_network
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
 from unit.balancer.exchange.radius_world import access_request
 from unit.balancer.exchange.test_radius_accounting import record
 
 from mfalb.balancer.affinity.store import PinTable
 from mfalb.balancer.config.models import Affinity, Backend, NoAffinity, RadiusCheck, RadiusStateAffinity
 from mfalb.balancer.config.models import Pool as PoolConfig
-from mfalb.balancer.config.radius_models import RadiusSessionAffinity, RadiusUserLimit, ServiceKind
+from mfalb.balancer.config.radius_models import (
+    ProxyStateUse,
+    RadiusClient,
+    RadiusListener,
+    RadiusSessionAffinity,
+    RadiusUserLimit,
+    ServiceKind,
+)
 from mfalb.balancer.config.radsec_models import ClientCertificate, RadsecClient, RadsecListener, RadsecTls
 from mfalb.balancer.config.tls_models import Certificate
 from mfalb.balancer.config.values import Address, Secret
@@ -55,6 +66,12 @@ def pool(name: str, affinity: Affinity) -> Pool:
     return made
 
 
+def draw() -> Callable[[], bytes]:
+    """Other bytes at each call."""
+    numbers = count()
+    return lambda: next(numbers).to_bytes(8, "big")
+
+
 def exchanges(following: Affinity = FOLLOWING, **more: Any) -> dict[ServiceKind, RadiusExchanges]:
     """Both services of a listener with a limit of each kind that is reached by one request."""
     files = Certificate(cert=Path("a.crt"), key=Path("a.key"))
@@ -70,10 +87,27 @@ def exchanges(following: Affinity = FOLLOWING, **more: Any) -> dict[ServiceKind,
         **more,
     )
     pools = {"mfa": pool("mfa", STATES), "records": pool("records", following)}
-    assembly, hidden = RadiusAssembly(pools, PinTable(10), SECRETS), Counter[str]()
+    assembly, hidden = RadiusAssembly(pools, PinTable(10), SECRETS, draw()), Counter[str]()
     made = {kind: assembly.exchanges(listener, kind, hidden) for kind in listener.pools}
     assert all(one.service.unhandled_hidden is hidden for one in made.values())
     return made
+
+
+def listener_over_udp(*networks: str, **more: Any) -> RadiusListener:
+    clients = tuple(
+        RadiusClient(name=f"nas{number}", network=ip_network(network), secret=Secret(b"towards-the-client"))
+        for number, network in enumerate(networks)
+    )
+    return RadiusListener(
+        name="edge", protocol="radius", bind=(Address("127.0.0.1", 1812),), clients=clients, pool="mfa", **more
+    )
+
+
+def added_by(listener: RadiusListener | RadsecListener) -> dict[str, bytes]:
+    """The Proxy-State that each backend of its pool gets."""
+    assembly = RadiusAssembly({"mfa": pool("mfa", STATES)}, PinTable(10), SECRETS, draw())
+    made = assembly.exchanges(listener, AUTHENTICATION, Counter())
+    return {name: peer.proxy_state for name, peer in made.service.upstreams.items()}
 
 
 def begin(one: RadiusExchanges, datagram: bytes) -> RequestDecision:
@@ -132,3 +166,27 @@ def test_what_backends_must_sign_is_asked_of_authentication_only() -> None:
         (ACCOUNTING, "b1"): (False, False),
         (ACCOUNTING, "b2"): (False, False),
     }
+
+
+def test_f2_a_backend_whose_address_is_a_client_s_gets_a_proxy_state_and_no_other_does() -> None:
+    ours = radius.attribute(radius.PROXY_STATE, bytes(8))
+    assert added_by(listener_over_udp("10.0.0.0/8", "192.0.2.1/32")) == {"b1": ours, "b2": b""}
+    assert added_by(listener_over_udp("2001:db8::/32", "192.0.2.0/24")) == {"b1": ours, "b2": ours}
+    assert added_by(listener_over_udp("10.0.0.0/8")) == {"b1": b"", "b2": b""}
+
+
+@pytest.mark.parametrize(("use", "is_added"), [(ProxyStateUse.ALWAYS, True), (ProxyStateUse.NEVER, False)])
+def test_f2_a_listener_may_say_whether_it_adds_a_proxy_state(use: ProxyStateUse, *, is_added: bool) -> None:
+    for network in ("10.0.0.0/8", "192.0.2.0/24"):
+        added = added_by(listener_over_udp(network, add_proxy_state=use))
+        assert [bool(state) for state in added.values()] == [is_added] * 2
+
+
+def test_f2_clients_that_may_come_from_anywhere_may_be_backends_and_each_service_has_a_state_of_its_own() -> None:
+    made = exchanges()
+    states = {one.service.upstreams["b1"].proxy_state for one in made.values()}
+    assert states == {radius.attribute(radius.PROXY_STATE, number.to_bytes(8, "big")) for number in (0, 1)}
+    for number, one in enumerate(made.values()):
+        assert not one.guards.is_loop(radius.read_untrusted(access_request((radius.PROXY_STATE, b"another's"))))
+        ours = (radius.PROXY_STATE, number.to_bytes(8, "big"))
+        assert one.guards.is_loop(radius.read_untrusted(access_request((radius.PROXY_STATE, b"another's"), ours)))
