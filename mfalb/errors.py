@@ -39,11 +39,17 @@ class ConfigError(MfalbError):
 
 
 class MalformedMessage(MfalbError):  # noqa: N818 - a noun of the house, not a suffix habit
-    """The peer sent bytes that are not a message; `reason` is a short metric label, never peer-controlled."""
+    """The peer sent bytes that are not a message; `reason` is a short metric label, never peer-controlled.
 
-    def __init__(self, reason: str) -> None:
+    `culprit` is the part that was found wanting and `offset` where in it: the peer's bytes, secrets and all, and so no
+    part of the text.
+    """
+
+    def __init__(self, reason: str, culprit: bytes = b"", offset: int = 0) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.culprit = culprit
+        self.offset = offset
 
 
 class BackendFailure(MfalbError):  # noqa: N818

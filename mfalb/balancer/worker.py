@@ -52,6 +52,7 @@ from mfalb.net.rounds import WriteRound
 from mfalb.net.tls_files import TlsFiles, Watched
 from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
+from mfalb.wire.http_fields import REQUEST_SPECIAL, FieldReader
 
 TICK_S: Final = 0.25  # how late a deadline may be noticed; one coarse timer for everything
 _OWN_PROXY_STATE_BYTES: Final = 8
@@ -82,6 +83,7 @@ class Worker:
         self._radsec: list[RadsecListenerShell] = []
         self._streams: list[HttpListenerShell | TcpListenerShell] = []
         self._upstreams: dict[str, HttpUpstream] = {}
+        self._http_parts: dict[str, HttpParts] = {}
         self._tcp_upstreams: dict[str, TcpUpstream] = {}
         self._writes = WriteRound()
         self._tasks = Tasks("worker")
@@ -262,8 +264,11 @@ class Worker:
             self.counters[config.name],
             self.access_log,
             self._http_refused,
+            self._http_broke,
             self._writes,
+            FieldReader(REQUEST_SPECIAL, is_for_requests=True, refuses_underscores="underscores" not in config.accept),
         )
+        self._http_parts[config.name] = parts
         tls = self._tls_files.server(config.name, config.tls.files) if config.tls is not None else None
         return HttpListenerShell(parts, self._sockets[config.name], tls, config.proxy_protocol)
 
@@ -285,6 +290,10 @@ class Worker:
         if exchange.backend is not None:
             self._observe_refusal(exchange.backend, failure.reason)
 
+    def _http_broke(self, exchange: HttpExchange, _failure: BackendFailure) -> None:
+        if exchange.backend is not None:
+            exchange.backend.failures += 1
+
     def _observe_refusal(self, backend: Backend, reason: str) -> None:
         if self._pools[backend.pool].observe_refusal(backend, reason, monotonic()):
             _log.warning("backend down", extra={"pool": backend.pool, "backend": backend.name, "reason": reason})
@@ -296,6 +305,9 @@ class Worker:
     def _tend_pools(self, now: float) -> None:
         for pool in self._pools.values():
             pool.tick(now)
+            if pool.line.waiting:  # a backend may have come up
+                for parts in self._http_parts.values():
+                    parts.call_next(pool)
             if pool.is_panicking is not (pool.name in self._panicking):
                 self._tell_of_panic(pool)
 

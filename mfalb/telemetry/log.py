@@ -66,11 +66,13 @@ class AccessLog:
 
     LIMIT: Final = 50_000
     FLUSH_ROWS: Final = 500  # 0.4 ms
+    WORDS: Final = 4096  # remembered; clients choose them, so when full all are forgotten
 
     def __init__(self, *, is_json: bool, stream: TextIO | None = None) -> None:
         self._is_json = is_json
         self._stream = stream
         self._rows: list[Row] = []
+        self._words: dict[bytes, str] = {}
         self.left_out = 0
 
     def add(self, form: LineForm, values: tuple[object, ...]) -> None:
@@ -84,6 +86,16 @@ class AccessLog:
     def is_worth_a_flush(self) -> bool:
         """Whether so many rows wait that all of them later would hold up everybody for milliseconds."""
         return len(self._rows) >= self.FLUSH_ROWS
+
+    def wire_word(self, data: bytes) -> str:
+        """A client's bytes as one value of a line. Paths come again and again: most were made fit before."""
+        word = self._words.get(data)
+        if word is None:
+            word = self.word(data.decode("latin-1"))
+            if len(self._words) >= self.WORDS:
+                self._words.clear()
+            self._words[data] = word
+        return word
 
     def word(self, text: str) -> str:
         """A client's text as one value of a line (JSON escapes by itself)."""

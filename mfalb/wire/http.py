@@ -1,325 +1,414 @@
-"""HTTP/1.1 messages (RFC 9112): bytes to heads and back, one normalised reading.
+"""Streams of HTTP/1.1 messages (RFC 9112): bytes in as they come, heads, bodies and ends out.
 
-httptools (llhttp, strict) does the parsing. Of each head only the few fields that a proxy must understand are looked
-into ("special"); all others are kept as finished lines and passed on as they came. Every head that goes out is written
-by us, so what a backend reads is what we have read: there is no second way to see where a message ends.
+Both readers are strict: what could be read in two ways is a fault, and nothing behind a fault is read. Our own reading
+instead of a library's, because each fault must be told with its place, trailers and upgrades must be handled, and a
+head must cost microseconds; the tests hold it against llhttp and h11.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Protocol
-
-import httptools
+from abc import ABC, abstractmethod
+from typing import Final
 
 from mfalb.errors import MalformedMessage
-from mfalb.wire.http_fields import REQUEST_SPECIAL, RESPONSE_SPECIAL, Fields, Framing
-from mfalb.wire.http_target import host_without_port, origin_form_untrusted, refuse_bad_host
+from mfalb.wire.http_bodies import ChunkedBody
+from mfalb.wire.http_fields import REQUEST_SPECIAL, RESPONSE_SPECIAL, FieldReader, Framing
+from mfalb.wire.http_heads import (
+    SWITCHING_PROTOCOLS,
+    RequestHead,
+    ResponseHead,
+    check_request_line_untrusted,
+    check_status_line_untrusted,
+    request_head_untrusted,
+    response_head_untrusted,
+)
+from mfalb.wire.http_suspect import Suspect, suspect_of
 
 HEADER_COUNT_LIMIT: Final = 100
 RESPONSE_HEAD_LIMIT_BYTES: Final = 262_144
-_CONTROLS: Final = bytes((*range(32), 127)).replace(b"\t", b"")
+_IN_HEAD, _IN_LENGTH, _IN_CHUNKED, _IN_CLOSE, _AT_END, _BROKEN = range(6)
+_FIRST_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-@dataclass(slots=True, eq=False)  # not frozen: made once a message on the hot path
-class RequestHead:
-    """A request without its body. `lines` are finished header lines; `special` maps lower-case names to values."""
-
-    method: bytes
-    target: bytes
-    minor_version: int
-    lines: list[bytes]
-    special: dict[bytes, bytes]
-    framing: Framing
-    is_keep_alive: bool
-
-    @property
-    def host(self) -> bytes:
-        """The host without its port, in lower case; b"" when a 1.0 client named none."""
-        return host_without_port(self.special.get(b"host", b"")).lower()
-
-    def field(self, name: bytes) -> bytes:
-        """The value of the first field of that lower-case name, whether we look into it or not; b"" for none."""
-        if name in self.special:
-            return self.special[name]
-        start = name + b":"
-        for line in self.lines:
-            if line[: len(start)].lower() == start:
-                return line[len(start) :].strip()
-        return b""
+NO_TRAILERS: Final[list[bytes]] = []
 
 
-@dataclass(slots=True, eq=False)
-class ResponseHead:
-    """A response without its body; like RequestHead."""
-
-    status: int
-    phrase: bytes
-    lines: list[bytes]
-    special: dict[bytes, bytes]
-    framing: Framing
-    is_keep_alive: bool
-
-    @property
-    def is_interim(self) -> bool:
-        """Whether the real answer is still to come (1xx)."""
-        return self.status < 200  # noqa: PLR2004 - RFC 9110 section 15.2
-
-
-class RequestEvents(Protocol):
+class RequestEvents(ABC):
     """Who is told what a client sent, in order."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def request_head(self, head: RequestHead) -> None: ...
 
+    @abstractmethod
     def request_body(self, data: bytes) -> None: ...
 
-    def request_end(self) -> None: ...
+    @abstractmethod
+    def request_end(self, trailers: list[bytes]) -> None:
+        """The request is complete. `trailers` are finished lines that stood behind its chunks."""
 
 
-class ResponseEvents(Protocol):
+class ResponseEvents(ABC):
     """Who is told what a backend sent, in order. Interim heads (1xx) come before the real one and have no end."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def response_head(self, head: ResponseHead) -> None: ...
 
+    @abstractmethod
     def response_body(self, data: bytes) -> None: ...
 
-    def response_end(self) -> None: ...
-
-
-def _cause_of(error: httptools.HttpParserError, fault: MalformedMessage | None) -> BaseException:
-    """What the parser stumbled over: the fault we noted, bad syntax, or a bug of ours, which may look like neither."""
-    if fault is None and isinstance(error, httptools.HttpParserCallbackError) and error.__context__ is not None:
-        return error.__context__
-    return fault or MalformedMessage("http_syntax")
+    @abstractmethod
+    def response_end(self, trailers: list[bytes]) -> None: ...
 
 
 class RequestReader:
-    """Reads a client's stream. A fault ends it: nothing after it can be trusted."""
+    """Reads a client's stream, one request at a time: behind each it waits until it is told to `go_on`.
 
-    def __init__(self, events: RequestEvents, *, header_bytes: int, header_count: int = HEADER_COUNT_LIMIT) -> None:
+    A fault ends it: nothing after it can be trusted. `suspect` then is what was found wanting.
+    """
+
+    __slots__ = (
+        "_body",
+        "_empty_bytes",
+        "_events",
+        "_fields",
+        "_header_bytes",
+        "_header_count",
+        "_is_last",
+        "_left",
+        "_place",
+        "_rest",
+        "suspect",
+    )
+
+    def __init__(
+        self,
+        events: RequestEvents,
+        *,
+        header_bytes: int,
+        header_count: int = HEADER_COUNT_LIMIT,
+        fields: FieldReader | None = None,
+    ) -> None:
         self._events = events
+        self._fields = FieldReader(REQUEST_SPECIAL, is_for_requests=True) if fields is None else fields
         self._header_bytes = header_bytes
         self._header_count = header_count
-        self._fault: MalformedMessage | None = None
-        self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._read_bytes = 0
-        self._head_bytes_limit = 0  # of earlier reads, all bytes that may belong to the present head
-        self._fruitless_bytes = 0  # of earlier reads, those since the last that gave a head, body or end
-        self._is_fruitful = False
-        self.is_in_head = False
-        self._parser = httptools.HttpRequestParser(self)
+        self._rest = b""  # an unfinished head, or what stands behind a request that has ended
+        self._empty_bytes = 0
+        self._left = 0
+        self._body: ChunkedBody | None = None
+        self._place: int = _IN_HEAD
+        self._is_last = False  # RFC 9112 section 9.3: nothing behind a request that closes its connection is one
+        self.suspect: Suspect | None = None
+
+    @property
+    def is_in_head(self) -> bool:
+        """Whether a head has begun and is not complete."""
+        return self._place == _IN_HEAD and bool(self._rest)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another request stands behind the one that has ended, and may."""
+        return self._place == _AT_END and bool(self._rest) and not self._is_last
 
     def feed_untrusted(self, data: bytes) -> None:
         """Read on. Raises MalformedMessage when this is no HTTP/1.1, is ambiguous or past a limit."""
-        self._read_bytes = len(data)
-        self._is_fruitful = False
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._after_upgrade_untrusted(memoryview(data)[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            raise _cause_of(error, self._fault) from None
-        if self._is_fruitful:
-            self._fruitless_bytes = 0
-            self._head_bytes_limit = len(data) if self.is_in_head else 0
+        place = self._place
+        if place == _IN_HEAD:
+            self._head_untrusted(self._rest + data if self._rest else data)
+        elif place == _IN_LENGTH:
+            self._length(data)
+        elif place == _IN_CHUNKED:
+            self._chunks_untrusted(data)
+        elif place == _AT_END and not self._is_last:
+            self._rest += data
+
+    def go_on_untrusted(self) -> None:
+        """The request that ended was dealt with: read what stands behind it. Raises like `feed_untrusted`."""
+        if self._place == _AT_END and not self._is_last:
+            self._place = _IN_HEAD
+            if self._rest:
+                data, self._rest = self._rest, b""
+                self._head_untrusted(data)
+
+    def take_rest(self) -> bytes:
+        """What stands behind the request that ended, which is no HTTP any more: protocols were switched."""
+        rest, self._rest = self._rest, b""
+        self._place = _BROKEN
+        return rest
+
+    def _head_untrusted(self, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n")
+        if end < 0 or data[0] == 13:  # noqa: PLR2004 - carriage return: an empty line before the head
+            data = self._without_empty_lines_untrusted(data)
+            end = data.find(b"\r\n\r\n")
+        if end < 0 or end + 4 > self._header_bytes:
+            self._unfinished_untrusted(data)
             return
-        # An unfinished head, but a chunk's extension or a trailer too: the parser gathers, and nobody sees how much
-        self._fruitless_bytes += len(data)
-        self._head_bytes_limit += len(data)
-        if self._fruitless_bytes > self._header_bytes:
-            raise MalformedMessage("header_bytes")
-
-    def _after_upgrade_untrusted(self, rest: memoryview) -> None:
-        """Upgrade is not offered, so the request was an ordinary one, and an ordinary stream goes on behind it."""
-        while True:
-            self._parser = httptools.HttpRequestParser(self)
-            try:
-                self._parser.feed_data(rest)
-            except httptools.HttpParserUpgrade as upgrade:
-                rest = rest[upgrade.args[0] :]
-            except httptools.HttpParserError as error:
-                raise _cause_of(error, self._fault) from None
-            else:
-                return
-
-    # httptools calls these
-
-    def on_message_begin(self) -> None:
-        self._target = b""
-        self._headers = []
-        self.is_in_head = True
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.is_in_head:
-            return  # a trailer: RFC 9110 section 6.5.1 lets an intermediary leave it out
-        self._headers.append((name, value))
-        if len(self._headers) > self._header_count:
-            self._fault = MalformedMessage("header_count")
-            raise self._fault
-
-    def on_headers_complete(self) -> None:
-        self.is_in_head = False
-        self._is_fruitful = True
+        lines = data[:end].split(b"\r\n")
         try:
-            head = self._head_untrusted()
+            if len(lines) > self._header_count:
+                self._check_lines_untrusted(lines)
+            head = request_head_untrusted(lines, self._fields)
         except MalformedMessage as error:
-            self._fault = error  # httptools would hide it
+            self._broken(error, data[: end + 4])
             raise
+        self._empty_bytes = 0
+        self._rest = data[end + 4 :] if end + 4 < len(data) else b""
+        self._begin(head)
+
+    def _begin(self, head: RequestHead) -> None:
+        framing = head.framing
+        self._is_last = not head.is_keep_alive
+        if framing is Framing.NONE:
+            self._place = _AT_END
+            self._events.request_head(head)
+            self._events.request_end(NO_TRAILERS)
+            return
+        if framing is Framing.LENGTH:
+            self._place = _IN_LENGTH
+            self._left = head.length
+        else:
+            self._place = _IN_CHUNKED
+            self._body = ChunkedBody(self._header_bytes)
         self._events.request_head(head)
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            self.feed_untrusted(rest)
 
-    def on_body(self, data: bytes) -> None:
-        self._is_fruitful = True
-        self._events.request_body(data)
+    def _without_empty_lines_untrusted(self, data: bytes) -> bytes:
+        """RFC 9112 section 2.2: some clients send an empty line behind a body. They count as a head's bytes do."""
+        at = 0
+        while data[at : at + 2] == b"\r\n":
+            at += 2
+        self._empty_bytes += at
+        if self._empty_bytes > self._header_bytes:
+            self._fail_untrusted("header_bytes", data)
+        return data[at:]
 
-    def on_message_complete(self) -> None:
-        self._is_fruitful = True
-        self._events.request_end()
+    def _unfinished_untrusted(self, data: bytes) -> None:
+        """Keep a head that is not complete, unless it is clear already that it can never be one."""
+        is_new_line = data.count(b"\n") > self._rest.count(b"\n") or not self._rest
+        self._rest = data
+        if data and data != b"\r" and data[0] not in _FIRST_BYTES:
+            self._fail_untrusted("method", data)
+        if is_new_line:
+            within = data[: self._header_bytes]
+            try:
+                self._check_lines_untrusted(_ended_lines(within))
+            except MalformedMessage as error:
+                self._broken(error, within)
+                raise
+        if len(data) + self._empty_bytes >= self._header_bytes:
+            self._fail_untrusted("header_bytes", data)
 
-    def _size(self) -> int:
-        """The bytes of the present head, however it was cut into reads, without blanks that it could do without."""
-        fields = sum(len(name) + len(value) + len(b":\r\n") for name, value in self._headers)
-        return len(self._parser.get_method()) + len(self._target) + len(b"  HTTP/1.1\r\n\r\n") + fields
+    def _check_lines_untrusted(self, lines: list[bytes]) -> None:
+        """Find the first fault in the lines that there are, in the order in which a whole head is read."""
+        if not lines:
+            return
+        check_request_line_untrusted(lines[0])
+        self._fields.read_untrusted(lines[1 : self._header_count + 2])
+        if len(lines) - 1 > self._header_count:
+            raise MalformedMessage("header_count", lines[self._header_count + 1])
 
-    def _head_untrusted(self) -> RequestHead:
-        if self._head_bytes_limit + self._read_bytes > self._header_bytes and self._size() > self._header_bytes:
-            raise MalformedMessage("header_bytes")
-        parser = self._parser
-        minor = _minor_version_untrusted(parser.get_http_version())
-        fields = Fields(self._headers, REQUEST_SPECIAL)
-        framing = fields.framing(Framing.NONE)
-        if framing is Framing.CHUNKED and not minor:
-            raise MalformedMessage("chunked_in_1_0")
-        if minor and b"host" not in fields.special:
-            raise MalformedMessage("no_host")
-        if framing is not Framing.NONE and b"upgrade" in fields.special and parser.should_upgrade():
-            raise MalformedMessage("upgrade_with_body")  # llhttp would take the body for the new protocol's bytes
-        method: bytes = parser.get_method()
-        if method == b"CONNECT":
-            raise MalformedMessage("connect")
-        target = self._target
-        if not target.startswith(b"/"):
-            target, authority = origin_form_untrusted(method, target)
-            fields.special[b"host"] = authority or fields.special.get(b"host", b"")
-        refuse_bad_host(fields.special.get(b"host", b""))
-        keep_alive = fields.is_keep_alive(minor)
-        return RequestHead(method, target, minor, fields.lines, fields.special, framing, keep_alive)
+    def _fail_untrusted(self, reason: str, data: bytes) -> None:
+        error = MalformedMessage(reason)
+        self._broken(error, data)
+        raise error
+
+    def _broken(self, error: MalformedMessage, data: bytes) -> None:
+        self._place = _BROKEN
+        self._rest = b""
+        self.suspect = suspect_of(error, data)
+
+    def _length(self, data: bytes) -> None:
+        left = self._left
+        if len(data) < left:
+            self._left = left - len(data)
+            self._events.request_body(data)
+            return
+        self._place = _AT_END
+        self._rest = data[left:] if len(data) > left else b""
+        self._events.request_body(data[:left] if self._rest else data)
+        self._events.request_end(NO_TRAILERS)
+
+    def _chunks_untrusted(self, data: bytes) -> None:
+        body = self._body
+        assert body is not None  # noqa: S101 - set where the place is
+        found = body.feed_untrusted(data)
+        if body.fault is not None:
+            self._broken(body.fault, body.fault.culprit)
+        elif body.is_ended:
+            self._place = _AT_END
+            self._rest = body.rest
+            self._body = None
+        if found:
+            self._events.request_body(found)
+        if body.fault is not None:
+            raise body.fault
+        if body.is_ended:
+            self._events.request_end(body.trailers)
 
 
-def _minor_version_untrusted(version: str) -> int:
-    if version not in ("1.1", "1.0"):
-        raise MalformedMessage("http_version")
-    return 1 if version == "1.1" else 0
+def _ended_lines(data: bytes) -> list[bytes]:
+    """The lines that are complete. One that ends in a bare line feed keeps it, and so is a fault."""
+    lines = data.split(b"\n")[:-1]
+    return [line[:-1] if line.endswith(b"\r") else line + b"\n" for line in lines]
 
 
 class ResponseReader:
     """Reads a backend's stream. `expect` says before each response how its request's method frames it."""
 
-    def __init__(self, events: ResponseEvents) -> None:
+    __slots__ = (
+        "_body",
+        "_events",
+        "_fields",
+        "_head_bytes",
+        "_is_for_head",
+        "_left",
+        "_place",
+        "_rest",
+        "may_switch",
+    )
+
+    def __init__(self, events: ResponseEvents, fields: FieldReader | None = None) -> None:
         self._events = events
-        self._fault: MalformedMessage | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._phrase = b""
-        self._is_awaited = False
+        self._fields = FieldReader(RESPONSE_SPECIAL, is_for_requests=False) if fields is None else fields
+        self._rest = b""
+        self._left = 0
+        self._head_bytes = 0  # of this answer's heads, interim ones included
+        self._body: ChunkedBody | None = None
+        self._place: int = _AT_END
         self._is_for_head = False
-        self._is_interim = False
-        self._framing = Framing.NONE
-        self._fruitless_bytes = 0
-        self._is_fruitful = False
-        self._parser = httptools.HttpResponseParser(self)
+        self.may_switch = False
 
-    def expect(self, method: bytes) -> None:
-        """The next response answers a request with this method. A HEAD's has a length and no body."""
-        if self._is_for_head:
-            self._parser = httptools.HttpResponseParser(self)  # the old one still waits for a body
-        self._is_awaited = True
+    def expect(self, method: bytes, *, may_switch: bool = False) -> None:
+        """The next response answers a request with this method. A HEAD's has a length and no body.
+
+        `may_switch`: the request asked for another protocol, so 101 is an answer.
+        """
+        self._place = _IN_HEAD
+        self._head_bytes = 0
         self._is_for_head = method == b"HEAD"
+        self.may_switch = may_switch
 
-    def feed_untrusted(self, data: bytes) -> None:
-        """Read on. Raises MalformedMessage when this is no HTTP/1.1 response, is ambiguous or was not asked for."""
-        self._is_fruitful = False
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            raise _cause_of(error, self._fault) from None
-        self._fruitless_bytes = 0 if self._is_fruitful else self._fruitless_bytes + len(data)
-        if self._fruitless_bytes > RESPONSE_HEAD_LIMIT_BYTES:
-            raise MalformedMessage("header_bytes")
+    @property
+    def has_rest(self) -> bool:
+        """Whether bytes stand behind the answer that has ended: nobody asked for them."""
+        return self._place == _AT_END and bool(self._rest)
+
+    def take_rest(self) -> bytes:
+        """What came behind the head that switched protocols."""
+        rest, self._rest = self._rest, b""
+        return rest
 
     def is_ended_by_close(self) -> bool:
         """Whether the end of the stream is the end of the present body."""
-        return self._framing is Framing.CLOSE
+        return self._place == _IN_CLOSE
 
-    def on_message_begin(self) -> None:
-        if not self._is_awaited:
-            self._refuse_unexpected()
-        self._headers = []
-        self._phrase = b""
-        self._framing = Framing.NONE
+    def feed_untrusted(self, data: bytes) -> None:
+        """Read on. Raises MalformedMessage when this is no HTTP/1.1 response, is ambiguous or was not asked for."""
+        place = self._place
+        if place == _IN_HEAD:
+            self._heads_untrusted(self._rest + data if self._rest else data)
+        elif place == _IN_LENGTH:
+            self._length(data)
+        elif place == _IN_CHUNKED:
+            self._chunks_untrusted(data)
+        elif place == _IN_CLOSE:
+            self._events.response_body(data)
+        elif place == _AT_END:
+            self._rest = data
+            raise MalformedMessage("unexpected_response")
 
-    def on_status(self, phrase: bytes) -> None:
-        self._phrase += phrase
+    def _heads_untrusted(self, data: bytes) -> None:
+        while self._place == _IN_HEAD:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                self._unfinished_untrusted(data)
+                return
+            self._head_bytes += end + 4
+            if self._head_bytes > RESPONSE_HEAD_LIMIT_BYTES:
+                raise MalformedMessage("header_bytes")
+            head = response_head_untrusted(data[:end].split(b"\r\n"), self._fields)
+            data = data[end + 4 :] if end + 4 < len(data) else b""
+            self._begin_untrusted(head, data)
+            if not head.is_interim:
+                return
+            if not data:
+                self._rest = b""
+                return
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name, value))
+    def _begin_untrusted(self, head: ResponseHead, rest: bytes) -> None:
+        """Tell a head; `rest` is what stands behind it."""
+        if head.is_interim:
+            self._events.response_head(head)
+            return
+        self._rest = b""
+        if head.status == SWITCHING_PROTOCOLS:
+            if not self.may_switch:
+                raise MalformedMessage("unexpected_upgrade")
+            self._place = _AT_END
+            self._rest = rest
+            self._events.response_head(head)
+        elif head.framing is Framing.NONE or self._is_for_head:
+            self._place = _AT_END
+            self._rest = rest
+            self._events.response_head(head)
+            self._events.response_end(NO_TRAILERS)
+        else:
+            self._begin_body(head)
+            if rest:
+                self.feed_untrusted(rest)
 
-    def on_headers_complete(self) -> None:
-        self._is_fruitful = True
-        try:
-            head = self._head_untrusted()
-        except MalformedMessage as error:
-            self._fault = error
-            raise
-        self._framing = head.framing
-        self._is_interim = head.is_interim
+    def _begin_body(self, head: ResponseHead) -> None:
+        if head.framing is Framing.LENGTH:
+            self._place = _IN_LENGTH
+            self._left = head.length
+        elif head.framing is Framing.CHUNKED:
+            self._place = _IN_CHUNKED
+            self._body = ChunkedBody(RESPONSE_HEAD_LIMIT_BYTES)
+        else:
+            self._place = _IN_CLOSE
         self._events.response_head(head)
-        if self._is_for_head and not self._is_interim:
-            self._end()
 
-    def on_body(self, data: bytes) -> None:
-        self._is_fruitful = True
-        if not self._is_awaited:
-            self._refuse_unexpected()
-        self._events.response_body(data)
-
-    def on_message_complete(self) -> None:
-        if not self._is_for_head and not self._is_interim:
-            self._end()
-
-    def _end(self) -> None:
-        self._is_fruitful = True
-        self._is_awaited = False
-        self._framing = Framing.NONE
-        self._events.response_end()
-
-    def _refuse_unexpected(self) -> None:
-        """What nobody asked for would be taken for the answer to the next request, of another client."""
-        self._fault = MalformedMessage("unexpected_response")
-        raise self._fault
-
-    def _head_untrusted(self) -> ResponseHead:
-        parser = self._parser
-        status = parser.get_status_code()
-        minor = _minor_version_untrusted(parser.get_http_version())
-        phrase = self._phrase
-        if status < 100 or (not phrase.isalpha() and phrase.translate(None, _CONTROLS) != phrase):  # noqa: PLR2004
+    def _unfinished_untrusted(self, data: bytes) -> None:
+        self._rest = data
+        if not data.startswith(b"HTTP/"[: len(data)]):
             raise MalformedMessage("status_line")
-        if status == 101:  # noqa: PLR2004 - Switching Protocols
-            raise MalformedMessage("unexpected_upgrade")
-        fields = Fields(self._headers, RESPONSE_SPECIAL)
-        has_body = status >= 200 and status not in (204, 304)  # noqa: PLR2004 - RFC 9112 section 6.3
-        framing = fields.framing(Framing.CLOSE) if has_body else Framing.NONE
-        is_lasting = framing is not Framing.CLOSE and (minor > 0 or framing is not Framing.CHUNKED)
-        keep_alive = is_lasting and fields.is_keep_alive(minor)
-        return ResponseHead(status, phrase, fields.lines, fields.special, framing, keep_alive)
+        lines = _ended_lines(data)
+        if lines:
+            check_status_line_untrusted(lines[0])
+            self._fields.read_untrusted(lines[1:])
+        if self._head_bytes + len(data) > RESPONSE_HEAD_LIMIT_BYTES:
+            raise MalformedMessage("header_bytes")
 
+    def _length(self, data: bytes) -> None:
+        left = self._left
+        if len(data) < left:
+            self._left = left - len(data)
+            self._events.response_body(data)
+            return
+        self._place = _AT_END
+        self._rest = data[left:] if len(data) > left else b""
+        self._events.response_body(data[:left] if self._rest else data)
+        self._events.response_end(NO_TRAILERS)
 
-def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-LAST_CHUNK: Final = b"0\r\n\r\n"
+    def _chunks_untrusted(self, data: bytes) -> None:
+        body = self._body
+        assert body is not None  # noqa: S101 - set where the place is
+        found = body.feed_untrusted(data)
+        if body.is_ended:
+            self._place = _AT_END
+            self._rest = body.rest
+            self._body = None
+        if found:
+            self._events.response_body(found)
+        if body.fault is not None:
+            self._place = _BROKEN
+            raise body.fault
+        if body.is_ended:
+            self._events.response_end(body.trailers)

@@ -1,17 +1,24 @@
-"""The header fields of one message: which ones a proxy must look into, and what they say of its framing."""
+"""The header fields of one message: which ones a proxy must look into, and what they say of its framing.
+
+Of each head only the few fields that a proxy must understand are looked into ("special"); all others are kept as
+finished lines and passed on as they came. Header lines repeat themselves without end (User-Agent, Accept, Server), so a
+line that was read once is known afterwards: 0.1 us instead of 1 us for each (measured).
+"""
 
 from __future__ import annotations
 
+import re
 from enum import Enum
-from itertools import product
 from typing import Final
 
 from mfalb.errors import MalformedMessage
 
 _COUNT_DIGITS_LIMIT: Final = 18  # of a Content-Length: more cannot be meant
+_KNOWN_LIMIT: Final = 4096  # lines; when it is full all are forgotten, since peers choose what fills it
+_KNOWN_LINE_BYTES: Final = 256  # longer ones seldom come again
 
 _HOP_BY_HOP: Final = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade")
 )
 _FORWARDING: Final = frozenset(
     (
@@ -34,22 +41,29 @@ REQUEST_SPECIAL: Final = (_HOP_BY_HOP | _FORWARDING).union(
         b"accept-encoding",
         b"cookie",
         b"expect",
+        b"via",
         b"proxy-authorization",
         b"proxy",  # CGI shows it as HTTP_PROXY, which programs obey (CVE-2016-5385): never passed on
     )
 )
-# CGI and its heirs show X_Forwarded_For and X-Forwarded-For as one: a client's field would pass for ours
-_DISGUISED: Final = (
-    frozenset(
-        bytes(octets)
-        for name in REQUEST_SPECIAL
-        for octets in product(*(b"-_" if octet == ord("-") else (octet,) for octet in name))
-    )
-    - REQUEST_SPECIAL
+RESPONSE_SPECIAL: Final = _HOP_BY_HOP | frozenset(
+    (b"content-length", b"content-encoding", b"via", b"proxy-authenticate")
 )
-RESPONSE_SPECIAL: Final = _HOP_BY_HOP | frozenset((b"content-length", b"content-encoding", b"proxy-authenticate"))
 _ONLY_ONCE: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
 _PLAIN_CONNECTION: Final = frozenset((b"keep-alive", b"close", b""))
+_SECRET: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"))  # not remembered
+# RFC 9110 section 6.5.1: what frames, routes or judges a message may not come behind it
+_NOT_IN_TRAILERS: Final = (REQUEST_SPECIAL | RESPONSE_SPECIAL | _SECRET).union(
+    (b"trailer", b"cache-control", b"content-range", b"max-forwards", b"range", b"www-authenticate", b"age", b"date")
+)
+_FRAMING_NAMES: Final = frozenset((b"content-length", b"transfer-encoding", b"host", b"connection", b"upgrade"))
+
+# field-name ":" OWS field-value OWS (RFC 9112 section 5; RFC 9110 section 5.5): no control byte but the tab.
+# Deleting all that may be there and looking for a rest costs a tenth of a regular expression.
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_VALUE: Final = b"\t" + bytes(range(32, 127)) + bytes(range(128, 256))
+_TOKEN_RUN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
+_VALUE_RUN: Final = re.compile(rb"[\t -~\x80-\xff]*")
 
 
 class Framing(Enum):
@@ -61,56 +75,163 @@ class Framing(Enum):
     CLOSE = "close"
 
 
+class Field:
+    """One header line as it was understood. `name` is lower case and b"" where a proxy need not look into it."""
+
+    __slots__ = ("line", "name", "value")
+
+    def __init__(self, name: bytes, value: bytes, line: bytes) -> None:
+        self.name = name
+        self.value = value
+        self.line = line
+
+
 class Fields:
     """The header lines of one head, sorted into special ones and others."""
 
     __slots__ = ("lines", "special")
 
-    def __init__(self, headers: list[tuple[bytes, bytes]], special_names: frozenset[bytes]) -> None:
+    def __init__(self) -> None:
         self.lines: list[bytes] = []
         self.special: dict[bytes, bytes] = {}
-        lines, special = self.lines, self.special
-        for name, value in headers:
-            lower = name.lower()
-            if lower not in special_names:
-                if lower in _DISGUISED and special_names is REQUEST_SPECIAL:
-                    raise MalformedMessage("underscore_in_field_name")
-                lines.append(b"%b: %b\r\n" % (name, value))
-                continue
-            value = value.rstrip()  # noqa: PLW2901 - blanks behind a value are not of it (RFC 9110 section 5.5)
-            if lower not in special:
-                special[lower] = value
-            elif lower in _ONLY_ONCE:
-                raise MalformedMessage("repeated_" + lower.decode("ascii").replace("-", "_"))
-            else:
-                special[lower] += (b"; " if lower == b"cookie" else b", ") + value
-        connection = special.get(b"connection")
-        if connection is not None and connection.lower() not in _PLAIN_CONNECTION:
-            self._remove_named_by(connection)
-
-    def _remove_named_by(self, connection: bytes) -> None:
-        """Fields that Connection names are for this hop only (RFC 9110 section 7.6.1)."""
-        named = tuple(token.strip().lower() + b":" for token in connection.split(b",") if token.strip())
-        self.lines[:] = [line for line in self.lines if not line.lower().startswith(named)]
 
     def framing(self, otherwise: Framing) -> Framing:
         """How this head says that its body ends. Raises MalformedMessage for what could be read in two ways."""
-        transfer = self.special.get(b"transfer-encoding")
-        length = self.special.get(b"content-length")
-        if transfer is not None:
-            if length is not None:
+        special = self.special
+        if b"transfer-encoding" in special:
+            if b"content-length" in special:
                 raise MalformedMessage("length_and_chunked")
-            if transfer.strip().lower() != b"chunked":
+            if special[b"transfer-encoding"].lower() != b"chunked":
                 raise MalformedMessage("transfer_encoding")
             return Framing.CHUNKED
+        length = special.get(b"content-length")
         if length is None:
             return otherwise
         if not length.isdigit() or len(length) > _COUNT_DIGITS_LIMIT:
             raise MalformedMessage("content_length")
         return Framing.LENGTH if int(length) else Framing.NONE
 
+    @property
+    def length(self) -> int:
+        """The Content-Length; 0 without one. Only after `framing` found it sound."""
+        return int(self.special.get(b"content-length", b"0"))
+
     def is_keep_alive(self, minor_version: int) -> bool:
-        connection = self.special.get(b"connection", b"").lower()
+        connection = self.special.get(b"connection")
+        if connection is None:
+            return minor_version > 0
+        connection = connection.lower()
         if minor_version:
             return b"close" not in connection
         return b"keep-alive" in connection and b"close" not in connection
+
+    def upgrade(self) -> bytes:
+        """The protocols that an Upgrade which Connection names asks for; b"" for none (RFC 9110 section 7.8)."""
+        special = self.special
+        if b"upgrade" not in special or b"connection" not in special:
+            return b""
+        named = special[b"connection"].lower().split(b",")
+        return special[b"upgrade"] if any(token.strip() == b"upgrade" for token in named) else b""
+
+
+class FieldReader:
+    """Reads the header lines of all messages of one side, and remembers those that it has met.
+
+    `special_names` are looked into. `twins` says whether underscores are refused only where the name would pass for a
+    special one (None: they are no concern here).
+    """
+
+    __slots__ = ("_known", "_refuses_underscores", "_special_names", "_twins")
+
+    def __init__(
+        self, special_names: frozenset[bytes], *, is_for_requests: bool, refuses_underscores: bool = True
+    ) -> None:
+        self._special_names = special_names
+        self._twins = frozenset(_plain(name) for name in special_names) if is_for_requests else frozenset()
+        self._refuses_underscores = refuses_underscores and is_for_requests
+        self._known: dict[bytes, Field] = {}
+
+    def read_untrusted(self, lines: list[bytes]) -> Fields:
+        """The fields of one head, in whose lines no CRLF is left. Raises MalformedMessage."""
+        fields = Fields()
+        plain, special, known = fields.lines, fields.special, self._known
+        for line in lines:
+            field = known.get(line)
+            if field is None:
+                field = self._learn_untrusted(line)
+            name = field.name
+            if not name:
+                plain.append(field.line)
+            elif name not in special:
+                special[name] = field.value
+            elif name in _ONLY_ONCE:
+                raise MalformedMessage("repeated_" + name.decode("ascii").replace("-", "_"), line)
+            else:
+                special[name] += (b"; " if name == b"cookie" else b", ") + field.value
+        if b"connection" in special:
+            connection = special[b"connection"].lower()
+            if connection not in _PLAIN_CONNECTION:
+                _remove_named_by(connection, plain)
+        return fields
+
+    def _learn_untrusted(self, line: bytes) -> Field:
+        given, value = _split_untrusted(line)
+        name = given.lower()
+        if name not in self._special_names:
+            if b"_" in name and (self._refuses_underscores or _plain(name) in self._twins):
+                raise MalformedMessage("underscore_in_field_name", line, name.index(b"_"))
+            field = Field(b"", value, b"%b: %b\r\n" % (given, value))
+        else:
+            field = Field(name, value, b"")
+        if len(line) <= _KNOWN_LINE_BYTES and name not in _SECRET:
+            if len(self._known) >= _KNOWN_LIMIT:
+                self._known.clear()
+            self._known[line] = field
+        return field
+
+
+def _split_untrusted(line: bytes) -> tuple[bytes, bytes]:
+    """The name and the value of a line. Raises MalformedMessage."""
+    name, colon, value = line.partition(b":")
+    if not colon or not name or name.translate(None, _TOKEN) or value.translate(None, _VALUE):
+        raise _fault(line)
+    return name, value.strip(b" \t")
+
+
+def _plain(name: bytes) -> bytes:
+    """A name as CGI and its heirs show it, to whom X_Forwarded_For and X-Forwarded-For are one."""
+    return name.replace(b"_", b"-")
+
+
+def _remove_named_by(connection: bytes, lines: list[bytes]) -> None:
+    """Fields that Connection names are for this hop only (RFC 9110 section 7.6.1)."""
+    named = tuple([token.strip() + b":" for token in connection.split(b",") if token.strip()])
+    lines[:] = [line for line in lines if not line.lower().startswith(named)]
+
+
+def trailer_untrusted(line: bytes) -> bytes:
+    """A trailer field as a finished line; b"" for one that is left out. Raises MalformedMessage."""
+    given, value = _split_untrusted(line)
+    name = given.lower()
+    if _plain(name) in _FRAMING_NAMES:
+        raise MalformedMessage("trailer", line)
+    if _plain(name) in _NOT_IN_TRAILERS:
+        return b""
+    return b"%b: %b\r\n" % (given, value)
+
+
+def _fault(line: bytes) -> MalformedMessage:
+    """What is wrong with a line that is no field, and where."""
+    for byte, reason in ((b"\n", "bare_lf"), (b"\r", "bare_cr")):
+        if byte in line:
+            return MalformedMessage(reason, line, line.index(byte))
+    if line[:1] in (b" ", b"\t"):
+        return MalformedMessage("obs_fold", line)
+    named = _TOKEN_RUN.match(line)
+    end = named.end() if named is not None else 0
+    if b":" not in line:
+        return MalformedMessage("no_colon", line, len(line))
+    if not end or line[end : end + 1] != b":":
+        return MalformedMessage("field_name", line, end)
+    value = _VALUE_RUN.match(line, end + 1)
+    return MalformedMessage("control_byte", line, value.end() if value is not None else end)

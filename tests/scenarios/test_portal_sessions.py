@@ -103,7 +103,7 @@ async def test_the_cookie_names_no_server_and_a_forged_one_is_only_balanced_anew
     assert (await browser.get()).served_by in {"portal1", "portal2"}
     log = balanced.balancer.log
     # The access log is written four times a second
-    await asyncio.to_thread(wait_until, lambda: " pin=I " in log(), "the forged cookie in the access log")
+    await asyncio.to_thread(wait_until, lambda: " pin=II " in log(), "the forged cookie in the access log")
     assert value not in log()
 
 

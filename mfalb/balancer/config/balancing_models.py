@@ -26,7 +26,8 @@ class Algorithm(Enum):
     HASH = "hash"
 
 
-def _check_part_name(value: str) -> str:
+def check_part_name(value: str) -> str:
+    """Returns the name of a part of a request; ValueError when it can be none."""
     if _PART_NAME.fullmatch(value) is None:
         raise ValueError(
             f"{quoted(value)} names no header, cookie or query parameter; use 1 to 64 letters, digits, '_' or '-'"
@@ -49,7 +50,7 @@ class HashOfPart(Table):
     """By the part of an HTTP request that has this name."""
 
     key: Literal["header", "cookie", "query"]
-    name: Annotated[str, AfterValidator(_check_part_name)]
+    name: Annotated[str, AfterValidator(check_part_name)]
     load_factor: LoadFactor = 1.25
 
 

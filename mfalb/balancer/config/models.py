@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mfalb.balancer.config.balancing_models import Algorithm, HashBy, Share
+from mfalb.balancer.config.http_models import Accepted, Forwarding, HttpLimits, Queue, RequestId, Retries
 from mfalb.balancer.config.proxy_models import ProxyProtocol
 from mfalb.balancer.config.radius_models import Nas, RadiusListener, RadiusSessionAffinity, RefusalForm
 from mfalb.balancer.config.radsec_models import RADSEC_SECRET, RadsecListener
@@ -50,16 +51,6 @@ class Route(Table):
     pool: Name
 
 
-class HttpLimits(Table):
-    """What clients may take: `connections` at once on the listener (in each worker), the rest on each connection."""
-
-    header_bytes: SizeBytes = 32 * 1024
-    header_count: Count = Field(default=100, ge=8, le=1000)
-    header_timeout_s: Seconds = 10.0
-    idle_timeout_s: Seconds = 75.0
-    connections: Count = Field(default=20_000, ge=1)
-
-
 class HttpListener(Table):
     """An address where HTTP/1.1 clients arrive, with or without TLS."""
 
@@ -71,6 +62,9 @@ class HttpListener(Table):
     trusted_proxies: tuple[NetworkValue, ...] = ()
     proxy_protocol: ProxyProtocol | None = None
     limits: HttpLimits = HttpLimits()
+    forwarding: Forwarding = Forwarding()
+    request_id: RequestId | None = None
+    accept: tuple[Accepted, ...] = ()
 
 
 Listener = Annotated[HttpListener | TcpListener | RadiusListener | RadsecListener, Field(discriminator="protocol")]
@@ -81,7 +75,8 @@ Listener = Annotated[HttpListener | TcpListener | RadiusListener | RadsecListene
 class Backend(Table):
     """One address that takes work. `secret` is for RADIUS pools only.
 
-    A `weight` of 0 is for pinned work only; a `backup` gets new work when no other backend can take any.
+    A `weight` of 0 is for pinned work only; a `backup` gets new work when no other backend can take any. No more than
+    `connections` HTTP requests are under way to it from each worker at a time.
 
     `nas` is for pools of dynamic authorization, whose backends are the NASes themselves.
     """
@@ -90,6 +85,7 @@ class Backend(Table):
     address: Address
     weight: Count = Field(default=1, ge=0, le=256)
     backup: Flag = False
+    connections: Count | None = Field(default=None, ge=1)
     secret: Secret | None = None
     require_message_authenticator: Flag = False
     limit_proxy_state: Flag = False
@@ -237,6 +233,8 @@ class Pool(Table):
     health_check: HealthCheck | None = None
     affinity: Affinity = NoAffinity()
     send_proxy: ProxyVersion | None = None
+    queue: Queue = Queue()
+    retries: Retries = Retries()
     connect_timeout_s: Seconds = 3.0
     response_timeout_s: Seconds = 120.0
 

@@ -9,8 +9,8 @@ response_lines       which header lines does the answer get for it?
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 from mfalb.balancer.affinity.cookie import CookieFinding, CookieLife, CookiePin, CookieSealer
 from mfalb.balancer.affinity.store import Pin, PinStore
@@ -18,8 +18,8 @@ from mfalb.balancer.affinity.transaction import TransactionReader
 from mfalb.balancer.config.models import CookieAffinity, TransactionAffinity
 from mfalb.balancer.pools.backend import Backend
 from mfalb.wire.cookies import find_cookie, set_cookie, without_cookie
-from mfalb.wire.http import RequestHead, ResponseHead
 from mfalb.wire.http_fields import Framing
+from mfalb.wire.http_heads import RequestHead, ResponseHead
 
 _OPENED_LIMIT = 10_000  # about 400 bytes each
 _XML_TYPES = (b"text/xml", b"application/soap+xml", b"application/xml")
@@ -33,47 +33,74 @@ class Moment(NamedTuple):
     entropy: bytes
 
 
-@dataclass(frozen=True, slots=True)
 class PinFound:
     """What a request carried.
 
     `backend` is the name a pin gives (None: no pin). `is_strict`: what it continues cannot be finished by another.
     `letter` is for the access log: HAProxy's third letter (N none, V valid, E expired, O old, I invalid, D down).
     `key` is set when the request continues something whose pin is not known here; `user` and `cookie` are what the
-    strategy remembers until the answer.
+    strategy remembers until the answer. A value: never changed once it is made.
     """
 
-    letter: str
-    backend: str | None = None
-    is_strict: bool = False
-    key: bytes | None = None
-    user: str = ""
-    cookie: CookiePin | None = None
+    __slots__ = ("backend", "cookie", "is_strict", "key", "letter", "user")
+
+    def __init__(  # noqa: PLR0913 - a value made on the hot path
+        self,
+        letter: str,
+        backend: str | None = None,
+        *,
+        is_strict: bool = False,
+        key: bytes | None = None,
+        user: str = "",
+        cookie: CookiePin | None = None,
+    ) -> None:
+        self.letter = letter
+        self.backend = backend
+        self.is_strict = is_strict
+        self.key = key
+        self.user = user
+        self.cookie = cookie
+
+    def with_letter(self, letter: str) -> PinFound:
+        """The same with another letter."""
+        return PinFound(
+            letter, self.backend, is_strict=self.is_strict, key=self.key, user=self.user, cookie=self.cookie
+        )
 
 
-class HttpAffinity(Protocol):
-    """What each strategy answers; see the module's docstring."""
+class HttpAffinity(ABC):
+    """What each strategy answers; see the module's docstring. `body_limit` is 0 for those that need no bodies."""
 
     body_limit: int
+    is_by_cookie: bool
 
+    @abstractmethod
     def needs_request_body(self, head: RequestHead) -> bool: ...
 
+    @abstractmethod
     def pin_of(self, head: RequestHead, body: bytes | None, moment: Moment) -> PinFound: ...
 
+    @abstractmethod
     def needs_response_body(self, found: PinFound, head: ResponseHead) -> bool: ...
 
+    @abstractmethod
     def pin_begun(self, found: PinFound, body: bytes, backend: Backend, now: float) -> Pin | None: ...
 
+    @abstractmethod
     def response_lines(self, found: PinFound, backend: Backend, moment: Moment) -> bytes: ...
 
 
 NOTHING_FOUND = PinFound("-")
+_NO_COOKIE = PinFound(CookieFinding.NONE.value)
+_INVALID_COOKIE = PinFound(CookieFinding.INVALID.value)
 
 
-class WithoutAffinity:
+class WithoutAffinity(HttpAffinity):
     """Every request is balanced by itself."""
 
-    body_limit = 0
+    def __init__(self) -> None:
+        self.body_limit = 0
+        self.is_by_cookie = False
 
     def needs_request_body(self, _head: RequestHead) -> bool:
         return False
@@ -95,6 +122,8 @@ class CookieStrategy(WithoutAffinity):
     """A browser session: the cookie carries the pin. The backend never sees it (it is taken out of the request)."""
 
     def __init__(self, pool: str, config: CookieAffinity, sealer: CookieSealer, *, is_secure: bool) -> None:
+        super().__init__()
+        self.is_by_cookie = True
         self._pool = pool
         self._config = config
         self._name = config.name.encode()
@@ -105,26 +134,34 @@ class CookieStrategy(WithoutAffinity):
         self._renew_after_s = config.idle_timeout_s / 10
         # What a sealed value says never changes, and a browser sends it with every request: a look-up instead of
         # 8 us of decryption (measured). When full it is emptied. Only whether it still counts is judged each time.
-        self._opened: dict[bytes, CookiePin] = {}
+        self._opened: dict[bytes, PinFound] = {}
 
     def pin_of(self, head: RequestHead, _body: bytes | None, moment: Moment) -> PinFound:
         header = head.special.get(b"cookie")
         value = None if header is None else find_cookie(header, self._name)
         if header is None or value is None:
-            return PinFound(CookieFinding.NONE.value)
+            return _NO_COOKIE
         head.special[b"cookie"] = without_cookie(header, self._name)
-        pin = self._opened.get(value)
+        found = self._opened.get(value)
+        if found is None:
+            found = self._found_untrusted(value)
+            if found is None:
+                return _INVALID_COOKIE
+        pin = found.cookie
         if pin is None:
-            pin = self._sealer.open_untrusted(self._pool, value)
-            if pin is None:
-                return PinFound(CookieFinding.INVALID.value)
-            if len(self._opened) >= _OPENED_LIMIT:
-                self._opened.clear()
-            self._opened[value] = pin
+            return found
         finding = self._life.judge(pin, moment.wall)
-        if finding is not CookieFinding.VALID:
-            return PinFound(finding.value)
-        return PinFound("V", pin.backend, cookie=pin)
+        return found if finding is CookieFinding.VALID else PinFound(finding.value)
+
+    def _found_untrusted(self, value: bytes) -> PinFound | None:
+        """What a cookie says that was not seen before; None for one that is not ours."""
+        pin = self._sealer.open_untrusted(self._pool, value)
+        if pin is None:
+            return None
+        if len(self._opened) >= _OPENED_LIMIT:
+            self._opened.clear()
+        found = self._opened[value] = PinFound(CookieFinding.VALID.value, pin.backend, cookie=pin)
+        return found
 
     def response_lines(self, found: PinFound, backend: Backend, moment: Moment) -> bytes:
         """A Set-Cookie line when the session is new, moved (the cookie names who answered) or due for renewal."""
@@ -143,6 +180,7 @@ class TransactionStrategy(WithoutAffinity):
     """The halves of a SOAP transaction: half one's answer is held until its pin is stored."""
 
     def __init__(self, pool: str, config: TransactionAffinity, pins: PinStore) -> None:
+        super().__init__()
         self.body_limit = config.body_limit
         self._life_s = config.lifetime_s
         self._reader = TransactionReader(pool, config)

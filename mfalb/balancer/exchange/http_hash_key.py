@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from mfalb.balancer.config.balancing_models import HashBy, HashOfPart
 from mfalb.balancer.exchange.forwarding import ClientFacts, is_trusted
 from mfalb.wire.cookies import find_cookie
-from mfalb.wire.http import RequestHead
+from mfalb.wire.http_heads import RequestHead
 
 Networks = Sequence[IPv4Network | IPv6Network]
 HttpKey = Callable[[RequestHead, ClientFacts], bytes]

@@ -45,6 +45,18 @@ BACKEND_GARBAGE = Refusal(HTTPStatus.BAD_GATEWAY, "backend_garbage", "The server
 BACKEND_SILENT = Refusal(HTTPStatus.GATEWAY_TIMEOUT, "backend_silent", "The server did not answer in time.")
 HEADER_TIMEOUT = Refusal(HTTPStatus.REQUEST_TIMEOUT, "header_timeout", "The request was not completed in time.")
 
+QUEUE_FULL = Refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE, "queue_full", "This service has more work than it can bear. Please try again.", 5
+)
+QUEUE_TIMEOUT = Refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE, "queue_timeout", "This service has more work than it can bear. Please try again.", 5
+)
+BODY_TOO_LARGE = Refusal(
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_bytes", "The request's body is larger than is accepted here."
+)
+BODY_TOO_SLOW = Refusal(HTTPStatus.REQUEST_TIMEOUT, "body_too_slow", "The request's body came too slowly.")
+EXPECTATION_FAILED = Refusal(HTTPStatus.EXPECTATION_FAILED, "expectation", "Only 100-continue can be expected here.")
+
 _TOO_LARGE = frozenset(("header_bytes", "header_count"))
 
 
@@ -57,5 +69,7 @@ def malformed(reason: str) -> Refusal:
     if reason == "connect":
         return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, reason, "This is no forward proxy.")
     if reason == "http_version":
-        return Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, reason, "HTTP/1.0 and HTTP/1.1 are spoken here.")
+        return Refusal(
+            HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, reason, "Only versions 1.0 and 1.1 of HTTP are spoken here."
+        )
     return Refusal(HTTPStatus.BAD_REQUEST, reason, "The request is not valid HTTP/1.1.")

@@ -6,20 +6,24 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
+from ipaddress import ip_network
 from time import monotonic
-from typing import Final
+from typing import Final, cast
 
 from mfalb.balancer.config.proxy_models import ProxyProtocol
-from mfalb.balancer.listeners.http_connection import ClientConnection
+from mfalb.balancer.exchange.forwarding import ClientFacts, is_trusted
+from mfalb.balancer.listeners.endpoints import endpoints_of
+from mfalb.balancer.listeners.http_connection import ClientConnection, ConnectionHost
 from mfalb.balancer.listeners.http_parts import HttpParts
 from mfalb.balancer.listeners.proxied import ProxiedArrivals, ProxiedWiring
+from mfalb.wire.proxy_protocol import Endpoints
 
 _HANDSHAKE_TIMEOUT_S: Final = 10.0
 _SHUTDOWN_TIMEOUT_S: Final = 5.0
 _BACKLOG: Final = 4096
 
 
-class HttpListener:
+class HttpListener(ConnectionHost):
     """Owns the bound sockets it is given and the connections that arrive on them."""
 
     def __init__(
@@ -36,6 +40,7 @@ class HttpListener:
         self._tls = tls
         self._servers: list[asyncio.Server] = []
         self._connections: set[ClientConnection] = set()
+        self._sources: dict[str, int] = {}
         self._proxied = self._arrivals(proxy_protocol) if proxy_protocol is not None else None
 
     @property
@@ -51,7 +56,7 @@ class HttpListener:
             self._tls,
             self.parts.counters,
             lambda: len(self._connections),
-            lambda endpoints: ClientConnection(self, endpoints),
+            lambda endpoints: cast(asyncio.Protocol, ClientConnection(self, endpoints)),
         )
         return ProxiedArrivals(wiring)
 
@@ -63,7 +68,7 @@ class HttpListener:
         is_tls = self._tls is not None
         for sock in self._sockets:
             server = await loop.create_server(
-                lambda: ClientConnection(self),
+                lambda: cast(asyncio.Protocol, ClientConnection(self)),
                 sock=sock,
                 ssl=self._tls,
                 backlog=_BACKLOG,
@@ -72,18 +77,50 @@ class HttpListener:
             )
             self._servers.append(server)
 
+    def facts(self, transport: asyncio.Transport, endpoints: Endpoints | None) -> ClientFacts:
+        if endpoints is None and self.parts.tells_endpoints:
+            endpoints = endpoints_of(transport)
+        if endpoints is not None:
+            address = endpoints.client[0]
+        else:
+            peer = transport.get_extra_info("peername")
+            address = peer[0] if peer else ""
+        return ClientFacts(address, self.is_tls, endpoints, is_trusted(address, self.parts.exchanges.trusted))
+
     def admit(self, connection: ClientConnection) -> bool:
-        """Whether one more connection is served. Past the limit it is closed: memory does not grow with clients."""
-        if len(self._connections) >= self.parts.limits.connections:
+        """Whether one more connection is served. Past a limit it is closed: memory does not grow with clients."""
+        limits = self.parts.limits
+        if len(self._connections) >= limits.connections:
             self.parts.counters.drops["connection_limit"] += 1
             return False
+        source = self._source(connection.client.address)
+        if self._sources.get(source, 0) >= limits.connections_per_source:
+            self.parts.counters.drops["source_connection_limit"] += 1
+            return False
+        connection.source = source
+        self._sources[source] = self._sources.get(source, 0) + 1
         self._connections.add(connection)
         self.parts.counters.connections = len(self._connections)
         return True
 
+    def _source(self, address: str) -> str:
+        """The network that a client is counted under."""
+        networks = self.parts.limits.source_networks
+        prefix, whole = (networks.ipv6, 128) if ":" in address else (networks.ipv4, 32)
+        if prefix == whole or not address:
+            return address
+        return str(ip_network((address.partition("%")[0], prefix), strict=False))
+
     def forget(self, connection: ClientConnection) -> None:
+        if connection not in self._connections:
+            return
         self._connections.discard(connection)
         self.parts.counters.connections = len(self._connections)
+        left = self._sources[connection.source] - 1
+        if left:
+            self._sources[connection.source] = left
+        else:
+            del self._sources[connection.source]
 
     def tick(self) -> None:
         """Look at every connection's deadline: one coarse timer instead of one timer a connection."""

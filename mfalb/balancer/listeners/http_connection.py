@@ -5,139 +5,144 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections import deque
-from time import monotonic
-from typing import Final, Protocol, cast
+from abc import ABC, abstractmethod
+from time import monotonic, time
+from typing import Final, cast
 
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.forwarding import ClientFacts
 from mfalb.balancer.exchange.refusals import Refusal
-from mfalb.balancer.listeners.endpoints import endpoints_of
-from mfalb.balancer.listeners.http_flow import HttpFlow, refusal_of
-from mfalb.balancer.listeners.http_parts import HttpParts
+from mfalb.balancer.listeners.http_flow import FlowHost, HttpFlow, refusal_of
+from mfalb.balancer.listeners.http_parts import HttpParts, Suspicion
+from mfalb.balancer.listeners.http_record import count_answer, record
 from mfalb.errors import MalformedMessage
 from mfalb.net.rounds import GatheredWrites
-from mfalb.wire.http import RequestHead, RequestReader
+from mfalb.wire.http import RequestReader
+from mfalb.wire.http_heads import RequestHead
+from mfalb.wire.http_suspect import suspect_of
 from mfalb.wire.proxy_protocol import Endpoints
 
 LINGER_S: Final = 2.0  # how long a refused client may go on sending before the connection is cut
 _RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, no seconds
 
 # Why the client is not read on at the moment
-_PIPELINED = 1
-_UPSTREAM_FULL = 2
+_PIPELINED: Final = 1
+_UPSTREAM_FULL: Final = 2
 
 
-class ConnectionHost(Protocol):
+class ConnectionHost(ABC):
     """The listener, as a connection sees it."""
 
     parts: HttpParts
     is_tls: bool
     is_closing: bool
 
+    @abstractmethod
     def admit(self, connection: ClientConnection) -> bool: ...
 
+    @abstractmethod
     def forget(self, connection: ClientConnection) -> None: ...
 
-
-class _Waiting:
-    """A request that came while its predecessor was being answered. At most one read's worth is held."""
-
-    __slots__ = ("head", "is_ended", "pieces")
-
-    def __init__(self, head: RequestHead) -> None:
-        self.head = head
-        self.pieces: list[bytes] = []
-        self.is_ended = False
-
-    def request_body(self, data: bytes) -> None:
-        self.pieces.append(data)
-
-    def request_end(self) -> None:
-        self.is_ended = True
+    @abstractmethod
+    def facts(self, transport: asyncio.Transport, endpoints: Endpoints | None) -> ClientFacts:
+        """Who is connected; `endpoints` are what a PROXY protocol header told."""
 
 
-class ClientConnection(asyncio.Protocol):
-    """One client's connection."""
+class ClientConnection(FlowHost):
+    """One client's connection: an `asyncio.Protocol` in all but its ancestry, which compiled classes cannot have."""
 
     __slots__ = (
         "_deadline",
         "_endpoints",
-        "_fault",
         "_flow",
-        "_incoming",
-        "_is_in_turns",
         "_is_over",
+        "_is_reading",
+        "_is_tunnel",
         "_listener",
         "_out",
         "_parts",
         "_pauses",
         "_reader",
+        "_stuck_bytes",
+        "_stuck_since",
         "_transport",
-        "_waiting",
-        "client",
-        "is_full",
+        "source",
     )
 
     def __init__(self, listener: ConnectionHost, endpoints: Endpoints | None = None) -> None:
         """`endpoints` are what a PROXY protocol header told; otherwise the connection's own count."""
+        super().__init__()
         self._listener = listener
         self._endpoints = endpoints
         self._parts = listener.parts
         self._transport: asyncio.Transport | None = None
         self._flow: HttpFlow | None = None
-        self._incoming: HttpFlow | _Waiting | None = None
-        self._waiting: deque[_Waiting] = deque()
-        self._fault: Refusal | None = None
         self._out = GatheredWrites(listener.parts.writes)
         self._pauses = 0
-        self._is_in_turns = False
+        self._is_reading = False
         self._is_over = False  # the last answer was given: what still comes is read and forgotten
+        self._is_tunnel = False
         self._deadline = 0.0
-        self.is_full = False
-        self.client = ClientFacts("", is_tls=False)
-        limits = listener.parts.limits
-        self._reader = RequestReader(self, header_bytes=limits.header_bytes, header_count=limits.header_count)
+        self._stuck_bytes = 0
+        self._stuck_since = 0.0
+        self.source = ""  # what its listener counts it under
+        parts = listener.parts
+        limits = parts.limits
+        self._reader = RequestReader(
+            self, header_bytes=limits.header_bytes, header_count=limits.header_count, fields=parts.fields
+        )
 
     # ------------------------------------------------------------------------------ the event loop's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = self._out.transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
-        endpoints = self._endpoints
-        if endpoints is None and self._parts.tells_endpoints:
-            endpoints = endpoints_of(self._transport)
-        if endpoints is not None:
-            self.client = ClientFacts(endpoints.client[0], self._listener.is_tls, endpoints)
-        else:
-            peer = transport.get_extra_info("peername")
-            self.client = ClientFacts(peer[0] if peer else "", self._listener.is_tls)
+        self.client = self._listener.facts(self._transport, self._endpoints)
         self._deadline = monotonic() + self._parts.limits.header_timeout_s
         if not self._listener.admit(self):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._is_over or self._fault is not None:
+        if self._is_over:
+            return
+        flow = self._flow
+        if self._is_tunnel:
+            if flow is not None:
+                flow.request_body(data)
+                flow.flush()
             return
         was_in_head = self._reader.is_in_head
+        self._is_reading = True
         try:
             self._reader.feed_untrusted(data)
+            if self._flow is None or self._reader.has_more:
+                self._take_turns_untrusted()
         except MalformedMessage as error:
             self._malformed(error)
-        if self._reader.is_in_head and not was_in_head:
-            self._deadline = monotonic() + self._parts.limits.header_timeout_s
+        finally:
+            self._is_reading = False
         flow = self._flow
         if flow is not None:
             flow.flush()
+        elif not was_in_head and self._reader.is_in_head:
+            self._deadline = monotonic() + self._parts.limits.header_timeout_s
+
+    def eof_received(self) -> bool:
+        """Whether our half stays open: only that of a tunnel, and not under TLS."""
+        flow = self._flow
+        if flow is None or not self._is_tunnel or self._transport is None or not self._transport.can_write_eof():
+            return False
+        return flow.client_eof()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._transport = self._out.transport = None
         self._listener.forget(self)
-        self._waiting.clear()
         if self._flow is not None:
             self._flow.client_lost()
 
     def pause_writing(self) -> None:
         self.is_full = True
+        self._stuck_since = monotonic()
+        self._stuck_bytes = -1
         if self._flow is not None:
             self._flow.pause_answer()
 
@@ -149,51 +154,52 @@ class ClientConnection(asyncio.Protocol):
     # ------------------------------------------------------------------------------ the reader's events
 
     def request_head(self, head: RequestHead) -> None:
-        if self._is_over:  # behind a refusal, in the same read
-            self._incoming = None
-            return
         self._parts.counters.requests += 1
-        if self._flow is None:
-            self._start(head)
-            self._incoming = self._flow
-        else:
-            waiting = _Waiting(head)
-            self._incoming = waiting
-            self._waiting.append(waiting)
-            self._pause(_PIPELINED)
-
-    def request_body(self, data: bytes) -> None:
-        if self._incoming is not None:
-            self._incoming.request_body(data)
-
-    def request_end(self) -> None:
-        if self._incoming is not None:
-            self._incoming.request_end()
-
-    def _start(self, head: RequestHead) -> None:
         flow = self._flow = HttpFlow(self, self._parts, head)
         try:
             flow.start()
         except MalformedMessage as error:
+            self._note(error, head.method + b" " + head.target)
             flow.refuse(refusal_of(error))
 
+    def request_body(self, data: bytes) -> None:
+        if self._flow is not None:
+            self._flow.request_body(data)
+
+    def request_end(self, trailers: list[bytes]) -> None:
+        if self._flow is not None:
+            self._flow.request_end(trailers)
+
+    def _take_turns_untrusted(self) -> None:
+        """Read the next request when the one before it was answered; hold what came too early."""
+        reader = self._reader
+        while self._flow is None and not self._is_over:
+            had_more = reader.has_more
+            reader.go_on_untrusted()
+            if not had_more:
+                break
+        if reader.has_more:
+            self._pause(_PIPELINED)
+
     def _malformed(self, error: MalformedMessage) -> None:
-        """Nothing behind a fault can be trusted. What came whole before it is still answered, in order."""
+        """Nothing behind a fault can be trusted. What came whole before it was answered, in order."""
+        self._note(error, error.culprit)
         if self._is_over:
             return
-        self._parts.counters.drops[error.reason] += 1
-        fault = self._fault = refusal_of(error)
+        fault = refusal_of(error)
         flow = self._flow
         if flow is None:
             self._refuse_and_close(fault)
-        elif self._waiting:
-            if not self._waiting[-1].is_ended:
-                self._waiting.pop()
         elif not flow.is_request_done:
             flow.request_broke(fault)
 
+    def _note(self, error: MalformedMessage, message: bytes) -> None:
+        self._parts.counters.drops[error.reason] += 1
+        suspect = self._reader.suspect or suspect_of(error, message)
+        self._parts.suspicions.append(Suspicion(time(), self.client.address, suspect))
+
     def _refuse_and_close(self, refusal: Refusal) -> None:
-        self._parts.count_answer(refusal.status.value)
+        count_answer(self._parts, refusal.status.value)
         self.write(refusal.answer(is_keep_alive=False))
         self._linger()
 
@@ -201,6 +207,10 @@ class ClientConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         self._out.write(data)
+
+    @property
+    def is_paused(self) -> bool:
+        return self._pauses != 0
 
     def pause_for_upstream(self) -> None:
         self._pause(_UPSTREAM_FULL)
@@ -216,6 +226,23 @@ class ClientConnection(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
             self._transport.abort()
 
+    def begin_tunnel(self) -> None:
+        self._is_tunnel = True
+        self._resume(_PIPELINED)
+        early = self._reader.take_rest()
+        if early and self._flow is not None:
+            self._flow.request_body(early)
+
+    def end_tunnel(self, *, is_half: bool) -> None:
+        self._out.flush()
+        if self._transport is None:
+            return
+        if is_half and self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._is_over = True
+            self._transport.close()
+
     def leave(self) -> None:
         """Close at once, because the listener closes: an answer that is under way may not look whole."""
         if self._flow is not None:
@@ -226,47 +253,35 @@ class ClientConnection(asyncio.Protocol):
     def flow_ended(self, flow: HttpFlow, *, keep_alive: bool) -> None:
         """An exchange is over: the next request's turn, or the connection's end."""
         self._flow = None
-        self._parts.record(flow, self.client)
+        record(self._parts, flow, self.client)
         if self._transport is None or self._transport.is_closing():
             return
         self._resume(_UPSTREAM_FULL)
         if not keep_alive or self._listener.is_closing:
-            if flow.is_request_done and self._fault is None:
+            if flow.is_request_done:
                 self._is_over = True
                 self._out.flush()
                 self._transport.close()
             else:
                 self._linger()
-        elif not self._is_in_turns:  # else the loop below goes on: a refused request must not lean on the one before
-            self._take_turns()
-
-    def _take_turns(self) -> None:
-        self._is_in_turns = True
-        while self._waiting and self._flow is None and not self._is_over:
-            self._next_waiting()
-        self._is_in_turns = False
-        if self._flow is not None or self._is_over:
             return
-        if self._fault is not None:
-            self._refuse_and_close(self._fault)
-        elif not self._reader.is_in_head:
-            self._deadline = monotonic() + self._parts.limits.idle_timeout_s
+        self._deadline = monotonic() + self._parts.limits.idle_timeout_s
+        if not self._is_reading:  # else whoever reads goes on: a refused request must not lean on the one before
+            self._go_on()
 
-    def _next_waiting(self) -> None:
-        waiting = self._waiting.popleft()
-        if not self._waiting:
-            self._resume(_PIPELINED)
-        self._start(waiting.head)
-        flow = self._flow
-        if flow is None:
-            return
-        if self._incoming is waiting:
-            self._incoming = flow
-        for piece in waiting.pieces:
-            flow.request_body(piece)
-        if waiting.is_ended:
-            flow.request_end()
-        flow.flush()
+    def _go_on(self) -> None:
+        self._resume(_PIPELINED)
+        self._is_reading = True
+        try:
+            self._take_turns_untrusted()
+        except MalformedMessage as error:
+            self._malformed(error)
+        finally:
+            self._is_reading = False
+        if self._flow is not None:
+            self._flow.flush()
+        elif self._reader.is_in_head:
+            self._deadline = monotonic() + self._parts.limits.header_timeout_s
 
     # ------------------------------------------------------------------------------ pauses and ends
 
@@ -286,7 +301,6 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is None:
             return
         self._is_over = True
-        self._waiting.clear()
         self._deadline = monotonic() + LINGER_S
         self._pauses = 0
         self._transport.resume_reading()
@@ -300,11 +314,20 @@ class ClientConnection(asyncio.Protocol):
         """Called about once a second."""
         flow = self._flow
         if flow is not None:
-            if now > flow.deadline:
-                flow.expire()
+            flow.check(now, is_client_stuck=self._is_client_stuck(now))
         elif now > self._deadline and self._transport is not None:
             if self._reader.is_in_head and not self._is_over:
                 self._parts.counters.drops["header_timeout"] += 1
                 self._refuse_and_close(refusals.HEADER_TIMEOUT)
             else:
                 self._transport.abort()
+
+    def _is_client_stuck(self, now: float) -> bool:
+        """Whether nothing of what waits for the client could be written for too long."""
+        if not self.is_full or self._transport is None:
+            return False
+        waiting = self._transport.get_write_buffer_size()
+        if waiting != self._stuck_bytes:
+            self._stuck_bytes = waiting
+            self._stuck_since = now
+        return now - self._stuck_since > self._parts.limits.send_timeout_s

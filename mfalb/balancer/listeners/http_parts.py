@@ -1,28 +1,39 @@
-"""What all connections of an HTTP listener share, and how they tell what became of their exchanges."""
+"""What all connections of an HTTP listener share."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import monotonic
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from mfalb.balancer.affinity.store import PinStore
-from mfalb.balancer.config.models import HttpLimits
-from mfalb.balancer.exchange.forwarding import ClientFacts
+from mfalb.balancer.config.http_models import HttpLimits
+from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
-from mfalb.balancer.listeners.http_flow import HttpFlow
+from mfalb.balancer.exchange.refusals import Refusal
+from mfalb.balancer.listeners.http_ending import Ending
+from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.http import HttpUpstream
 from mfalb.errors import BackendFailure
 from mfalb.net.entropy import Entropy
 from mfalb.net.rounds import WriteRound
-from mfalb.telemetry.log import AccessLog, LineForm
+from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
+from mfalb.wire.http_fields import FieldReader
+from mfalb.wire.http_suspect import Suspect
 
-_CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx")
-_LINE: Final = LineForm(
-    "http", ("listener", "client", "method", "path", "status", "pool", "backend", "pin", "reason", "bytes", "ms")
-)
+SUSPECTS_KEPT: Final = 64  # of each listener; the oldest gives way
+_SERVER_S: Final = frozenset((refusals.NO_BACKEND, refusals.PINNED_DOWN, refusals.REFUSED_EVERYWHERE))
+
+
+class Suspicion(NamedTuple):
+    """What was found wanting, when (unix seconds) and from whom."""
+
+    at: float
+    client: str
+    suspect: Suspect
 
 
 @dataclass(slots=True)
@@ -36,35 +47,27 @@ class HttpParts:
     counters: ListenerCounters
     access_log: AccessLog | None
     backend_refused: Callable[[HttpExchange, BackendFailure], None]
+    backend_broke: Callable[[HttpExchange, BackendFailure], None]
     writes: WriteRound
+    fields: FieldReader
     entropy: Entropy = field(default_factory=Entropy)
+    suspicions: deque[Suspicion] = field(default_factory=lambda: deque(maxlen=SUSPECTS_KEPT))
 
     @property
     def tells_endpoints(self) -> bool:
         """Whether a backend wants to know both ends of a client's connection."""
         return any(upstream.is_told_endpoints for upstream in self.upstreams.values())
 
-    def count_answer(self, status: int) -> None:
-        """An answer of the balancer's own that belongs to no exchange."""
-        self.counters.count_answer(_CLASSES[status // 100])
+    def call_next(self, pool: Pool) -> None:
+        """A place became free: whoever waits for it has its turn, in the next round of the loop."""
+        loop = asyncio.get_running_loop()
+        for ticket, backend in pool.line.hand_out(pool.backends):
+            holder: Any = ticket.holder
+            loop.call_soon(holder.turn_came, backend)
 
-    def record(self, flow: HttpFlow, client: ClientFacts) -> None:
-        """An exchange is over: count it, and note its line for the access log."""
-        counters, now = self.counters, monotonic()
-        counters.seconds += now - flow.begun_at
-        if flow.reason == "-":
-            counters.count_answer(_CLASSES[flow.status // 100])
-        else:
-            counters.count_answer(flow.reason)
-        log, exchange = self.access_log, flow.exchange
-        if log is None:
-            return
-        backend = exchange.backend.name if exchange is not None and exchange.backend is not None else "-"
-        pool, letter = (exchange.pool.name, exchange.found.letter) if exchange is not None else ("-", "-")
-        # without the query, which may hold what nobody should read
-        path = log.word(flow.head.target.partition(b"?")[0].decode("latin-1"))
-        values = (
-            counters.name, client.address, flow.head.method.decode("latin-1"), path, flow.status, pool,
-            backend, letter, flow.reason, flow.bytes_out, round((now - flow.begun_at) * 1000, 1),
-        )  # fmt: skip
-        log.add(_LINE, values)
+    @staticmethod
+    def ending_of(refusal: Refusal) -> Ending:
+        """Whose doing it is that a request is refused."""
+        if refusal in _SERVER_S:
+            return Ending.SERVER
+        return Ending.RESOURCE if refusal is refusals.QUEUE_FULL else Ending.PROXY

@@ -38,6 +38,7 @@ class Backend:
         "address",
         "admin_state",
         "config",
+        "connection_limit",
         "failures",
         "health",
         "is_backup",
@@ -66,6 +67,7 @@ class Backend:
         self.admin_state = AdminState.READY
         self.weight = config.weight
         self.is_backup = config.backup
+        self.connection_limit = config.connections or 0  # 0: none
         self.pull = config.weight * WARM_STEPS
         self.warming_since: float | None = None
         self.active = 0
@@ -84,6 +86,11 @@ class Backend:
     @property
     def is_up(self) -> bool:
         return self.health.health is Health.UP
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many exchanges are under way there as may be."""
+        return 0 < self.connection_limit <= self.active
 
     @property
     def is_asked_for_new(self) -> bool:

@@ -15,7 +15,9 @@ from mfalb.balancer.pools.health_state import Health, HealthState, Thresholds
 from mfalb.balancer.pools.least_connections import LeastConnections
 from mfalb.balancer.pools.power_of_two import Draw, PowerOfTwo
 from mfalb.balancer.pools.rendezvous import RendezvousHash, highest_for
+from mfalb.balancer.pools.retry_budget import RetryBudget
 from mfalb.balancer.pools.round_robin import RoundRobin
+from mfalb.balancer.pools.waiting_line import WaitingLine
 from mfalb.balancer.pools.watchdog import Event, Moment, Orders, Pace, Phase, Watchdog
 
 NOTHING_TRIED: frozenset[str] = frozenset()
@@ -44,7 +46,18 @@ class Pool:
     `draw` is the chance that PowerOfTwo needs.
     """
 
-    __slots__ = ("_choices", "_first", "_warming", "backends", "changes", "config", "is_panicking", "name")
+    __slots__ = (
+        "_choices",
+        "_first",
+        "_warming",
+        "backends",
+        "changes",
+        "config",
+        "is_panicking",
+        "line",
+        "name",
+        "retries",
+    )
 
     def __init__(self, name: str, config: PoolConfig, draw: Draw | None = None) -> None:
         self.name = name
@@ -54,6 +67,8 @@ class Pool:
         }
         self.changes: deque[Change] = deque(maxlen=CHANGES_KEPT)  # RFC 3539 section 3.4.2 asks for such a table
         self.is_panicking = False
+        self.retries = RetryBudget(config.retries.budget, config.retries.reserve)
+        self.line = WaitingLine(config.queue.limit)
         self._warming: list[Backend] = []
         self._choices = [_choice(config, draw) for _ in range(_TIERS)]
         self._first = self._choices[0]  # of those that have backends: what nearly every pick needs
@@ -123,6 +138,11 @@ class Pool:
         self._warming = [backend for backend in self._warming if backend.warming_since is not None]
         if changed:
             self.refresh()
+
+    @property
+    def full(self) -> frozenset[str]:
+        """The names of the backends that have as much work as they may."""
+        return frozenset([name for name, backend in self.backends.items() if backend.is_full])
 
     def agreed(self, key: bytes, tried: frozenset[str] = NOTHING_TRIED) -> Backend | None:
         """The backend for pinned work whose pin is not known here (expired, restarted, made by another node).

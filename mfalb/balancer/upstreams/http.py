@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from time import monotonic
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
@@ -15,50 +15,68 @@ from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.opened_sockets import opened_socket
 from mfalb.net.rounds import GatheredWrites, WriteRound
-from mfalb.wire.http import ResponseHead, ResponseReader
+from mfalb.wire.http import NO_TRAILERS, ResponseEvents, ResponseReader
+from mfalb.wire.http_fields import RESPONSE_SPECIAL, FieldReader
+from mfalb.wire.http_heads import ResponseHead
 from mfalb.wire.proxy_protocol import Endpoints, proxy_header
 
 IDLE_LIMIT: Final = 256  # idle connections kept per backend; one more is closed
 IDLE_TIMEOUT_S: Final = 30.0  # shorter than any server's own, so that we seldom write into a closing connection
-HEAD_LIMIT_BYTES: Final = 262_144  # of an answer, interim ones included; past that it is no answer
 
 _log = logging.getLogger("mfalb.upstreams.http")
 
 
-class UpstreamUser(Protocol):
+class UpstreamUser(ABC):
     """Who uses a connection for one exchange, and is told what comes back."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def response_head(self, head: ResponseHead) -> None: ...
 
+    @abstractmethod
     def response_body(self, data: bytes) -> None: ...
 
-    def response_end(self) -> None: ...
+    @abstractmethod
+    def response_end(self, trailers: list[bytes]) -> None: ...
 
+    @abstractmethod
     def upstream_connected(self, connection: UpstreamConnection) -> None: ...
 
+    @abstractmethod
     def upstream_failed(self, failure: BackendFailure) -> None: ...
 
+    @abstractmethod
+    def upstream_eof(self) -> None:
+        """Of a tunnel: the backend sends nothing more."""
+
+    @abstractmethod
     def upstream_pause(self) -> None: ...
 
+    @abstractmethod
     def upstream_resume(self) -> None: ...
 
+    @abstractmethod
     def flush(self) -> None: ...
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection. Idle, or used by one exchange from `begin` to `release` or `abort`."""
+class UpstreamConnection(ResponseEvents):
+    """One connection. Idle, or used by one exchange from `begin` to `release` or `abort`.
+
+    An `asyncio.Protocol` in all but its ancestry, which compiled classes cannot have.
+    """
 
     __slots__ = (
         "_backend",
         "_has_ended",
-        "_has_head",
         "_has_received",
-        "_head_bytes",
         "_home",
         "_is_paused",
         "_is_spoilt",
+        "_is_tunnel",
         "_out",
         "_reader",
+        "_trailers",
         "_transport",
         "_user",
         "idle_since",
@@ -66,36 +84,49 @@ class UpstreamConnection(asyncio.Protocol):
         "opening",
     )
 
-    def __init__(self, backend: Backend, home: Callable[[UpstreamConnection], None], writes: WriteRound) -> None:
+    def __init__(self, backend: Backend, home: HomePort, writes: WriteRound, fields: FieldReader) -> None:
         self._backend = backend
         self._out = GatheredWrites(writes)
         self._home = home
-        self._reader = _AnswerReader(self)
+        self._reader = ResponseReader(self, fields)
         self._transport: asyncio.Transport | None = None
         self._user: UpstreamUser | None = None
         self._has_received = False
-        self._has_head = False
         self._has_ended = False
         self._is_spoilt = False
         self._is_paused = False
-        self._head_bytes = 0
+        self._is_tunnel = False
+        self._trailers: list[bytes] = NO_TRAILERS
         self.is_reused = False
         self.idle_since = 0.0
         self.opening = b""
 
     # ------------------------------------------------------------------------------ used by an exchange
 
-    def begin(self, user: UpstreamUser, method: bytes) -> None:
+    def begin(self, user: UpstreamUser, method: bytes, *, may_switch: bool) -> None:
         """The connection is this user's now; its request's head comes next by `write`."""
         self._user = user
-        self._has_received = self._has_head = self._has_ended = False
-        self._head_bytes = 0
-        self._reader.expect(method)
-        self._backend.active += 1
+        self._has_received = self._has_ended = False
+        self._reader.expect(method, may_switch=may_switch)
         self._backend.requests += 1
 
     def write(self, data: bytes) -> None:
         self._out.write(data)
+
+    def write_eof(self) -> None:
+        """Of a tunnel: the client sends nothing more."""
+        self._out.flush()
+        if self._transport is None:
+            return
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def begin_tunnel(self) -> bytes:
+        """Protocols were switched: from now on every byte passes. Returns what came behind the head."""
+        self._is_tunnel = True
+        return self._reader.take_rest()
 
     def pause(self) -> None:
         if self._transport is not None and not self._is_paused:
@@ -109,26 +140,28 @@ class UpstreamConnection(asyncio.Protocol):
 
     def release(self, *, is_reusable: bool) -> None:
         """The exchange is complete. Only a connection on which both messages ended may be used again."""
-        self._leave()
+        self._user = None
         if is_reusable and not self._is_spoilt and self.is_usable:
             self.resume()  # an idle connection must be able to say that it ended
             self.is_reused = True
             self.idle_since = monotonic()
-            self._home(self)
+            self._home.take_back(self)
         else:
             self.abort()
 
+    def leave(self) -> None:
+        """Close, but let what was written reach the backend."""
+        self._user = None
+        self._out.flush()
+        if self._transport is not None:
+            self._transport.close()
+
     def abort(self) -> None:
         """Close at once, whatever is under way."""
-        self._leave()
+        self._user = None
         self._out.clear()
         if self._transport is not None:
             self._transport.abort()
-
-    def _leave(self) -> None:
-        if self._user is not None:
-            self._user = None
-            self._backend.active -= 1
 
     @property
     def is_usable(self) -> bool:
@@ -145,6 +178,10 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()
             return
         self._has_received = True
+        if self._is_tunnel:
+            user.response_body(data)
+            user.flush()
+            return
         try:
             self._reader.feed_untrusted(data)
         except MalformedMessage as error:
@@ -153,13 +190,18 @@ class UpstreamConnection(asyncio.Protocol):
                 self._fail(error.reason)
         if self._has_ended:
             # Only now, when all of this read was looked at: bytes behind the answer would be taken for the next one
-            self._is_spoilt = self._is_spoilt or self._reader.is_in_message
-            user.response_end()
-        elif not self._has_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_LIMIT_BYTES:
-                self._fail("header_bytes")
+            self._is_spoilt = self._is_spoilt or self._reader.has_rest
+            self._has_ended = False
+            user.response_end(self._trailers)
         user.flush()
+
+    def eof_received(self) -> bool:
+        """Whether our half stays open: only that of a tunnel, and not under TLS."""
+        user = self._user
+        if user is None or not self._is_tunnel or self._transport is None or not self._transport.can_write_eof():
+            return False
+        user.upstream_eof()
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = self._out.transport = None
@@ -167,7 +209,7 @@ class UpstreamConnection(asyncio.Protocol):
         if user is None:
             return
         if error is None and self._reader.is_ended_by_close():
-            user.response_end()
+            user.response_end(NO_TRAILERS)
         else:
             self._fail("reset" if error is not None else "closed_early")
         user.flush()
@@ -183,7 +225,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _fail(self, reason: str) -> None:
         user = self._user
         # A connection from the pool that dies before its first byte of answer was most likely closing already
-        reason = "stale" if self.is_reused and not self._has_received and reason != "http_syntax" else reason
+        if self.is_reused and not self._has_received and reason in ("reset", "closed_early"):
+            reason = "stale"
         self.abort()
         if user is not None:
             user.upstream_failed(BackendFailure(self._backend.name, reason, sent=True))
@@ -191,34 +234,32 @@ class UpstreamConnection(asyncio.Protocol):
     # ------------------------------------------------------------------------------ the reader's events
 
     def response_head(self, head: ResponseHead) -> None:
-        if self._has_ended:
-            self._is_spoilt = True
-        elif self._user is not None:
-            self._has_head = not head.is_interim
+        if self._user is not None:
             self._user.response_head(head)
 
     def response_body(self, data: bytes) -> None:
-        if self._has_ended:
-            self._is_spoilt = True
-        elif self._user is not None:
+        if self._user is not None:
             self._user.response_body(data)
 
-    def response_end(self) -> None:
+    def response_end(self, trailers: list[bytes]) -> None:
         self._has_ended = True
-        self._reader.is_in_message = False
+        self._trailers = trailers
 
 
-class _AnswerReader(ResponseReader):
-    """Also knows whether another message has begun behind the one that ended, be it by a single byte.
+class HomePort:
+    """Where the idle connections to one backend wait for their next use; the one used last is taken first."""
 
-    Two answers to one request are how a backend's caches and queues are poisoned (response splitting).
-    """
+    __slots__ = ("idle",)
 
-    is_in_message = False
+    def __init__(self) -> None:
+        self.idle: list[UpstreamConnection] = []
 
-    def on_message_begin(self) -> None:
-        self.is_in_message = True
-        super().on_message_begin()
+    def take_back(self, connection: UpstreamConnection) -> None:
+        """It waits here, unless there are enough already."""
+        if len(self.idle) < IDLE_LIMIT:
+            self.idle.append(connection)
+        else:
+            connection.abort()
 
 
 class HttpUpstream:
@@ -228,7 +269,8 @@ class HttpUpstream:
         self._pool = pool
         self._writes = writes
         self._tasks = Tasks(f"upstream {pool.name}")
-        self._idle: dict[str, list[UpstreamConnection]] = {name: [] for name in pool.backends}
+        self._ports = {name: HomePort() for name in pool.backends}
+        self._fields = FieldReader(RESPONSE_SPECIAL, is_for_requests=False)
         self._tls = tls
         self._send_proxy = pool.config.send_proxy
 
@@ -248,7 +290,7 @@ class HttpUpstream:
 
         One that began with a PROXY protocol header is its client connection's only: to the backend it is that client.
         """
-        idle = self._idle[backend.name]
+        idle = self._ports[backend.name].idle
         if opening:
             return self._idle_for(idle, opening)
         while idle:
@@ -270,23 +312,16 @@ class HttpUpstream:
 
         `opening` goes first, before TLS.
         """
-        backend.active += 1  # at once: in a burst all would choose the one whose connections are yet to open
         self._tasks.start(f"connect {backend.name}", self._connect(backend, user, opening))
 
     async def _connect(self, backend: Backend, user: UpstreamUser, opening: bytes) -> None:
         try:
-            connection = await self._opened(backend, opening)
+            connection = await self._open(backend, opening)
         except BackendFailure as failure:
             user.upstream_failed(failure)
         else:
             user.upstream_connected(connection)
         user.flush()
-
-    async def _opened(self, backend: Backend, opening: bytes) -> UpstreamConnection:
-        try:
-            return await self._open(backend, opening)
-        finally:
-            backend.active -= 1  # from here on the connection counts it
 
     async def _open(self, backend: Backend, opening: bytes) -> UpstreamConnection:
         try:
@@ -303,41 +338,36 @@ class HttpUpstream:
         return connection
 
     async def _connected(self, backend: Backend, opening: bytes) -> UpstreamConnection:
-        idle = self._idle[backend.name]
+        made: list[UpstreamConnection] = []
 
-        def home(connection: UpstreamConnection) -> None:
-            if len(idle) < IDLE_LIMIT:
-                idle.append(connection)
-            else:
-                connection.abort()
-
-        def protocol() -> UpstreamConnection:
-            return UpstreamConnection(backend, home, self._writes)
+        def protocol() -> asyncio.Protocol:
+            made.append(UpstreamConnection(backend, self._ports[backend.name], self._writes, self._fields))
+            return cast(asyncio.Protocol, made[0])
 
         tls, loop = self._pool.config.upstream_tls, asyncio.get_running_loop()
         name = None if self._tls is None else (tls.server_name if tls else None) or backend.address.host
         host, port = backend.address
         if opening:
             opened = await opened_socket(host, port, opening)
-            _, connection = await loop.create_connection(protocol, sock=opened, ssl=self._tls, server_hostname=name)
+            await loop.create_connection(protocol, sock=opened, ssl=self._tls, server_hostname=name)
         else:
-            _, connection = await loop.create_connection(protocol, host, port, ssl=self._tls, server_hostname=name)
-        return connection
+            await loop.create_connection(protocol, host, port, ssl=self._tls, server_hostname=name)
+        return made[0]
 
     def tick(self, now: float) -> None:
         """Close what has been idle for too long. Called about once a second."""
-        for idle in self._idle.values():
+        for port in self._ports.values():
             kept = []
-            for connection in idle:
+            for connection in port.idle:
                 if connection.is_usable and now - connection.idle_since < IDLE_TIMEOUT_S:
                     kept.append(connection)
                 else:
                     connection.abort()
-            idle[:] = kept
+            port.idle[:] = kept
 
     async def close(self) -> None:
         await self._tasks.close()
-        for idle in self._idle.values():
-            for connection in idle:
+        for port in self._ports.values():
+            for connection in port.idle:
                 connection.abort()
-            idle.clear()
+            port.idle.clear()

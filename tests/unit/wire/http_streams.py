@@ -9,8 +9,9 @@ from itertools import pairwise
 from hypothesis import strategies as st
 
 from mfalb.errors import MalformedMessage
-from mfalb.wire.http import RequestHead, RequestReader, ResponseHead, ResponseReader
+from mfalb.wire.http import RequestEvents, RequestReader, ResponseEvents, ResponseReader
 from mfalb.wire.http_fields import Framing
+from mfalb.wire.http_heads import RequestHead, ResponseHead
 
 AMPLE_BYTES = 65_536
 
@@ -26,22 +27,24 @@ class Told:
     special: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
     is_ended: bool = False
+    trailers: list[bytes] = field(default_factory=list)
 
 
 @dataclass(slots=True)
-class Transcript:
+class Transcript(RequestEvents, ResponseEvents):
     """All that a reader told. `fault` is the reason of its MalformedMessage, "" for none."""
 
     messages: list[Told] = field(default_factory=list)
     fault: str = ""
 
-    def _body(self, data: bytes) -> None:
+    def request_body(self, data: bytes) -> None:
         assert not self.messages[-1].is_ended
         self.messages[-1].body += data
 
-    def _end(self) -> None:
+    def request_end(self, trailers: list[bytes]) -> None:
         assert not self.messages[-1].is_ended
         self.messages[-1].is_ended = True
+        self.messages[-1].trailers = trailers
 
     def request_head(self, head: RequestHead) -> None:
         first = f"{head.method.decode()} {head.target.decode()} 1.{head.minor_version}"
@@ -51,8 +54,8 @@ class Transcript:
         first = f"{head.status} {head.phrase.decode('latin-1')}"
         self.messages.append(Told(first, head.framing, head.is_keep_alive, tuple(head.lines), head.special))
 
-    request_body = response_body = _body
-    request_end = response_end = _end
+    response_body = request_body
+    response_end = request_end
 
     @property
     def firsts(self) -> list[str]:
@@ -75,6 +78,8 @@ def read_requests(
     try:
         for piece in pieces(data, cuts):
             reader.feed_untrusted(piece)
+            while reader.has_more:
+                reader.go_on_untrusted()
     except MalformedMessage as error:
         transcript.fault = error.reason
     return transcript
@@ -89,6 +94,8 @@ def read_responses(data: bytes, cuts: Iterable[int] = (), *, methods: Sequence[b
     try:
         for piece in pieces(data, cuts):
             reader.feed_untrusted(piece)
+            if reader.has_rest:
+                raise MalformedMessage("unexpected_response")  # noqa: TRY301 - as the reader does a read later
             if waiting and transcript.messages and transcript.messages[-1].is_ended:
                 reader.expect(waiting.pop(0))
     except MalformedMessage as error:

@@ -3,7 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.wire.http_streams import Transcript, cut_lists, every_cut, pieces, read_responses, streams
 
-from mfalb.wire.http import LAST_CHUNK, ResponseReader, chunk
+from mfalb.wire.http import ResponseReader
+from mfalb.wire.http_bodies import LAST_CHUNK, chunk
 from mfalb.wire.http_fields import Framing
 
 
@@ -53,33 +54,33 @@ ENDED: list[tuple[bytes, bytes, str, Framing, bool, bytes]] = [
 ]  # fmt: skip
 
 REFUSED: list[tuple[bytes, bytes, str]] = [
-    (b"GET", response(CHUNKED + b"Content-Length: 1\r\n", b"0\r\n\r\n"), "http_syntax"),
-    (b"GET", response(b"Content-Length: 1\r\n" + CHUNKED, b"0\r\n\r\n"), "http_syntax"),
-    (b"GET", response(b"Content-Length: 1\r\nContent-Length: 1\r\n", b"a"), "http_syntax"),
-    (b"GET", response(b"Content-Length: -1\r\n", b"a"), "http_syntax"),
+    (b"GET", response(CHUNKED + b"Content-Length: 1\r\n", b"0\r\n\r\n"), "length_and_chunked"),
+    (b"GET", response(b"Content-Length: 1\r\n" + CHUNKED, b"0\r\n\r\n"), "length_and_chunked"),
+    (b"GET", response(b"Content-Length: 1\r\nContent-Length: 1\r\n", b"a"), "repeated_content_length"),
+    (b"GET", response(b"Content-Length: -1\r\n", b"a"), "content_length"),
     (b"GET", response(b"Content-Length: 0000000000000000001\r\n", b"a"), "content_length"),
     (b"GET", response(CHUNKED + CHUNKED, b"0\r\n\r\n"), "repeated_transfer_encoding"),
     (b"GET", response(b"Transfer-Encoding: gzip\r\n", b"abc"), "transfer_encoding"),
     (b"GET", response(b"Transfer-Encoding: gzip, chunked\r\n", b"0\r\n\r\n"), "transfer_encoding"),
     (b"GET", response(b"Transfer-Encoding: ,chunked\r\n", b"0\r\n\r\n"), "transfer_encoding"),
     (b"GET", response(b"Transfer-Encoding: identity\r\n", b"abc"), "transfer_encoding"),
-    (b"GET", response(CHUNKED, b"0x1\r\na\r\n0\r\n\r\n"), "http_syntax"),
+    (b"GET", response(CHUNKED, b"0x1\r\na\r\n0\r\n\r\n"), "chunk_size"),
     (b"GET", response(b"Connection: upgrade\r\nUpgrade: websocket\r\n", line=b"HTTP/1.1 101 Go"), "unexpected_upgrade"),
     (b"GET", response(line=b"HTTP/1.1 101 Go"), "unexpected_upgrade"),
     (b"GET", response(line=b"HTTP/1.1 099 Odd"), "status_line"),
     (b"GET", response(line=b"HTTP/1.1 000 Odd"), "status_line"),
-    (b"GET", response(line=b"HTTP/1.1 99 Odd"), "http_syntax"),
-    (b"GET", response(line=b"HTTP/1.1 1000 Odd"), "http_syntax"),
+    (b"GET", response(line=b"HTTP/1.1 99 Odd"), "status_line"),
+    (b"GET", response(line=b"HTTP/1.1 1000 Odd"), "status_line"),
     (b"GET", response(line=b"HTTP/1.1 200 a\0b"), "status_line"),
     (b"GET", response(line=b"HTTP/1.1 200 a\x1bb"), "status_line"),
-    (b"GET", response(line=b"HTTP/1.1 200 a\rb"), "http_syntax"),
+    (b"GET", response(line=b"HTTP/1.1 200 a\rb"), "status_line"),
     (b"GET", response(line=b"HTTP/2.0 200 OK"), "http_version"),
     (b"GET", response(line=b"HTTP/0.9 200 OK"), "http_version"),
-    (b"GET", response(b"X: a\r\n b\r\n"), "http_syntax"),
-    (b"GET", response(b"X : a\r\n"), "http_syntax"),
-    (b"GET", response(b"X: a\0\r\n"), "http_syntax"),
-    (b"GET", b"HTTP/1.1 200 OK\nContent-Length: 0\n\n", "http_syntax"),
-    (b"GET", b"SSH-2.0-OpenSSH\r\n", "http_syntax"),
+    (b"GET", response(b"X: a\r\n b\r\n"), "obs_fold"),
+    (b"GET", response(b"X : a\r\n"), "field_name"),
+    (b"GET", response(b"X: a\0\r\n"), "control_byte"),
+    (b"GET", b"HTTP/1.1 200 OK\nContent-Length: 0\n\n", "status_line"),
+    (b"GET", b"SSH-2.0-OpenSSH\r\n", "status_line"),
 ]
 
 

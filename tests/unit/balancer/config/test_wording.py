@@ -8,10 +8,12 @@ BIND = "bind: ['127.0.0.1:80']"
 ROUTES = "routes: [{pool: web}]"
 BACKENDS = "backends: [{name: a, address: '10.0.0.1:80'}]"
 HC = "health_check: {type: http}"
-LISTENER_KEYS = "name, protocol, bind, tls, routes, trusted_proxies, proxy_protocol, limits"
+LISTENER_KEYS = (
+    "name, protocol, bind, tls, routes, trusted_proxies, proxy_protocol, limits, forwarding, request_id, accept"
+)
 POOL_KEYS = (
     "algorithm, hash, slow_start, panic_threshold, backends, upstream_tls, health_check, affinity, send_proxy, "
-    "connect_timeout, response_timeout"
+    "queue, retries, connect_timeout, response_timeout"
 )
 PRESET_NAMES = "azure_mfa_sdk, azure_mfa_portal, radius_challenge"
 TOO_FAST = (

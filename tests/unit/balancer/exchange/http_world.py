@@ -21,7 +21,8 @@ from mfalb.balancer.exchange.forwarding import ClientFacts
 from mfalb.balancer.exchange.http import Forward, HttpExchange, HttpExchanges, Refuse
 from mfalb.balancer.exchange.http_affinity import Moment
 from mfalb.balancer.pools.pool import Pool
-from mfalb.wire.http import RequestHead, RequestReader, ResponseHead, ResponseReader
+from mfalb.wire.http import RequestEvents, RequestReader, ResponseEvents, ResponseReader
+from mfalb.wire.http_heads import RequestHead, ResponseHead
 
 CLIENT = ClientFacts("192.0.2.7", is_tls=True)
 KEY = bytes(range(32))
@@ -53,7 +54,7 @@ def make_exchanges(
     return HttpExchanges(config, pools, PinTable(100) if pins is None else pins, CookieSealer([KEY]))
 
 
-class Gathered:
+class Gathered(RequestEvents, ResponseEvents):
     """What a reader met: heads, and bodies in pieces."""
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class Gathered:
 
     def request_body(self, data: bytes) -> None: ...
 
-    def request_end(self) -> None: ...
+    def request_end(self, trailers: list[bytes]) -> None: ...
 
     def response_head(self, head: ResponseHead) -> None:
         self.responses.append(head)
@@ -74,7 +75,7 @@ class Gathered:
     def response_body(self, data: bytes) -> None:
         self.response_bodies.append(data)
 
-    def response_end(self) -> None: ...
+    def response_end(self, trailers: list[bytes]) -> None: ...
 
 
 def request(*lines: str, target: str = "/", method: str = "GET", version: str = "1.1") -> RequestHead:

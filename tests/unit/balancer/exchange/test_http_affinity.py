@@ -17,9 +17,9 @@ from mfalb.balancer.affinity.cookie import CookiePin, CookieSealer
 from mfalb.balancer.affinity.store import PinTable
 from mfalb.balancer.config.models import CookieAffinity, TransactionAffinity
 from mfalb.balancer.exchange import refusals
-from mfalb.balancer.exchange.http import Forward, HttpExchange, HttpExchanges, NeedBody, Refuse
+from mfalb.balancer.exchange.http import Decision, Forward, HttpExchange, HttpExchanges, NeedBody, Refuse
 from mfalb.balancer.pools.pool import Pool
-from mfalb.wire.http import RequestHead
+from mfalb.wire.http_heads import RequestHead
 
 IDLE_S, LIFE_S = 1800.0, 43_200.0
 COOKIE = CookieAffinity(type="cookie", name="mfalb", path="/pa", idle_timeout_s=IDLE_S, max_life_s=LIFE_S)
@@ -165,7 +165,7 @@ class Sdk:
         self.pins = PinTable(100)
         self.exchanges = make_exchanges({"web": self.pool}, pins=self.pins)
 
-    def ask(self, body: bytes | None, now: float = 1000.0) -> Forward | Refuse:
+    def ask(self, body: bytes | None, now: float = 1000.0) -> Decision:
         decision = self.exchanges.begin(post(), CLIENT, moment(now))
         assert isinstance(decision, NeedBody)
         assert decision.limit == 1000

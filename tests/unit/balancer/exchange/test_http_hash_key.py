@@ -13,7 +13,7 @@ from mfalb.balancer.exchange.forwarding import ClientFacts
 from mfalb.balancer.exchange.http import Forward
 from mfalb.balancer.exchange.http_hash_key import http_key
 from mfalb.balancer.pools.pool import Pool
-from mfalb.wire.http import RequestHead
+from mfalb.wire.http_heads import RequestHead
 
 CLIENT = ClientFacts("192.0.2.7", is_tls=True)
 PROXIES = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))

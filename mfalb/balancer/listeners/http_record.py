@@ -1,0 +1,55 @@
+"""What became of an exchange, for metrics and the access log."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Final
+
+from mfalb.balancer.exchange.forwarding import ClientFacts
+from mfalb.balancer.listeners.http_flow import HttpFlow
+from mfalb.balancer.listeners.http_parts import HttpParts
+from mfalb.telemetry.log import LineForm
+
+_CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx")
+_LINE: Final = LineForm(
+    "http",
+    (
+        "listener", "client", "method", "path", "status", "pool", "backend", "end", "pin", "reason", "id", "bytes_in",
+        "bytes", "ms",
+    ),
+)  # fmt: skip
+
+
+def count_answer(parts: HttpParts, status: int) -> None:
+    """An answer of the balancer's own that belongs to no exchange."""
+    parts.counters.count_answer(_CLASSES[status // 100])
+
+
+def record(parts: HttpParts, flow: HttpFlow, client: ClientFacts) -> None:
+    """An exchange is over: count it, and note its line for the access log."""
+    counters, now = parts.counters, monotonic()
+    seconds = now - flow.begun_at
+    counters.seconds += seconds
+    counters.count_answer(_CLASSES[flow.status // 100] if flow.reason == "-" else flow.reason)
+    log, exchange = parts.access_log, flow.exchange
+    if log is None:
+        return
+    backend = pool = request_id = "-"
+    pin = "--"
+    if exchange is not None:
+        pool = exchange.pool.name
+        pin = exchange.found.letter + exchange.given
+        if exchange.backend is not None:
+            backend = exchange.backend.name
+        if exchange.request_id:
+            request_id = exchange.request_id.decode("ascii")
+    head = flow.head
+    # without the query, which may hold what nobody should read
+    path = log.wire_word(head.target.partition(b"?")[0])
+    log.add(
+        _LINE,
+        (
+            counters.name, client.address, log.wire_word(head.method), path, flow.status, pool, backend,
+            flow.termination, pin, flow.reason, request_id, flow.bytes_in, flow.bytes_out, seconds * 1000,
+        ),
+    )  # fmt: skip

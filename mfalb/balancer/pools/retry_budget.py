@@ -1,0 +1,30 @@
+"""How many exchanges may be tried anew: enough for a server that dies, too few for a storm."""
+
+from __future__ import annotations
+
+
+class RetryBudget:
+    """Each exchange earns a share of a retry; at most `reserve` are kept for a bad moment, and there at the start.
+
+    When every server of a pool refuses, each request would otherwise be tried on all of them.
+    """
+
+    __slots__ = ("_kept", "_reserve", "_share", "denied")
+
+    def __init__(self, share: float, reserve: int) -> None:
+        self._share = share
+        self._reserve = self._kept = float(reserve)
+        self.denied = 0
+
+    def earn(self) -> None:
+        """An exchange has begun."""
+        if self._kept < self._reserve:
+            self._kept += self._share
+
+    def spend(self) -> bool:
+        """Whether one more may be tried anew."""
+        if self._kept < 1:
+            self.denied += 1
+            return False
+        self._kept -= 1
+        return True

@@ -1,0 +1,197 @@
+"""The heads of HTTP/1.1 messages (RFC 9112 sections 2 to 6): bytes to values, one normalised reading.
+
+Every head that goes out is written by us, so what a backend reads is what we have read: there is no second way to see
+where a message ends.
+
+    request-line = method SP request-target SP HTTP-version CRLF
+    status-line  = HTTP-version SP status-code [SP reason-phrase] CRLF
+    then           field-line CRLF ...  CRLF
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mfalb.errors import MalformedMessage
+from mfalb.wire.http_fields import FieldReader, Framing
+from mfalb.wire.http_target import default_port, host_without_port, origin_form_untrusted, refuse_bad_host
+
+_METHOD: Final = re.compile(rb"[A-Z][A-Z_-]{0,31}")
+_COMMON_METHODS: Final = frozenset((b"GET", b"POST", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PATCH"))
+_VISIBLE: Final = bytes(range(33, 127))
+_VERSIONS: Final = {b"HTTP/1.0": 0, b"HTTP/1.1": 1}
+_ANY_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_KNOWN_STATUS_LINES_LIMIT: Final = 256
+_STATUS_LINE: Final = re.compile(rb"(HTTP/[0-9]\.[0-9]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?")
+_METHOD_RUN: Final = re.compile(rb"(?:[A-Z][A-Z_-]*)?")
+_known_status_lines: dict[bytes, tuple[int, bytes, int]] = {}  # backends have few of them
+SWITCHING_PROTOCOLS: Final = 101
+
+
+class RequestHead:
+    """A request without its body. `lines` are finished header lines; `special` maps lower-case names to values.
+
+    `upgrade` names the protocols it asks to change to, b"" for none; `length` is that of its body where it says so.
+    """
+
+    __slots__ = (
+        "framing",
+        "is_keep_alive",
+        "length",
+        "lines",
+        "method",
+        "minor_version",
+        "special",
+        "target",
+        "upgrade",
+    )
+
+    def __init__(
+        self, method: bytes, target: bytes, minor_version: int, lines: list[bytes], special: dict[bytes, bytes]
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.minor_version = minor_version
+        self.lines = lines
+        self.special = special
+        self.framing = Framing.NONE
+        self.length = 0
+        self.is_keep_alive = True
+        self.upgrade = b""
+
+    @property
+    def host(self) -> bytes:
+        """The host without its port, in lower case; b"" when a 1.0 client named none."""
+        return host_without_port(self.special.get(b"host", b"")).lower()
+
+    def field(self, name: bytes) -> bytes:
+        """The value of the first field of that lower-case name, whether we look into it or not; b"" for none."""
+        if name in self.special:
+            return self.special[name]
+        start = name + b":"
+        for line in self.lines:
+            if line[: len(start)].lower() == start:
+                return line[len(start) :].strip()
+        return b""
+
+
+class ResponseHead:
+    """A response without its body; like RequestHead."""
+
+    __slots__ = ("framing", "is_keep_alive", "length", "lines", "phrase", "special", "status")
+
+    def __init__(self, status: int, phrase: bytes, lines: list[bytes], special: dict[bytes, bytes]) -> None:
+        self.status = status
+        self.phrase = phrase
+        self.lines = lines
+        self.special = special
+        self.framing = Framing.NONE
+        self.length = 0
+        self.is_keep_alive = True
+
+    @property
+    def is_interim(self) -> bool:
+        """Whether the real answer is still to come (1xx), on the same terms: not after protocols were switched."""
+        return self.status < 200 and self.status != SWITCHING_PROTOCOLS  # noqa: PLR2004 - RFC 9110 section 15.2
+
+
+def request_head_untrusted(lines: list[bytes], fields_reader: FieldReader) -> RequestHead:
+    """The head of which these are the lines, request line first. Raises MalformedMessage."""
+    method, target, minor = check_request_line_untrusted(lines[0])
+    fields = fields_reader.read_untrusted(lines[1:])
+    special = fields.special
+    head = RequestHead(method, target, minor, fields.lines, special)
+    head.framing = fields.framing(Framing.NONE)
+    if head.framing is Framing.LENGTH:
+        head.length = fields.length
+    head.is_keep_alive = fields.is_keep_alive(head.minor_version)
+    _judge(head)
+    if b"upgrade" in special and head.minor_version:
+        head.upgrade = fields.upgrade()
+        if head.upgrade and head.framing is not Framing.NONE:
+            raise MalformedMessage("upgrade_with_body")  # where would the body end and the new protocol begin?
+    return head
+
+
+def _judge(head: RequestHead) -> None:
+    """Refuse what a backend could understand in another way."""
+    special = head.special
+    if head.framing is Framing.CHUNKED and not head.minor_version:
+        raise MalformedMessage("chunked_in_1_0")
+    host = special.get(b"host")
+    if host is None and head.minor_version:
+        raise MalformedMessage("no_host")
+    if not head.target.startswith(b"/"):
+        target, authority = origin_form_untrusted(head.method, head.target)
+        if authority:
+            refuse_bad_host(authority)
+            if host and default_port(host) != default_port(authority):
+                raise MalformedMessage("host_mismatch")
+            special[b"host"] = host = authority
+        head.target = target
+    if host:
+        refuse_bad_host(host)
+
+
+def check_request_line_untrusted(line: bytes) -> tuple[bytes, bytes, int]:
+    """The method, target and minor version of a request line. Raises MalformedMessage."""
+    parts = line.split(b" ")
+    if len(parts) != 3 or not parts[1] or parts[1].translate(None, _VISIBLE):  # noqa: PLR2004 - the three parts
+        raise _bad_request_line(line)
+    method, target, version = parts
+    if method not in _COMMON_METHODS and _METHOD.fullmatch(method) is None:
+        raise _bad_request_line(line)
+    if version not in _VERSIONS:
+        if _ANY_VERSION.fullmatch(version) is None:
+            raise _bad_request_line(line)
+        raise MalformedMessage("http_version", line, len(line) - 3)
+    if method == b"CONNECT":
+        raise MalformedMessage("connect", line)
+    return method, target, _VERSIONS[version]
+
+
+def _bad_request_line(line: bytes) -> MalformedMessage:
+    method = _METHOD_RUN.match(line)
+    end = method.end() if method is not None else 0
+    if not end:
+        return MalformedMessage("method", line)
+    for byte, reason in ((b"\n", "bare_lf"), (b"\r", "bare_cr")):
+        if byte in line:
+            return MalformedMessage(reason, line, line.index(byte))
+    if line[end : end + 1] != b" ":
+        return MalformedMessage("method", line, end)
+    return MalformedMessage("request_line", line, end)
+
+
+def check_status_line_untrusted(line: bytes) -> tuple[int, bytes, int]:
+    """The status, phrase and minor version of a status line. Raises MalformedMessage."""
+    known = _known_status_lines.get(line)
+    if known is not None:
+        return known
+    matched = _STATUS_LINE.fullmatch(line)
+    if matched is None:
+        raise MalformedMessage("status_line", line)
+    version, code, phrase = matched.groups()
+    if version not in _VERSIONS:
+        raise MalformedMessage("http_version", line)
+    read = (int(code), phrase or b"", _VERSIONS[version])
+    if len(_known_status_lines) >= _KNOWN_STATUS_LINES_LIMIT:
+        _known_status_lines.clear()
+    _known_status_lines[line] = read
+    return read
+
+
+def response_head_untrusted(lines: list[bytes], fields_reader: FieldReader) -> ResponseHead:
+    """The head of which these are the lines, status line first. Raises MalformedMessage."""
+    status, phrase, minor_version = check_status_line_untrusted(lines[0])
+    fields = fields_reader.read_untrusted(lines[1:])
+    head = ResponseHead(status, phrase, fields.lines, fields.special)
+    has_body = status >= 200 and status not in (204, 304)  # noqa: PLR2004 - RFC 9112 section 6.3
+    framing = fields.framing(Framing.CLOSE)
+    head.framing = framing if has_body else Framing.NONE
+    if head.framing is Framing.LENGTH:
+        head.length = fields.length
+    is_lasting = head.framing is not Framing.CLOSE and (minor_version > 0 or head.framing is not Framing.CHUNKED)
+    head.is_keep_alive = is_lasting and fields.is_keep_alive(minor_version)
+    return head

@@ -1,0 +1,46 @@
+"""What was found wanting in a client's stream, fit to be shown: where it is, with all secrets masked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from mfalb.errors import MalformedMessage
+
+EXCERPT_BYTES: Final = 2048
+_BEFORE_BYTES: Final = 1024
+# Whatever these fields hold, to the end of their line and of the lines that are folded under it
+_SECRET_FIELDS: Final = re.compile(
+    rb"(?im)^[ \t]*(?:(?:proxy-)?authorization|cookie2?|set-cookie2?|x-[a-z-]*(?:token|key|auth|secret|otp|pin)[a-z-]*)"
+    rb"[ \t]*[:=]?((?:[^\r\n]|\r?\n[ \t]|\r(?!\n))*)"
+)
+_QUERY: Final = re.compile(rb"\?([^\s]*)")  # a user PIN may stand there
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """`excerpt` is at most EXCERPT_BYTES of the message; `position` is where in it the fault was found.
+
+    `cut_bytes` were left out before the excerpt.
+    """
+
+    reason: str
+    excerpt: bytes
+    position: int
+    cut_bytes: int
+
+
+def suspect_of(error: MalformedMessage, message: bytes) -> Suspect:
+    """The fault in `message`. Masking keeps every length, so that positions stay true."""
+    found = message.find(error.culprit) if error.culprit else 0
+    position = max(found, 0) + error.offset
+    masked = _QUERY.sub(_masked, _SECRET_FIELDS.sub(_masked, message))
+    cut = max(position - _BEFORE_BYTES, 0)
+    return Suspect(error.reason, masked[cut : cut + EXCERPT_BYTES], position - cut, cut)
+
+
+def _masked(matched: re.Match[bytes]) -> bytes:
+    """The match with every byte of its group but line ends replaced."""
+    whole, start = matched.group(0), matched.start(1) - matched.start(0)
+    return whole[:start] + re.sub(rb"[^\r\n]", b"*", whole[start:])
