@@ -44,7 +44,6 @@ import contenders.nginx
 import plot
 from bulk import Direction
 from contenders import HttpsContender, HttpsTask
-from handshakes import Visit, given_session
 from https_site import first_cookie, make_site
 from https_works import (
     HEADLINE_CONNECTIONS,
@@ -105,11 +104,10 @@ def _start_contenders(bench: Bench, names: Iterable[str], task: HttpsTask, runni
             contender = BUILDERS[name](task)
             running.enter_context(contender.program)
             cookies = [first_cookie(contender.plain_port) for _ in range(SESSIONS)]
-            session = given_session(Visit(contender.tls_port, bench.context))
         except (ProgramFailed, OSError, http.client.HTTPException) as error:
             bench.scenario.spoil(f"{name} could not be started: {str(error).splitlines()[0]}")
             continue
-        bench.subjects.append(Subject(contender, [cookie for cookie in cookies if cookie], session))
+        bench.subjects.append(Subject(contender, [cookie for cookie in cookies if cookie]))
         bench.scenario.series[name] = Series(contender.version)
 
 

@@ -57,7 +57,7 @@ http {{
     keepalive_requests 1000000000;
     upstream backends {{
 {servers}
-        keepalive 128;
+        keepalive 512;  # as many as clients have at most: fewer, and it opens new ones all the time
         keepalive_requests 1000000000;
     }}
     server {{

@@ -20,6 +20,7 @@ import https_works  # noqa: E402
 import nas  # noqa: E402
 import plot  # noqa: E402
 import radius  # noqa: E402
+from contenders import HttpsContender  # noqa: E402
 from measure import Effort, Metric, Round, Scenario, Series, session_cpu_s, table, write_result  # noqa: E402
 
 CONTENDERS = {
@@ -169,6 +170,35 @@ def test_works_and_contenders_of_the_https_bench_can_be_narrowed_but_not_made_up
     for option in ("--works", "--contenders"):
         with pytest.raises(SystemExit):
             https.read_plan([option, "plain,apache"])
+
+
+def https_bench(capacity_per_s: float) -> tuple[https_works.Bench, https_works.Subject]:
+    contender = HttpsContender("envoy", "1.0", None, 0, 0)  # type: ignore[arg-type]
+    scenario = Scenario("https", [], {"envoy": Series("1.0")})
+    bench = https_works.Bench(None, None, ROOT, 1.0, scenario, same_rate_per_s=1_000.0)  # type: ignore[arg-type]
+    return bench, https_works.Subject(contender, [], capacity_per_s)
+
+
+def test_a_contender_without_the_capacity_for_the_same_rate_has_no_times_at_it_which_is_a_result() -> None:
+    bench, subject = https_bench(capacity_per_s=800.0)
+    work = https_works.Latency(https_works.Share.SLOWEST)
+    assert https_works.take_turn(bench, subject, work) == {}
+    assert bench.scenario.notes == ["envoy cannot take 1,000/s: no times (half of the slowest one's capacity)"]
+    assert bench.scenario.is_valid
+
+
+def test_a_turn_that_breaks_off_has_no_figures_and_spoils_the_result() -> None:
+    class Broken:
+        name = "10 MB down"
+        metrics = (RATE,)
+
+        def measure(self, bench: https_works.Bench, subject: https_works.Subject) -> https_works.Figures:
+            raise ConnectionResetError(f"{subject.name} closed a connection after {bench.seconds} s")
+
+    bench, subject = https_bench(capacity_per_s=800.0)
+    assert https_works.take_turn(bench, subject, Broken()) == {}
+    assert bench.scenario.notes == ["envoy: 10 MB down: envoy closed a connection after 1.0 s"]
+    assert not bench.scenario.is_valid
 
 
 def test_paced_requests_count_from_the_last_opening_to_the_first_connections_end() -> None:
