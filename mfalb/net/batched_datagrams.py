@@ -60,9 +60,13 @@ class BatchedDatagramSocket:
         return list(zip(payloads, origins.take(count), strict=True))
 
     def send(self, datagrams: list[Datagram]) -> int:
+        self._sender.unsent.clear()
         if len(datagrams) == 1:
             return self._sender.send(iter(((datagrams[0][1], [datagrams[0][0]]),)))
         return self._sender.send(runs_of(datagrams))
+
+    def unsent(self) -> list[bytes]:
+        return self._sender.unsent
 
     def refused(self) -> list[bytes]:
         """The datagrams that the peer's host refused since the last call (connected sockets only).

@@ -38,6 +38,9 @@ class DatagramSocket(Protocol):
         Raises ValueError for one of more than SLOT_BYTES.
         """
 
+    def unsent(self) -> list[bytes]:
+        """What the last `send` did not hand to the kernel."""
+
     def refused(self) -> list[bytes]:
         """The datagrams that the peer's host refused since the last call (connected sockets only)."""
 
@@ -51,6 +54,7 @@ class PlainDatagramSocket:
     def __init__(self, sock: socket.socket, *, is_connected: bool) -> None:
         self.socket = sock
         self._form = peer_form(sock, is_connected=is_connected)
+        self._unsent: list[bytes] = []
 
     def receive(self) -> list[Datagram]:
         received: list[Datagram] = []
@@ -73,9 +77,13 @@ class PlainDatagramSocket:
         return data, sockaddr_of(address) + answering_info(asked)
 
     def send(self, datagrams: list[Datagram]) -> int:
-        return sum(self._send_one(datagram) for datagram in datagrams)
+        self._unsent = [datagram[0] for datagram in datagrams if not self._is_sent(datagram)]
+        return len(datagrams) - len(self._unsent)
 
-    def _send_one(self, datagram: Datagram) -> int:
+    def unsent(self) -> list[bytes]:
+        return self._unsent
+
+    def _is_sent(self, datagram: Datagram) -> bool:
         data, peer = datagram
         if len(data) > SLOT_BYTES:
             raise ValueError(TOO_LARGE)
@@ -84,8 +92,8 @@ class PlainDatagramSocket:
                 self._hand_over(data, peer)
             except OSError:
                 continue
-            return 1
-        return 0
+            return True
+        return False
 
     def _hand_over(self, data: bytes, peer: bytes) -> None:
         name_bytes, info = self._form.name_bytes, self._form.info

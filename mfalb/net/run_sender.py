@@ -60,6 +60,7 @@ class RunSender:
         self._can_segment = True
         self._laid: list[Run] = []
         self._end = 0
+        self.unsent: list[bytes] = []  # what was not handed over, until whoever sends clears it
         self._recent: dict[bytes, list[bytes]] = {}
         self._older: dict[bytes, list[bytes]] = {}
 
@@ -106,11 +107,14 @@ class RunSender:
                 # An error here may belong to an earlier datagram (ICMP): it is now reported and gone, so try once more.
                 has_retried = True
             elif ffi.errno in BUFFER_FULL:
+                for _, payloads in laid[done:]:
+                    self.unsent += payloads
                 break
             elif len(laid[done][1]) > 1:  # no checksums in hardware, a tunnel, an old kernel: one by one, from now on
                 self._can_segment = False
                 return sum(len(payloads) for _, payloads in laid[:done]) - lost + self.send(iter(laid[done:]))
             else:  # a peer with port 0, say: those behind it in the batch go to others
+                self.unsent += laid[done][1]
                 done += 1
                 lost += 1
                 has_retried = False

@@ -21,15 +21,25 @@ class RareLog:
 
     def warning(self, kind: str, event: str, facts: Mapping[str, str | Callable[[], str]]) -> None:
         """Log `event` unless one of this kind was logged lately. A fact that is dear to make is given as a function."""
+        unlogged = self._unlogged(kind)
+        if unlogged is not None:
+            made = {name: fact if isinstance(fact, str) else fact() for name, fact in facts.items()}
+            self._log.warning(event, extra=made | unlogged)
+
+    def error(self, kind: str, event: str, error: Exception) -> None:
+        """The same for a fault of the program's own, with its traceback."""
+        unlogged = self._unlogged(kind)
+        if unlogged is not None:
+            self._log.error(event, extra=unlogged, exc_info=error)
+
+    def _unlogged(self, kind: str) -> dict[str, str] | None:
+        """None when one of this kind was logged lately; else how many were not logged since, if any."""
         now = self._clock()
         told = self._told.get(kind)
         if told is not None and now - told[0] < EVERY_S:
             self._told[kind] = (told[0], told[1] + 1)
-            return
+            return None
         if len(self._told) >= _KINDS_LIMIT:
             self._told.clear()
         self._told[kind] = (now, 0)
-        made = {name: fact if isinstance(fact, str) else fact() for name, fact in facts.items()}
-        if told is not None and told[1]:
-            made["unlogged"] = str(told[1])
-        self._log.warning(event, extra=made)
+        return {"unlogged": str(told[1])} if told is not None and told[1] else {}

@@ -15,6 +15,7 @@ from mfalb.balancer.exchange.radius_authentication import Authentication
 from mfalb.balancer.exchange.radius_content_signed import ContentSignedService
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
+from mfalb.balancer.exchange.radius_rehiding import count_hidden
 from mfalb.balancer.exchange.radius_rules import access_request_untrusted
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
@@ -70,6 +71,8 @@ class Accounting(ContentSignedService):
 
     def upstream_body(self, exchange: RadiusExchange) -> bytes:
         """As it came, but for Acct-Delay-Time when the record comes to its present server later than from its NAS."""
+        if exchange.upstream.secret is not exchange.source.client.secret:
+            count_hidden(exchange.request, self.unhandled_hidden)  # over what it was hidden is not agreed upon
         waited_s = int(exchange.first_sent_at - exchange.begun_at)
         request = exchange.request if waited_s < 1 else _delayed(exchange.request, waited_s)
         return radius.body_without_message_authenticator(request)

@@ -12,6 +12,7 @@ from typing import ClassVar
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radius_nas import ErrorCause
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
+from mfalb.balancer.exchange.radius_rehiding import count_hidden
 from mfalb.balancer.exchange.radius_rules import check_response_untrusted, without_added_proxy_state
 from mfalb.balancer.exchange.radius_service import RadiusService
 from mfalb.errors import MalformedMessage
@@ -55,6 +56,8 @@ class ContentSignedService(RadiusService):
 
     def client_datagram(self, exchange: RadiusExchange, answer: Packet) -> bytes:
         request, client = exchange.request, exchange.source.client
+        if exchange.upstream.secret is not client.secret:
+            count_hidden(answer, self.unhandled_hidden)
         body = without_added_proxy_state(radius.body_without_message_authenticator(answer), exchange.upstream)
         if client.is_signed_to and _is_signed_over_zeros(answer, exchange):  # then the client will expect it so as well
             return radius.response_signed_over_zeros(

@@ -45,6 +45,9 @@ class ReplyPath(Protocol):
     def send(self, datagram: bytes, peer: bytes) -> None:
         """Queue one answer for that peer."""
 
+    def host(self, peer: bytes) -> str:
+        """The address that this peer comes from, for people."""
+
     def discarded(self, reason: str) -> None:
         """Something that came this way was discarded; `reason` is a metric label."""
 

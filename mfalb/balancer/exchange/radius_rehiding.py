@@ -48,6 +48,14 @@ def rehidden_body_untrusted(packet: Packet, old: Keying, new: Keying, unhandled:
     return bytes(patched[radius.HEADER_BYTES :])
 
 
+def count_hidden(packet: Packet, unhandled: Counter[str]) -> None:
+    """Count what is hidden in a packet that passes to a peer with another secret as it is."""
+    for name, _, _, _ in hidden_values(packet):
+        unhandled[name] += 1
+    if radius.USER_PASSWORD in packet.offsets:
+        unhandled["User-Password"] += 1
+
+
 def _rehide_untrusted(scheme: Scheme, value: bytes, keyings: tuple[Keying, Keying], salts: set[int]) -> bytes:
     old, new = keyings
     match scheme:

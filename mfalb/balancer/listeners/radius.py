@@ -16,6 +16,7 @@ from mfalb.net.datagrams import Datagram, DatagramSocket
 from mfalb.net.sockaddr import endpoint_of, host_of
 
 _SOURCES_LIMIT: Final = 65_536  # client sockets remembered; when full they are looked up again
+_TAG_BYTES: Final = 2  # more sockets than a process may have descriptors for
 
 _log = logging.getLogger("mfalb.listeners.radius")
 
@@ -37,6 +38,9 @@ class _Endpoint:
     def send(self, datagram: bytes, peer: bytes) -> None:
         self.outbox.append((datagram, peer))
 
+    def host(self, peer: bytes) -> str:
+        return str(ip_address(host_of(peer)))
+
     def discarded(self, reason: str) -> None:
         """A datagram stands for itself: the next one is read as if nothing had been."""
 
@@ -54,7 +58,7 @@ class RadiusListener:
         self.dispatch = dispatch
         self._clients = clients
         self._poller = poller
-        self._endpoints = [_Endpoint(bytes((index,)), io) for index, io in enumerate(sockets)]
+        self._endpoints = [_Endpoint(index.to_bytes(_TAG_BYTES, "big"), io) for index, io in enumerate(sockets)]
         for endpoint in self._endpoints:
             poller.watch(endpoint.io.socket, self._reader(endpoint))
 
@@ -91,7 +95,10 @@ class RadiusListener:
                     source = self._source(endpoint, peer)
                     if source is None:
                         continue
-                dispatch.received(data, source, now)
+                try:
+                    dispatch.received(data, source, now)
+                except Exception as error:  # noqa: BLE001 - a fault of ours, in one datagram: the rest is served
+                    dispatch.failed(error)
 
         return read
 
@@ -99,10 +106,10 @@ class RadiusListener:
         """A client's socket that was not seen lately; None, counted, when it is nobody's or a backend's."""
         client = self._clients.find(host_of(peer))
         if client is None:
-            self.dispatch.unknown_client(lambda: str(ip_address(host_of(peer))))
+            self.dispatch.unknown_client(lambda: endpoint.host(peer))
             return None
         if endpoint_of(peer) in self.dispatch.backend_endpoints:
-            self.dispatch.looped(client)
+            self.dispatch.looped(client, lambda: endpoint.host(peer))
             return None
         if len(endpoint.sources) >= _SOURCES_LIMIT:
             endpoint.sources.clear()

@@ -151,9 +151,15 @@ class RadiusDispatch:
         self.counters.drops["unknown_client"] += 1
         self._rare_log.warning("unknown_client", "a client that is not configured", {"host": host})
 
-    def looped(self, client: RadiusPeer) -> None:
+    def looped(self, client: RadiusPeer, host: Callable[[], str]) -> None:
         """A client's datagram came from the very socket that one of the backends listens on."""
-        self._drop(client, LOOP)
+        self.counters.drops[LOOP] += 1
+        self._blame(client, LOOP, host)
+
+    def failed(self, error: Exception) -> None:
+        """Something went wrong here with one datagram, which is lost. Told once a minute with its traceback."""
+        self.counters.drops["internal_error"] += 1
+        self._rare_log.error(type(error).__name__, "internal error: a datagram is lost", error)
 
     def lost(self, reason: str, count: int = 1) -> None:
         """Something of a client's did not make it, or an answer to one."""
@@ -183,19 +189,20 @@ class RadiusDispatch:
 
     def drop(self, source: RadiusSource, reason: str) -> None:
         """What came from a known client is discarded: count it, tell who should hear of it."""
-        self._drop(source.client, reason)
+        self.counters.drops[reason] += 1
+        self._blame(source.client, reason, lambda: source.path.host(source.peer))
         source.path.discarded(reason)
 
-    def _drop(self, client: RadiusPeer, reason: str) -> None:
-        self.counters.drops[reason] += 1
-        self._blame(client, reason)
-
-    def _blame(self, client: RadiusPeer, reason: str) -> None:
+    def _blame(self, client: RadiusPeer, reason: str, host: Callable[[], str]) -> None:
         """For the operator: whose datagram got nothing, or a refusal of ours. Names a device, never a user."""
         client.drops[reason] += 1
         alert = _ALERTS.get(reason)
         if alert is not None:
-            facts = {"listener": self.counters.name, "client": client.name}
+            facts: dict[str, str | Callable[[], str]] = {
+                "listener": self.counters.name,
+                "client": client.name,
+                "host": host,  # a client may be a whole network
+            }
             self._rare_log.warning(f"{client.name}/{reason}", alert, facts)
 
     def _superseded(self, exchange: RadiusExchange, now: float) -> None:
@@ -297,7 +304,7 @@ class RadiusDispatch:
             counters.seconds += now - exchange.begun_at
             self._access(exchange, answer, reason, now)
         elif reason in _ALERTS:
-            self._blame(source.client, reason)
+            self._blame(source.client, reason, lambda: source.path.host(source.peer))
 
     def _access(self, exchange: RadiusExchange, answer: str, reason: str, now: float) -> None:
         log = self._access_log

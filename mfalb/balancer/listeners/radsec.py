@@ -178,7 +178,12 @@ class RadsecListener:
     def broken(self, connection: RadsecConnection, reason: str) -> None:
         if connection.source is not None:
             name = connection.source.client.name
-            facts = {"listener": self.dispatches.counters.name, "client": name, "reason": reason}
+            facts = {
+                "listener": self.dispatches.counters.name,
+                "client": name,
+                "host": connection.host(connection.source.peer),
+                "reason": reason,
+            }
             self._rare_log.warning(f"{name}/{reason}", "a connection is closed for what came on it", facts)
 
     def forget(self, connection: RadsecConnection) -> None:

@@ -43,6 +43,7 @@ class RadsecConnection(asyncio.Protocol):
     """A connection whose handshake is done. It is a `ReplyPath`, and the only one of its source."""
 
     __slots__ = (
+        "_address",
         "_gathered_bytes",
         "_host",
         "_is_full",
@@ -64,12 +65,16 @@ class RadsecConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.source: RadiusSource | None = None
         self.active_at = 0.0
+        self._address = ""
 
     # ------------------------------------------------------------------------------ the event loop's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = self._out.transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
         self.active_at = monotonic()
+        peername = transport.get_extra_info("peername")
+        if peername:  # else it left during the handshake
+            self._address = str(peername[0])
         client = self._host.admit(self)
         if client is None:
             self._end()
@@ -121,6 +126,9 @@ class RadsecConnection(asyncio.Protocol):
         if self._is_full and transport.get_write_buffer_size() > UNREAD_LIMIT_BYTES:
             self._host.dispatches.lost("slow_reader")
             self.abort()
+
+    def host(self, _peer: bytes) -> str:
+        return self._address
 
     def discarded(self, reason: str) -> None:
         if reason in ENDS_CONNECTION and not self._is_over:

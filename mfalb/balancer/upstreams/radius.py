@@ -43,6 +43,9 @@ class Events(Protocol):
 
     def stray_answer(self) -> None: ...
 
+    def failed(self, error: Exception) -> None:
+        """The program made a mistake with one datagram."""
+
     def refused(self, exchange: RadiusExchange) -> None:
         """The backend's host did not take it, which is evidence, too."""
 
@@ -149,10 +152,26 @@ class RadiusUpstream(RadiusCarrier):
         carrier.outbox.append((exchange.datagram, b""))
 
     def flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for upstream in waiting:
-            outbox, upstream.outbox = upstream.outbox, []
-            upstream.io.send(outbox)  # what the kernel does not take is a lost datagram: the client sends it again
+        while self._waiting:  # again when something goes to another backend; each is tried once
+            waiting, self._waiting = self._waiting, []
+            for upstream in waiting:
+                outbox, upstream.outbox = upstream.outbox, []
+                if upstream.io.send(outbox) < len(outbox):
+                    self._tell_unsent(upstream)
+
+    def _tell_unsent(self, upstream: UpstreamSocket) -> None:
+        """What the kernel did not take was not sent: unless an earlier copy was, nobody can have received it."""
+        now, lost = monotonic(), 0
+        for data in list(upstream.io.unsent()):
+            exchange = upstream.identifiers.holder(data[1])
+            if exchange is None or exchange.datagram != data:
+                continue
+            lost += 1
+            exchange.transmissions -= 1
+            if exchange.transmissions == 0:
+                self._events.not_sent(exchange, "send_failed", now)
+        facts = {"backend": upstream.backend.name, "count": str(lost)}
+        self._rare_log.warning(f"{upstream.backend.name}/send", "the kernel takes nothing for a backend", facts)
 
     def release(self, exchange: RadiusExchange, now: float) -> None:
         carrier: UpstreamSocket | None = exchange.carrier
@@ -242,8 +261,11 @@ class RadiusUpstream(RadiusCarrier):
                 exchange = holder_of(data[1]) if len(data) >= HEADER_BYTES else None
                 if exchange is None:
                     events.stray_answer()
-                else:
+                    continue
+                try:
                     events.answered(exchange, data, now)
+                except Exception as error:  # noqa: BLE001 - a fault of ours, in one datagram: the rest is served
+                    events.failed(error)
 
         return read
 

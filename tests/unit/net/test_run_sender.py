@@ -142,6 +142,33 @@ def test_a_full_buffer_loses_what_did_not_fit_and_says_how_many() -> None:
     assert sender(kernel).send(runs_of(batch(90, 100))) == 60, "each peer's run is 30"
 
 
+def test_what_did_not_fit_is_known_by_its_bytes_until_it_is_cleared() -> None:
+    kernel = Kernel(room=2)
+    one = sender(kernel)
+    one.send(runs_of(batch(90, 100)))
+    assert sorted(one.unsent) == sorted(data for data, peer in batch(90, 100) if peer == PEERS[2])
+    one.unsent.clear()
+    kernel.room = 1000
+    one.send(runs_of(batch(6, 100)))
+    assert one.unsent == []
+
+
+def test_one_that_cannot_go_anywhere_is_the_only_one_that_is_not_sent() -> None:
+    def sendmmsg(_fd: int, headers: Any, count: int, _flags: int) -> int:
+        for index in range(count):
+            if bytes(ffi.buffer(headers[index].msg_hdr.msg_name, NAME_BYTES)) == PEERS[1]:
+                if index == 0:
+                    ffi.errno = errno.EINVAL
+                    return -1
+                return index
+        return count
+
+    one = RunSender(cast("Any", Kernel()), Arena(), PeerForm(NAME_BYTES, None), sendmmsg)
+    sent = batch(9, 100)
+    assert one.send(runs_of(sent)) == 6
+    assert sorted(one.unsent) == sorted(data for data, peer in sent if peer == PEERS[1])
+
+
 def test_a_refused_head_stands_for_its_whole_run_and_a_stranger_for_itself() -> None:
     kernel = Kernel()
     connected = RunSender(cast("Any", kernel), Arena(), CONNECTED, lambda _fd, _headers, count, _flags: count)

@@ -33,6 +33,17 @@ def test_the_first_of_a_kind_is_logged_at_once_with_its_facts(caplog: pytest.Log
     assert "unlogged" not in vars(record)
 
 
+def test_a_fault_of_the_program_is_logged_with_its_traceback_and_as_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    rare = RareLog(LOG, clock)
+    for _ in range(3):
+        rare.error("fault", "it broke", ZeroDivisionError("why"))
+    clock.now += EVERY_S
+    rare.error("fault", "it broke", ZeroDivisionError("why"))
+    assert lines(caplog) == [("it broke", None), ("it broke", "2")]
+    assert all(record.levelname == "ERROR" and record.exc_info is not None for record in caplog.records)
+
+
 def test_the_next_line_of_a_kind_comes_a_minute_later_and_says_how_many_were_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -59,6 +59,13 @@ def sign_in(
     return access_request(*attributes, identifier=identifier, authenticator=authenticator)
 
 
+def status_server(*, is_signed: bool = True) -> bytes:
+    """A Status-Server, as a careless client might send it unless it is signed."""
+    if is_signed:
+        return radius.signed_request(radius.STATUS_SERVER, 3, AUTHENTICATOR, b"", CLIENT)
+    return bytes((radius.STATUS_SERVER, 3, 0, 20)) + AUTHENTICATOR
+
+
 def guards(
     proxy_state_limit: int = 10, rates: dict[str, float] | None = None, user_limit: UserLimit | None = None
 ) -> RadiusGuards:

@@ -11,6 +11,7 @@ from unit.balancer.exchange.radius_world import (
     sent,
     server_answer,
     sign_in,
+    status_server,
 )
 
 from mfalb.balancer.exchange.radius_authentication import Authentication
@@ -211,12 +212,6 @@ def test_d7_past_the_limit_retransmits_and_answers_still_pass() -> None:
     assert isinstance(world.request(sign_in(), now=2.0), Resend)
     assert isinstance(world.answer(exchange, radius.ACCESS_ACCEPT), Reply)
     assert isinstance(world.request(sign_in(identifier=9)), Forward)
-
-
-def status_server(*, is_signed: bool = True) -> bytes:
-    if is_signed:
-        return radius.signed_request(radius.STATUS_SERVER, 3, AUTHENTICATOR, b"", CLIENT)
-    return bytes((radius.STATUS_SERVER, 3, 0, 20)) + AUTHENTICATOR
 
 
 def test_d1_status_server_is_answered_here_and_reaches_no_server() -> None:

@@ -525,3 +525,19 @@ def test_a_record_of_the_size_of_nothing_is_carried() -> None:
     empty = radius.content_signed_request(radius.ACCOUNTING_REQUEST, 1, b"", CLIENT)
     exchange = AccountingWorld(follows="mfa").begin(empty)
     assert len(exchange.datagram) == 20
+
+
+# --------------------------------------------------------------------------------- what is hidden, and passes
+
+
+@pytest.mark.parametrize("is_shared_secret", [True, False])
+def test_a9_what_is_hidden_passes_as_it_is_and_is_counted_where_secrets_differ(*, is_shared_secret: bool) -> None:
+    hidden = [(radius.TUNNEL_PASSWORD, bytes(19)), (radius.USER_PASSWORD, bytes(16))]
+    world = AccountingWorld(is_shared_secret=is_shared_secret)
+    exchange = world.begin(record(*RECORD, *hidden))
+    assert sent(exchange).attributes()[-2:] == hidden
+    counted = {} if is_shared_secret else {"Tunnel-Password": 1, "User-Password": 1}
+    assert world.service.unhandled_hidden == counted
+    answer = received(world.answer(exchange, radius.ACCOUNTING_RESPONSE, hidden[0]))
+    assert answer.first(radius.TUNNEL_PASSWORD) == bytes(19)
+    assert world.service.unhandled_hidden == ({} if is_shared_secret else {"Tunnel-Password": 2, "User-Password": 1})

@@ -79,6 +79,9 @@ class Path:
     def send(self, datagram: bytes, peer: bytes) -> None:
         self.sent.append((datagram, peer))
 
+    def host(self, peer: bytes) -> str:
+        return peer.decode()
+
     def discarded(self, reason: str) -> None:
         self.discarded_reasons.append(reason)
 
@@ -543,12 +546,49 @@ def test_a1_a_client_that_nobody_configured_is_counted_each_time_and_logged_by_i
     assert (record.getMessage(), vars(record)["host"]) == ("a client that is not configured", "192.0.2.1")
 
 
+def unsigned() -> bytes:
+    return bytes((1, 7, 0, 20)) + AUTHENTICATOR
+
+
+@pytest.mark.parametrize(
+    ("world", "datagrams"),
+    [
+        (World(), [unsigned()]),
+        (World(guards=guards(rates={"vpn": 1.0})), [sign_in(USER), sign_in(USER, identifier=8)]),
+        (
+            World(guards=guards(user_limit=UserLimit(1, 60.0, is_answered=True))),
+            [sign_in(USER), sign_in(USER, identifier=8)],
+        ),
+    ],
+    ids=["signature", "rate", "flood"],
+)
+def test_a_warning_names_the_address_since_a_client_may_be_a_whole_network(
+    caplog: pytest.LogCaptureFixture, world: World, datagrams: list[bytes]
+) -> None:
+    desk = Desk(world)
+    for datagram in datagrams:
+        desk.receive(datagram, key=b"10.0.0.5")
+    (record,) = caplog.records
+    assert (vars(record)["client"], vars(record)["host"]) == ("vpn", "peer of 10.0.0.5")
+
+
+def test_a_fault_of_ours_is_counted_each_time_and_told_once_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = Desk(World())
+    for _ in range(3):
+        desk.dispatch.failed(ZeroDivisionError("why"))
+    assert desk.drops() == {"internal_error": 3}
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info is not None) == ("ERROR", True)
+
+
 # ---------------------------------------------------------------------------------------- backends as clients
 
 
 def test_f2_what_comes_from_a_backend_s_own_socket_is_a_loop(caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk(World())
-    desk.dispatch.looped(desk.world.client)
+    desk.dispatch.looped(desk.world.client, lambda: "192.0.2.1")
     assert desk.drops() == dict(desk.world.client.drops) == {"loop": 1}
     assert alerts(caplog) == [("requests go round in a loop", "vpn", None)]
 

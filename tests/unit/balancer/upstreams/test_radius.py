@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from unit.balancer.exchange.radius_world import SOURCE, World, sign_in
+from unit.balancer.exchange.radius_world import ENTROPY, SOURCE, World, sign_in
 
-from mfalb.balancer.exchange.radius_exchange import RadiusExchange
+from mfalb.balancer.exchange.radius_exchange import Forward, RadiusExchange
 from mfalb.balancer.upstreams.radius import REST_S, RadiusUpstream
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.datagrams import Datagram
@@ -34,13 +34,23 @@ class Io:
 
     socket: Descriptor
     sent: list[Datagram] = field(default_factory=list)
+    arrived: list[Datagram] = field(default_factory=list)
+    room: int = 1_000_000
+    left: list[bytes] = field(default_factory=list)
 
     def receive(self) -> list[Datagram]:
-        return []
+        arrived, self.arrived = self.arrived, []
+        return arrived
 
     def send(self, datagrams: list[Datagram]) -> int:
-        self.sent += datagrams
-        return len(datagrams)
+        count = min(self.room, len(datagrams))
+        self.sent += datagrams[:count]
+        self.left = [data for data, _ in datagrams[count:]]
+        self.room -= count
+        return count
+
+    def unsent(self) -> list[bytes]:
+        return self.left
 
     def refused(self) -> list[bytes]:
         return []
@@ -55,12 +65,14 @@ class Poller:
 
     error: OSError | None = None
     watched: list[Descriptor] = field(default_factory=list)
+    readers: list[Callable[[], None]] = field(default_factory=list)
 
-    def watch(self, sock: Descriptor, _reader: Callable[[], None], *, first: bool = False) -> None:
+    def watch(self, sock: Descriptor, reader: Callable[[], None], *, first: bool = False) -> None:
         assert first, "answers before requests"
         if self.error is not None:
             raise self.error
         self.watched.append(sock)
+        self.readers.append(reader)
 
     def forget(self, sock: Descriptor) -> None:
         self.watched.remove(sock)
@@ -71,13 +83,20 @@ class Events:
     """What the upstream told."""
 
     told: list[tuple[str, RadiusExchange]] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
+    on_not_sent: Callable[[RadiusExchange], None] | None = None
 
-    def answered(self, exchange: RadiusExchange, _datagram: bytes, _now: float) -> str | None:
+    def answered(self, exchange: RadiusExchange, datagram: bytes, _now: float) -> str | None:
+        if datagram.endswith(b"bug"):
+            raise ZeroDivisionError
         self.told.append(("answered", exchange))
         return None
 
     def stray_answer(self) -> None:
         raise AssertionError
+
+    def failed(self, error: Exception) -> None:
+        self.failures.append(error)
 
     def refused(self, exchange: RadiusExchange) -> None:
         self.told.append(("refused", exchange))
@@ -87,6 +106,8 @@ class Events:
 
     def not_sent(self, exchange: RadiusExchange, reason: str, _now: float) -> None:
         self.told.append((reason, exchange))
+        if self.on_not_sent is not None:
+            self.on_not_sent(exchange)
 
 
 class Bench:
@@ -246,6 +267,68 @@ def test_a_client_s_own_identifier_rests_while_an_answer_may_still_come(
     untouched.upstream.send(later, 10.0 + REST_S)
     assert (later.identifier, len(untouched.opened)) == (7, 2)
     assert later.carrier is untouched.upstream._sockets["b1"][0]
+
+
+# --------------------------------------------------------------------------------- what the kernel does not take
+
+
+def test_what_the_kernel_does_not_take_was_not_sent_and_is_told_so(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, *others = bench.exchanges(3)
+    for exchange in (first, *others):
+        exchange.transmissions = 0
+        bench.upstream.send(exchange, 0.0)
+    bench.ios[0].room = 1
+    bench.upstream.flush()
+    assert bench.events.told == [("send_failed", exchange) for exchange in others]
+    assert [exchange.transmissions for exchange in (first, *others)] == [1, 0, 0]
+    assert [(record.getMessage(), vars(record)["count"]) for record in caplog.records] == [
+        ("the kernel takes nothing for a backend", "2")
+    ]
+
+
+def test_a_copy_that_the_kernel_does_not_take_leaves_the_earlier_one_that_may_have_arrived(bench: Bench) -> None:
+    exchange = bench.exchange()
+    exchange.transmissions = 0
+    bench.upstream.send(exchange, 0.0)
+    bench.upstream.flush()
+    bench.upstream.resend(exchange, 2.0)
+    bench.ios[0].room = 0
+    bench.upstream.flush()
+    assert (exchange.transmissions, bench.events.told) == (1, [])
+
+
+def test_what_goes_to_another_backend_because_it_was_not_sent_leaves_in_the_same_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch, World(servers=2))
+
+    def elsewhere(exchange: RadiusExchange) -> None:
+        decision = bench.world.exchanges.refused(exchange, 0.0, ENTROPY)
+        if isinstance(decision, Forward):
+            bench.upstream.send(exchange, 0.0)
+
+    bench.events.on_not_sent = elsewhere
+    exchange = bench.exchange()
+    exchange.transmissions = 0
+    bench.upstream.send(exchange, 0.0)
+    bench.ios[0].room = 0
+    bench.upstream.flush()
+    assert [[data for data, _ in io.sent] for io in bench.ios] == [[], [exchange.datagram]]
+    assert exchange.backend.name == "b2"
+
+
+def test_a_fault_of_ours_with_one_answer_costs_no_other(bench: Bench) -> None:
+    waiting = list(bench.exchanges(3))
+    for exchange in waiting:
+        bench.upstream.send(exchange, 0.0)
+    first, second, third = (bytes((2, exchange.identifier)) + bytes(18) for exchange in waiting)
+    bench.ios[0].arrived = [(first, b""), (second + b"bug", b""), (third, b"")]
+    (read,) = bench.poller.readers
+    read()
+    assert bench.events.told == [("answered", waiting[0]), ("answered", waiting[2])]
+    assert [type(error) for error in bench.events.failures] == [ZeroDivisionError]
 
 
 # ------------------------------------------------------------------------------------------ what is noted
