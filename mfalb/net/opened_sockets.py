@@ -7,7 +7,7 @@ import socket
 
 
 async def opened_socket(host: str, port: int, opening: bytes) -> socket.socket:
-    """A connected, non-blocking socket on which `opening` was sent. Tries each address that `host` has.
+    """A connected, non-blocking socket on which `opening`, if any, was sent. Tries each address that `host` has.
 
     Raises OSError. Cancel it to give up. The event loop that it is given to next closes it.
     """
@@ -18,7 +18,8 @@ async def opened_socket(host: str, port: int, opening: bytes) -> socket.socket:
         opened = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
         try:
             await loop.sock_connect(opened, address)
-            await loop.sock_sendall(opened, opening)
+            if opening:
+                await loop.sock_sendall(opened, opening)
         except OSError as error:
             opened.close()
             last = error

@@ -71,6 +71,11 @@ def proxy_header(version: ProxyVersion, endpoints: Endpoints) -> bytes:
     return SIGNATURE + bytes((_VERSION << 4 | _PROXY, family)) + len(payload).to_bytes(2) + payload
 
 
+def own_header(version: ProxyVersion) -> bytes:
+    """The header for a connection of the proxy's own, such as a health check: it names nobody (LOCAL, UNKNOWN)."""
+    return b"PROXY UNKNOWN\r\n" if version is ProxyVersion.V1 else SIGNATURE + bytes((_VERSION << 4 | _LOCAL, 0, 0, 0))
+
+
 def _as_ipv6(address: _Ip) -> IPv6Address:
     return address if isinstance(address, IPv6Address) else IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed)
 

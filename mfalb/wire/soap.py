@@ -43,6 +43,14 @@ class _EnvelopeVisitor:
             self.texts[name] = element.text
 
 
+def empty_call(method: str, namespace: str) -> bytes:
+    """A SOAP 1.1 request for a method without parameters. Neither may hold what XML has to escape."""
+    return (
+        '<?xml version="1.0" encoding="utf-8"?><soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/">'
+        f'<soap:Body><{method} xmlns="{namespace}"/></soap:Body></soap:Envelope>'
+    ).encode("ascii")
+
+
 def read_envelope_untrusted(document: bytes, wanted: Collection[str] | None = None) -> Envelope:
     """The method and the element texts of a SOAP envelope; only `wanted` local names when given.
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.wire.outcomes import outcome
 
-from mfalb.wire.proxy_protocol import SIGNATURE, Endpoints, ProxyHeaderReader, ProxyVersion, proxy_header
+from mfalb.wire.proxy_protocol import SIGNATURE, Endpoints, ProxyHeaderReader, ProxyVersion, own_header, proxy_header
 
 NOBODY = None
 FOUR = Endpoints(("192.0.2.1", 56_324), ("198.51.100.7", 443))
@@ -165,3 +165,13 @@ def test_a_header_with_wrong_bytes_is_read_or_refused(name: str, changes: list[t
         data[at % len(data)] = octet
     found = outcome(read, bytes(data))
     assert found in ("more", "proxy_header") or isinstance(found, tuple)
+
+
+@pytest.mark.parametrize("version", ProxyVersion)
+def test_a_header_of_the_proxy_s_own_names_nobody(version: ProxyVersion) -> None:
+    header, reader = own_header(version), ProxyHeaderReader()
+    for index in range(len(header)):
+        assert not reader.is_complete
+        assert reader.take_untrusted(header[index : index + 1]) == 1
+    assert reader.is_complete
+    assert reader.endpoints is None

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.wire.outcomes import outcome
 
-from mfalb.wire.soap import Envelope, read_envelope_untrusted
+from mfalb.wire.soap import Envelope, empty_call, read_envelope_untrusted
 
 WANTED = ("username", "authreqid")
 SOAP_12 = "http://www.w3.org/2003/05/soap-envelope"
@@ -108,3 +108,9 @@ def test_a_damaged_envelope_is_read_or_malformed_and_nothing_else(place: int, oc
     document = bytearray(envelope("<Login><username>bob</username></Login>"))
     document[place % len(document)] = octet
     outcome(read_envelope_untrusted, bytes(document[: len(document) - length % 3]))
+
+
+def test_a_call_without_parameters_is_an_envelope_with_nothing_in_it() -> None:
+    call = empty_call("TestSecurity", "http://www.phonefactor.com/PfWsSdk")
+    assert read_envelope_untrusted(call, WANTED) == Envelope("TestSecurity")
+    assert b'<TestSecurity xmlns="http://www.phonefactor.com/PfWsSdk"/>' in call
