@@ -84,7 +84,7 @@ class RadiusSettings:
 
 @dataclass(frozen=True, slots=True)
 class MfaServerSettings:
-    """One MFA Server."""
+    """One MFA Server. `master` is where the master of its group takes connections; None for the master itself."""
 
     name: str
     cloud_url: str
@@ -92,6 +92,7 @@ class MfaServerSettings:
     radius: RadiusSettings
     account: Account
     users: tuple[User, ...]
+    master: Endpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,7 @@ class SettingsFile:
             ),
             account=Account(**tables["account"]),
             users=self._users(),
+            master=Endpoint(**tables["master"]) if tables["master"] is not None else None,
         )
 
     def portal(self) -> PortalSettings:

@@ -141,7 +141,7 @@ class Estate:
             cloud = await self._start("cloud", "cloud_service", CloudSettings(answer_delay_s=delay), stack)
             self.cloud = Cloud(cloud, session)
             for number in range(1, self._plan.mfa_servers + 1):
-                settings = self._mfa_server(f"mfa{number}")
+                settings = self._mfa_server(f"mfa{number}")  # the first one is the master
                 self.mfa_servers.append(await self._start(settings.name, "mfa_server", settings, stack))
             for number in range(1, self._plan.portals + 1):
                 portal = self._portal(f"portal{number}")
@@ -163,7 +163,8 @@ class Estate:
     def _mfa_server(self, name: str) -> MfaServerSettings:
         plan = self._plan
         radius = RadiusSettings(Endpoint(_LOOPBACK), "127.0.0.0/8", plan.radius_secret, plan.state)
-        return MfaServerSettings(name, self.cloud.url, self._endpoint(), radius, plan.account, plan.users)
+        master = Endpoint(_LOOPBACK, self.mfa_servers[0].ports["sdk"]) if self.mfa_servers else None
+        return MfaServerSettings(name, self.cloud.url, self._endpoint(), radius, plan.account, plan.users, master)
 
     def _portal(self, name: str) -> PortalSettings:
         plan = self._plan

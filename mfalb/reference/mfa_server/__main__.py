@@ -22,7 +22,7 @@ async def start(settings: SettingsFile, stack: AsyncExitStack) -> Mapping[str, i
     session = await stack.enter_async_context(aiohttp.ClientSession())
     directory = Directory(server.users)
     second_factor = SecondFactor(server.name, server.cloud_url, session)
-    sdk = SdkFront(server.name, server.account, directory, second_factor)
+    sdk = SdkFront(server, directory, second_factor)
     sdk_port = await serve_http(sdk.application(), server.sdk, stack)
     endpoint = server.radius.endpoint
     transport, front = await asyncio.get_running_loop().create_datagram_endpoint(

@@ -1,7 +1,8 @@
 """The Web Service SDK front of an MFA Server: SOAP 1.1 over HTTP, callers signed in by HTTP Basic.
 
-`PfAuthUser_4` and `TestSecurity` are as seen in public code (MFA facts, section 1.4). `VerifyOneWayOtp` is a stand-in
-of our own naming for the method that takes a one-way SMS's code: the real one's name is not public.
+`PfAuthUser_4`, `TestSecurity` and `TestMasterConnection` are as seen in public code (MFA facts, section 1.4).
+`VerifyOneWayOtp` is a stand-in of our own naming for the method that takes a one-way SMS's code: the real one's name
+is not public.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from aiohttp.typedefs import Handler
 from jinja2 import Environment, FileSystemLoader
 
 from mfalb.errors import MalformedMessage
-from mfalb.reference.config import Account
+from mfalb.reference.config import MfaServerSettings
 from mfalb.reference.directory import Directory
+from mfalb.reference.mfa_server.master import reaches
 from mfalb.reference.mfa_server.second_factor import Begun, SecondFactor, new_request_id
 from mfalb.reference.mfa_server.verification import Outcome
 from mfalb.wire.soap import Envelope, read_envelope_untrusted
@@ -40,6 +42,7 @@ NO_ERROR: Final = (0, "")
 UNKNOWN_USER: Final = (1, "The user is not known.")
 SERVICE_UNAVAILABLE: Final = (2, "The multi-factor authentication service is not available.")
 CODE_REFUSED: Final = (3, "The code was not accepted.")
+NO_MASTER: Final = (4, "The master server cannot be reached.")
 
 _log = logging.getLogger("mfalb.reference.mfa_server.sdk")
 
@@ -49,14 +52,16 @@ Operation = Callable[[dict[str, str]], Awaitable[str]]
 class SdkFront:
     """The SDK's HTTP application."""
 
-    def __init__(self, server: str, account: Account, directory: Directory, second_factor: SecondFactor) -> None:
-        self._server = server
-        self._account = account
+    def __init__(self, settings: MfaServerSettings, directory: Directory, second_factor: SecondFactor) -> None:
+        self._server = settings.name
+        self._account = settings.account
+        self._master = settings.master
         self._directory = directory
         self._second_factor = second_factor
         self._pages = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
         self._operations: dict[str, Operation] = {
             "PfAuthUser_4": self._pf_auth_user_4,
+            "TestMasterConnection": self._test_master_connection,
             "TestSecurity": self._test_security,
             "VerifyOneWayOtp": self._verify_one_way_otp,
         }
@@ -119,6 +124,12 @@ class SdkFront:
     async def _test_security(self, _texts: dict[str, str]) -> str:
         """`secure` when the caller's identity was mapped, which the middleware has seen to."""
         return "<TestSecurityResult>secure</TestSecurityResult>"
+
+    async def _test_master_connection(self, _texts: dict[str, str]) -> str:
+        """Whether this server reaches the master of its group."""
+        is_reached = await reaches(self._master)
+        error = NO_ERROR if is_reached else NO_MASTER
+        return f"<TestMasterConnectionResult>{_boolean(is_reached)}</TestMasterConnectionResult>{_error(error)}"
 
     async def _pf_auth_user_4(self, texts: dict[str, str]) -> str:
         """Half one (or all, for a call): rings or texts the user; `authreqid` ties half two to it."""

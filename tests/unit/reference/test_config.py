@@ -35,7 +35,7 @@ SETTINGS: list[tuple[Settings, Reader]] = [
     (CloudSettings(), SettingsFile.cloud),
     (CloudSettings(TLS, 0.25), SettingsFile.cloud),
     (MfaServerSettings("mfa1", "http://127.0.0.1:1", Endpoint(), PLAIN, ACCOUNT, USERS), SettingsFile.mfa_server),
-    (MfaServerSettings("mfa1", "http://127.0.0.1:1", TLS, OLD_NAS, ACCOUNT, ()), SettingsFile.mfa_server),
+    (MfaServerSettings("mfa1", "http://127.0.0.1:1", TLS, OLD_NAS, ACCOUNT, (), TLS), SettingsFile.mfa_server),
     (PortalSettings("portal1", Endpoint(), "https://127.0.0.1:2/", None, ACCOUNT, USERS), SettingsFile.portal),
     (PortalSettings("portal1", TLS, "https://127.0.0.1:2/", "ca.pem", ACCOUNT, USERS[:1]), SettingsFile.portal),
 ]

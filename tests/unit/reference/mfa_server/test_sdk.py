@@ -13,15 +13,18 @@ from aiohttp import web
 from aiohttp.streams import StreamReader
 from aiohttp.test_utils import make_mocked_request
 
-from mfalb.reference.config import Account, User
+from mfalb.reference.config import Account, Endpoint, MfaServerSettings, RadiusSettings, User
 from mfalb.reference.directory import Directory
 from mfalb.reference.mfa_server import sdk
+from mfalb.reference.mfa_server.master import reaches
 from mfalb.reference.mfa_server.sdk import NAMESPACE, PATH, SdkFront
 from mfalb.reference.mfa_server.second_factor import Begun, FirstHalf, SecondFactor
 from mfalb.reference.mfa_server.verification import Outcome
 from mfalb.wire.soap import Envelope, read_envelope_untrusted
 
 ACCOUNT = Account("CONTOSO\\svc-mfa", "pa:ss wörd")
+RADIUS = RadiusSettings(Endpoint(), "127.0.0.0/8", "secret")
+MASTER = Endpoint("192.0.2.1", 443)
 DIRECTORY = Directory([User("alice", "password-a", "+1 555 0101")])
 
 
@@ -53,7 +56,8 @@ class Caller:
     """Calls an SDK's application without a socket."""
 
     def __init__(self, factor: FakeSecondFactor) -> None:
-        front = SdkFront("mfa1", ACCOUNT, DIRECTORY, cast("SecondFactor", factor))
+        settings = MfaServerSettings("mfa1", "http://cloud.test", Endpoint(), RADIUS, ACCOUNT, (), MASTER)
+        front = SdkFront(settings, DIRECTORY, cast("SecondFactor", factor))
         self._application = front.application()
         self._application.freeze()
 
@@ -151,6 +155,28 @@ async def test_test_security_says_secure(caller: Caller) -> None:
     assert (told.method, told.texts["TestSecurityResult"]) == ("TestSecurityResponse", "secure")
 
 
+@pytest.mark.parametrize("is_reached", [True, False])
+async def test_whether_the_master_is_reached_is_told(
+    monkeypatch: pytest.MonkeyPatch, caller: Caller, *, is_reached: bool
+) -> None:
+    asked: list[Endpoint | None] = []
+
+    async def look(master: Endpoint | None) -> bool:
+        asked.append(master)
+        return is_reached
+
+    monkeypatch.setattr(sdk, "reaches", look)
+    told = await caller.call("TestMasterConnection")
+    assert told.method == "TestMasterConnectionResponse"
+    assert told.texts["TestMasterConnectionResult"] == ("true" if is_reached else "false")
+    assert told.texts["Description"] == ("" if is_reached else sdk.NO_MASTER[1])
+    assert asked == [MASTER]
+
+
+async def test_the_master_reaches_itself() -> None:
+    assert await reaches(None)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -228,7 +254,7 @@ async def test_the_wsdl_names_the_operations_and_the_address_that_the_caller_use
     root = ET.fromstring(bytes_of(response))  # noqa: S314 - our own document
     wsdl = "{http://schemas.xmlsoap.org/wsdl/}"
     names = {element.get("name") for element in root.iterfind(f"{wsdl}portType/{wsdl}operation")}
-    assert names == {"PfAuthUser_4", "TestSecurity", "VerifyOneWayOtp"}
+    assert names == {"PfAuthUser_4", "TestMasterConnection", "TestSecurity", "VerifyOneWayOtp"}
     address = next(element for element in root.iter() if element.tag.endswith("}address"))
     assert address.get("location") == f"{scheme}://mfa.test{PATH}"
 
