@@ -54,6 +54,8 @@ def conf(tmp_path: Path) -> Path:
         "ticket_key": SECRET * 2,
         "crl": authority.revoke().read_text(),
         "secret_file": SECRET,
+        "password_file": SECRET,
+        "body_file": "{}",
         "cookie_keys_file": base64.b64encode(bytes(32)).decode(),
     }
     for file in copy.rglob("*.yaml"):

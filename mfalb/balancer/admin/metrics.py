@@ -227,6 +227,9 @@ class MetricsPage(Collector):
         health = GaugeMetricFamily(
             "mfalb_backend_health_age_seconds", "For how long the backend has been up or down.", labels=labels
         )
+        check = GaugeMetricFamily(
+            "mfalb_backend_last_check_seconds", "How long the last health probe took, answered or not.", labels=labels
+        )
         reply = GaugeMetricFamily(
             "mfalb_backend_last_reply_age_seconds", "Since a RADIUS backend was heard last.", labels=labels
         )
@@ -236,11 +239,40 @@ class MetricsPage(Collector):
                 sent.add_metric(names, backend.probes_sent)
                 answered.add_metric(names, backend.probes_answered)
                 lost.add_metric(names, backend.probes_lost)
+                if backend.last_check is not None:
+                    check.add_metric(names, backend.last_check.seconds)
                 if backend.health.changed_at:
                     health.add_metric(names, now - backend.health.changed_at)
                 if backend.last_reply_at:
                     reply.add_metric(names, now - backend.last_reply_at)
-        yield from (sent, answered, lost, health, reply)
+        yield from (sent, answered, lost, health, check, reply)
+        yield from self._evidence()
+
+    def _evidence(self) -> Iterator[Metric]:
+        labels = ["pool", "backend"]
+        degraded = GaugeMetricFamily(
+            "mfalb_backend_degraded", "1 while the backend is up and used, but lacks something.", labels=labels
+        )
+        ejected = GaugeMetricFamily(
+            "mfalb_backend_ejected", "1 while the backend gets nothing, since its traffic failed.", labels=labels
+        )
+        left = GaugeMetricFamily(
+            "mfalb_backend_ejection_left_seconds", "Until an ejected backend is used again.", labels=labels
+        )
+        ejections = CounterMetricFamily("mfalb_backend_ejections", "Times the backend was ejected.", labels=labels)
+        row = GaugeMetricFamily(
+            "mfalb_backend_consecutive_failures", "Exchanges that failed since the last good one.", labels=labels
+        )
+        for pool in self._pools.values():
+            for backend in pool.backends.values():
+                names = [pool.name, backend.name]
+                degraded.add_metric(names, bool(backend.degraded))
+                ejected.add_metric(names, backend.is_ejected)
+                ejections.add_metric(names, backend.ejections)
+                row.add_metric(names, backend.consecutive_failures)
+                if backend.is_ejected:
+                    left.add_metric(names, max(0.0, backend.ejected_until - self._clock()))
+        yield from (degraded, ejected, left, ejections, row)
 
 
 def _drops_by_name(peers: Sequence[RadiusPeer]) -> Counter[tuple[str, str]]:

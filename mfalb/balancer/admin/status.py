@@ -51,6 +51,18 @@ def status(pools: Mapping[str, Pool], clocks: Clocks) -> dict[str, object]:
     }
 
 
+def _last_check(backend: Backend, clocks: Clocks) -> dict[str, object] | None:
+    check = backend.last_check
+    if check is None:
+        return None
+    return {
+        "time": clocks.wall(check.at),
+        "ms": round(check.seconds * 1000, 1),
+        "good": check.is_good,
+        "result": check.text,
+    }
+
+
 def _backend(backend: Backend, clocks: Clocks) -> dict[str, object]:
     health, watchdog, replied_at = backend.health, backend.watchdog, backend.last_reply_at
     return {
@@ -59,6 +71,10 @@ def _backend(backend: Backend, clocks: Clocks) -> dict[str, object]:
         "health": health.health.value,
         "reason": health.reason,
         "since": clocks.wall(health.changed_at) if health.changed_at else None,
+        "degraded": backend.degraded or None,
+        "ejected_until": clocks.wall(backend.ejected_until) if backend.is_ejected else None,
+        "consecutive_failures": backend.consecutive_failures,
+        "last_check": _last_check(backend, clocks),
         "watchdog": watchdog.phase.value if watchdog is not None else None,
         "last_reply_age_s": round(clocks.monotonic_s - replied_at, 1) if replied_at else None,
         "probes": {

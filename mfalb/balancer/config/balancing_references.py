@@ -114,14 +114,14 @@ def _slow_start(name: str, pool: Pool, draft: Draft, findings: Findings) -> None
         findings.error(
             position, "slow_start: with algorithm hash each step would move keys from server to server; remove it"
         )
-    elif pool.health_check is None:
+    elif pool.health_check is None and pool.passive_check is None:
         findings.warning(
             position, f"slow_start: pool {quoted(name)} has no health check, so nobody is ever seen to come up in it"
         )
 
 
 def _panic(name: str, pool: Pool, draft: Draft, findings: Findings) -> None:
-    if pool.panic_threshold is not None and pool.health_check is None:
+    if pool.panic_threshold is not None and pool.health_check is None and pool.passive_check is None:
         findings.error(
             draft.document.at_key(("pools", name, "panic_threshold")),
             f"panic_threshold: pool {quoted(name)} has no health check, so nobody is ever down in it; remove it or add "

@@ -7,12 +7,11 @@ from ipaddress import ip_address
 
 from mfalb.balancer.config.draft import Draft
 from mfalb.balancer.config.findings import Findings
+from mfalb.balancer.config.health_models import RadiusCheck, TcpCheck
 from mfalb.balancer.config.models import (
     CookieAffinity,
     NoAffinity,
-    RadiusCheck,
     RadiusStateAffinity,
-    TcpCheck,
     TransactionAffinity,
 )
 from mfalb.balancer.config.radius_lint import PEOPLE_NEED_S, lint_radius
@@ -59,6 +58,8 @@ def _health_checks(draft: Draft, findings: Findings) -> None:
         position = draft.document.at_key(("pools", name, "health_check"))
         is_radius = name in draft.radius_pools()
         if pool.health_check is None:
+            if pool.passive_check is not None:
+                continue  # said on purpose: it cannot be asked
             if name in draft.pools_for(ServiceKind.DYNAMIC_AUTHORIZATION):
                 continue  # few NASes answer Status-Server at this port, and no other takes a dead one's place
             is_tcp = name in draft.tcp_pools()

@@ -14,6 +14,7 @@ from mfalb.balancer.config.certificates import check_certificates
 from mfalb.balancer.config.document import BrokenYaml, Document, Position, read
 from mfalb.balancer.config.draft import draft
 from mfalb.balancer.config.findings import Findings
+from mfalb.balancer.config.health_references import check_health
 from mfalb.balancer.config.lint import lint
 from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.outline import places
@@ -118,5 +119,6 @@ class _Reading:
         check_tcp_references(readable, self.findings)
         check_balancing(readable, self.findings)
         check_proxy_protocol(readable, self.findings)
+        check_health(readable, self.findings)
         check_certificates(readable, self.findings)
         lint(readable, self.findings)

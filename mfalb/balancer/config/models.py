@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from mfalb.balancer.config.balancing_models import Algorithm, HashBy, Share
+from mfalb.balancer.config.health_models import HealthCheck, PassiveCheck
 from mfalb.balancer.config.http_models import Accepted, Forwarding, HttpLimits, Queue, RequestId, Retries
 from mfalb.balancer.config.proxy_models import ProxyProtocol
 from mfalb.balancer.config.radius_models import Nas, RadiusListener, RadiusSessionAffinity, RefusalForm
@@ -28,12 +29,10 @@ from mfalb.balancer.config.values import (
     Host,
     Name,
     NetworkValue,
-    RequestTarget,
     Seconds,
     Secret,
     SizeBytes,
     UrlPath,
-    seconds_text,
 )
 from mfalb.wire.proxy_protocol import ProxyVersion
 
@@ -107,60 +106,6 @@ class Backend(Table):
             return ()
 
 
-class CheckTiming(Table):
-    """How often a backend is probed, and how many results in a row flip its health."""
-
-    interval_s: Seconds = 5.0
-    timeout_s: Seconds = 4.0
-    rise: Count = Field(default=2, ge=1, le=100)
-    fall: Count = Field(default=3, ge=1, le=100)
-
-
-class HttpCheck(CheckTiming):
-    """GET `path`; up when the status is one of `expect_status`."""
-
-    type: Literal["http"]
-    path: RequestTarget = "/"
-    host: Host | None = None
-    expect_status: tuple[Annotated[Count, Field(ge=100, le=599)], ...] = Field(default=(200,), min_length=1)
-
-
-class TcpCheck(CheckTiming):
-    """Up when a TCP connection opens."""
-
-    type: Literal["tcp"]
-
-
-LEAST_WATCHDOG_INTERVAL_S: Final = 6.0  # RFC 3539 section 3.4.1, without jitter
-
-
-class RadiusCheck(Table):
-    """Status-Server (RFC 5997) when nothing was heard for `interval`, Tw of RFC 3539 section 3.4.1.
-
-    `rise` answered probes in a row bring a backend up again; `fall` refused ports in a row bring it down, as one probe
-    does that nobody answers. `fast` allows a lower Tw than the RFC does.
-    """
-
-    type: Literal["radius"]
-    fast: Flag = False
-    interval_s: Seconds = 30.0
-    rise: Count = Field(default=3, ge=1, le=100)
-    fall: Count = Field(default=3, ge=1, le=100)
-
-    @field_validator("interval_s")
-    @classmethod
-    def _not_below_the_least(cls, value: float, info: ValidationInfo) -> float:
-        if value < LEAST_WATCHDOG_INTERVAL_S and info.data.get("fast") is False:
-            raise ValueError(
-                f"{seconds_text(value)} is less than RFC 3539 section 3.4.1 allows (servers that are slow would look "
-                f"dead); write at least {seconds_text(LEAST_WATCHDOG_INTERVAL_S)}, or fast: true in a laboratory"
-            )
-        return value
-
-
-HealthCheck = Annotated[HttpCheck | TcpCheck | RadiusCheck, Field(discriminator="type")]
-
-
 class NoAffinity(Table):
     """Every exchange is balanced by itself."""
 
@@ -231,6 +176,7 @@ class Pool(Table):
     backends: tuple[Backend, ...] = Field(min_length=1)
     upstream_tls: UpstreamTls | None = None
     health_check: HealthCheck | None = None
+    passive_check: PassiveCheck | None = None
     affinity: Affinity = NoAffinity()
     send_proxy: ProxyVersion | None = None
     queue: Queue = Queue()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mfalb.balancer.config.draft import Draft
 from mfalb.balancer.config.findings import Findings
-from mfalb.balancer.config.models import HttpCheck
 from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.values import quoted
@@ -18,19 +17,10 @@ def check_proxy_protocol(draft: Draft, findings: Findings) -> None:
 
 def _pools(draft: Draft, findings: Findings) -> None:
     for name, pool in draft.pools.items():
-        if pool.send_proxy is None:
-            continue
-        if name in draft.radius_pools():
+        if pool.send_proxy is not None and name in draft.radius_pools():
             position = draft.document.at_key(("pools", name, "send_proxy"))
             findings.error(
                 position, f"send_proxy: pool {quoted(name)} takes RADIUS, which has no such header; remove it"
-            )
-        elif isinstance(pool.health_check, HttpCheck):
-            position = draft.document.at_value(("pools", name, "health_check", "type"))
-            findings.error(
-                position,
-                f"type: servers of pool {quoted(name)} expect a PROXY protocol header (send_proxy), which http checks "
-                "do not send; write tcp",
             )
 
 

@@ -11,11 +11,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from mfalb.balancer.config.document import Document, Loc
 from mfalb.balancer.config.draft import Draft
 from mfalb.balancer.config.findings import Findings
+from mfalb.balancer.config.health_models import HttpCheck, RadiusCheck, SdkCheck
 from mfalb.balancer.config.models import (
     CookieAffinity,
-    HttpCheck,
     Pool,
-    RadiusCheck,
     RadiusStateAffinity,
 )
 from mfalb.balancer.config.outline import did_you_mean
@@ -193,9 +192,12 @@ def _radius_pools(draft: Draft, findings: Findings) -> None:
                     draft.document.at_key((*loc, "backends", index)),
                     f"backend {quoted(backend.name)} takes RADIUS and needs 'secret_file' or 'secret_env'",
                 )
-        if isinstance(pool.health_check, HttpCheck):
+        if isinstance(pool.health_check, HttpCheck | SdkCheck):
             position = draft.document.at_value((*loc, "health_check", "type"))
-            findings.error(position, f"type: pool {quoted(name)} takes RADIUS, which http cannot check; write radius")
+            findings.error(
+                position,
+                f"type: pool {quoted(name)} takes RADIUS, which {pool.health_check.type} cannot check; write radius",
+            )
 
 
 def _http_pools(draft: Draft, findings: Findings) -> None:

@@ -59,7 +59,7 @@ class SecretSources:
             place.data[key] = () if octets is None else self._ring(loc, octets)
         else:
             place.data[key] = Secret(octets or b"")
-            if octets is not None and len(octets) < RADIUS_SECRET_BYTES:
+            if key == "secret" and octets is not None and len(octets) < RADIUS_SECRET_BYTES:
                 self.findings.warning(
                     self.document.at_value(loc),
                     f"{loc[-1]}: the secret is shorter than {RADIUS_SECRET_BYTES} bytes and can be guessed from one "

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from mfalb.balancer.config.draft import Draft
 from mfalb.balancer.config.findings import Findings
-from mfalb.balancer.config.models import NoAffinity, Pool, RadiusCheck
+from mfalb.balancer.config.health_models import RadiusCheck
+from mfalb.balancer.config.models import NoAffinity, Pool
 from mfalb.balancer.config.references import no_repeats
 from mfalb.balancer.config.values import quoted
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import Final
 
 from mfalb.balancer.config.models import Backend as BackendConfig
@@ -21,6 +23,16 @@ class AdminState(Enum):
     MAINT = "maint"
 
 
+@dataclass(frozen=True, slots=True)
+class LastCheck:
+    """What the last probe of a backend found. `at` is monotonic seconds, `text` a few words: `status 200`."""
+
+    at: float
+    seconds: float
+    is_good: bool
+    text: str
+
+
 class Backend:
     """A backend as it runs. Its identity is its name: a new weight or address keeps its history.
 
@@ -28,6 +40,10 @@ class Backend:
     RADIUS tells the watchdog is as cheap: `last_reply_at` is assigned when a sound answer was taken (whatever its code,
     and only then: forged and late datagrams prove nothing), `suspect` is called when a client's retransmit is passed
     on. Times are monotonic seconds; 0.0 is never.
+
+    What the data path tells of failures is as cheap: `consecutive_failures` is set to 0 by each good answer, if it is
+    not 0 already. `is_ejected` is health evidence beside `health`: it counts as down until `ejected_until`, a
+    time that stays when it is over. `degraded` says what a backend lacks that is up and used ("" for nothing).
 
     `pull` is how much of the new work it draws, beside others: its weight in steps of a slow start, all of them when
     it is warm.
@@ -39,9 +55,16 @@ class Backend:
         "admin_state",
         "config",
         "connection_limit",
+        "consecutive_failures",
+        "degraded",
+        "ejected_until",
+        "ejections",
+        "ejections_in_row",
         "failures",
         "health",
         "is_backup",
+        "is_ejected",
+        "last_check",
         "last_reply_at",
         "name",
         "on_suspicion",
@@ -73,6 +96,13 @@ class Backend:
         self.active = 0
         self.requests = 0
         self.failures = 0
+        self.consecutive_failures = 0
+        self.is_ejected = False
+        self.ejected_until = -inf
+        self.ejections = 0
+        self.ejections_in_row = 0
+        self.degraded = ""
+        self.last_check: LastCheck | None = None
         self.probes_sent = 0
         self.probes_answered = 0
         self.probes_lost = 0
@@ -85,7 +115,8 @@ class Backend:
 
     @property
     def is_up(self) -> bool:
-        return self.health.health is Health.UP
+        """Whether probes and traffic have shown that it works."""
+        return self.health.health is Health.UP and not self.is_ejected
 
     @property
     def is_full(self) -> bool:
@@ -106,6 +137,17 @@ class Backend:
     def takes_pinned(self) -> bool:
         """Whether what began here may go on here."""
         return self.is_up and self.admin_state is not AdminState.MAINT
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether it may get new work in need: when it is up, though it may be leaving."""
+        return self.may_serve_again and not self.is_ejected
+
+    @property
+    def may_serve_again(self) -> bool:
+        """The same, once it is no longer ejected."""
+        is_up = self.health.health is Health.UP
+        return is_up and self.weight > 0 and self.admin_state is not AdminState.MAINT
 
     @property
     def share(self) -> float:

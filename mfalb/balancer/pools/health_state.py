@@ -53,6 +53,11 @@ class HealthState:
                 return 1
         assert_never(self.health)
 
+    @property
+    def is_flipping(self) -> bool:
+        """Whether something contradicts what is known, or nothing is known yet."""
+        return self.streak > 0 or self.health is Health.UNKNOWN
+
     def observe(self, *, is_good: bool, reason: str, now: float) -> bool:
         """Score one probe's result, or one failure that traffic has shown. True when the health changed."""
         self.reason = reason

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from mfalb.balancer.config.balancing_models import Algorithm
+from mfalb.balancer.config.health_models import RadiusCheck
 from mfalb.balancer.config.models import Pool as PoolConfig
-from mfalb.balancer.config.models import RadiusCheck
 from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.choice import NO_KEY, Choice
+from mfalb.balancer.pools.ejection import Ejection, Shown, is_refusal
 from mfalb.balancer.pools.health_state import Health, HealthState, Thresholds
 from mfalb.balancer.pools.least_connections import LeastConnections
 from mfalb.balancer.pools.power_of_two import Draw, PowerOfTwo
@@ -48,7 +49,9 @@ class Pool:
 
     __slots__ = (
         "_choices",
+        "_ejection",
         "_first",
+        "_returned",
         "_warming",
         "backends",
         "changes",
@@ -70,12 +73,17 @@ class Pool:
         self.retries = RetryBudget(config.retries.budget, config.retries.reserve)
         self.line = WaitingLine(config.queue.limit)
         self._warming: list[Backend] = []
+        passive = config.passive_check
+        self._returned: list[Backend] = []
+        self._ejection = Ejection(passive, self.backends.values()) if passive is not None else None
         self._choices = [_choice(config, draw) for _ in range(_TIERS)]
         self._first = self._choices[0]  # of those that have backends: what nearly every pick needs
         self.refresh()
 
     def refresh(self) -> None:
         """Lay the turns anew. Call after a backend's health, admin state or pull changed."""
+        if self._ejection is not None:
+            self._returned += self._ejection.needed()
         self.is_panicking = self._has_too_few()
         tiers = self._tiers()
         for choice, backends in zip(self._choices, tiers, strict=True):
@@ -106,10 +114,11 @@ class Pool:
         down.
         """
         threshold = self.config.panic_threshold
-        counted = [one.health.health for one in self.backends.values() if one.is_asked_for_new and not one.is_backup]
+        counted = [one for one in self.backends.values() if one.is_asked_for_new and not one.is_backup]
         if threshold is None or not counted:
             return False
-        return (len(counted) - counted.count(Health.DOWN)) / len(counted) < threshold
+        out = sum(one.health.health is Health.DOWN or one.is_ejected for one in counted)
+        return (len(counted) - out) / len(counted) < threshold
 
     @property
     def can_serve(self) -> bool:
@@ -129,8 +138,18 @@ class Pool:
                 return backend
         return None
 
-    def tick(self, now: float) -> None:
-        """Go on with slow starts. Called a few times a second."""
+    def tick(self, now: float) -> list[Backend]:
+        """Go on with slow starts and ejections. Called a few times a second; returns who came back from one."""
+        returning = self._ejection.returning(now) if self._ejection is not None else []
+        for backend in returning:
+            self._warm_up(backend, now)
+        if returning:
+            self.refresh()
+        self._go_on_warming(now)
+        returned, self._returned = self._returned + returning, []
+        return returned
+
+    def _go_on_warming(self, now: float) -> None:
         slow_start_s = self.config.slow_start_s
         if slow_start_s is None or not self._warming:
             return
@@ -158,6 +177,15 @@ class Pool:
         backend = self.backends.get(name)
         return backend if backend is not None and backend.takes_pinned else None
 
+    def observe_degraded(self, backend: Backend, degraded: str) -> bool:
+        """Note what a backend lacks that is up ("" for nothing). True when it lacked nothing before, or did.
+
+        It serves like any other: half a server is better than none, and users are to be asked for nothing twice.
+        """
+        has_changed = bool(backend.degraded) is not bool(degraded)
+        backend.degraded = degraded
+        return has_changed
+
     def observe(self, name: str, *, is_good: bool, reason: str, now: float) -> bool:
         """Score a probe's result. True when the backend's health changed (and the turns were laid anew)."""
         backend = self.backends[name]
@@ -165,12 +193,44 @@ class Pool:
         backend.health.observe(is_good=is_good, reason=reason, now=now)
         return self._noted(backend, before)
 
+    def observe_failure(self, backend: Backend, reason: str, now: float) -> Shown:
+        """Score an exchange that failed through the backend's fault, by what the data path calls it.
+
+        A refusal also counts against rise and fall where there are probes: `observe_refusal`.
+        """
+        if is_refusal(reason) and self.observe_refusal(backend, reason, now):
+            return Shown.DOWN
+        ejection = self._ejection
+        if ejection is None or not ejection.counts(reason):
+            return Shown.NOTHING
+        return self._failed(ejection, backend, reason, now)
+
+    def observe_status(self, backend: Backend, status: int, now: float) -> Shown:
+        """Score a complete answer of HTTP. Only what may be a failure (500 and more) need be told here.
+
+        All others say as much by `backend.consecutive_failures = 0`.
+        """
+        ejection = self._ejection
+        if ejection is None or not ejection.counts_status(status):
+            backend.consecutive_failures = 0
+            return Shown.NOTHING
+        return self._failed(ejection, backend, f"status_{status}", now)
+
+    def _failed(self, ejection: Ejection, backend: Backend, reason: str, now: float) -> Shown:
+        if not ejection.failed(backend, now):
+            return Shown.NOTHING
+        self.changes.append(Change(now, backend.name, backend.health.health, f"ejected: {reason}"))
+        self.refresh()
+        return Shown.EJECTED
+
     def observe_refusal(self, backend: Backend, reason: str, now: float) -> bool:
         """Score a refusal that traffic met. True when the backend's health changed."""
         backend.failures += 1
         if backend.watchdog is None:
             before = backend.health.health
             backend.health.observe_refusal(reason, now)
+            if backend.on_suspicion is not None:
+                backend.on_suspicion()
             return self._noted(backend, before)
         orders = self.watch(backend, Event.REFUSED, Moment(now, backend.last_reply_at), reason)
         if backend.on_suspicion is not None:
@@ -203,6 +263,8 @@ class Pool:
         if health.health is before:
             return False
         self.changes.append(Change(health.changed_at, backend.name, health.health, health.reason))
+        if health.health is Health.DOWN:
+            backend.degraded = ""  # it lacks everything
         if before is Health.DOWN:  # and not UNKNOWN: when the balancer starts, its servers are warm
             self._warm_up(backend, health.changed_at)
         self.refresh()

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple, assert_never
 
-from mfalb.balancer.config.models import LEAST_WATCHDOG_INTERVAL_S
+from mfalb.balancer.config.health_models import LEAST_WATCHDOG_INTERVAL_S
 from mfalb.balancer.pools.health_state import Health
 
 JITTER_S: Final = 2.0  # RFC 3539 section 3.4.1: so that many clients of one server do not march in step

@@ -8,11 +8,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mfalb.balancer.admin.metrics import MetricsPage
 from mfalb.balancer.affinity.store import Pin, PinTable
-from mfalb.balancer.config.models import Backend, TcpCheck
+from mfalb.balancer.config.health_models import PassiveCheck, TcpCheck
+from mfalb.balancer.config.models import Backend
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.config.values import Address
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
-from mfalb.balancer.pools.backend import AdminState
+from mfalb.balancer.pools.backend import AdminState, LastCheck
 from mfalb.balancer.pools.pool import Pool
 from mfalb.net.tls_files import Watched
 from mfalb.telemetry.log import AccessLog
@@ -42,6 +43,7 @@ def make_pool() -> Pool:
     config = PoolConfig(
         backends=tuple(Backend(name=name, address=Address("192.0.2.1", 443)) for name in ("b1", "b2")),
         health_check=TcpCheck(type="tcp", rise=1, fall=1),
+        passive_check=PassiveCheck(),
     )
     return Pool("web", config)
 
@@ -94,6 +96,28 @@ def test_health_and_admin_state_are_two_facts() -> None:
         for state in AdminState
     }
     assert states == {"ready": 0, "drain": 1, "maint": 0}
+
+
+def test_what_traffic_and_the_last_check_have_shown_is_told() -> None:
+    pool = make_pool()
+    for name in ("b1", "b2"):
+        pool.observe(name, is_good=True, reason="ok", now=0.0)
+    pool.observe_degraded(pool.backends["b2"], "does not reach the master")
+    pool.backends["b1"].last_check = LastCheck(99.0, 0.25, is_good=True, text="status 200")
+    for _ in range(5):
+        pool.observe_failure(pool.backends["b1"], "reset", 90.0)
+    page = samples(Source(), {"web": pool})
+    expected = {
+        "mfalb_backend_degraded": (0, 1),
+        "mfalb_backend_ejected": (1, 0),
+        "mfalb_backend_ejection_left_seconds": (20, None),
+        "mfalb_backend_ejections_total": (1, 0),
+        "mfalb_backend_consecutive_failures": (5, 0),
+        "mfalb_backend_last_check_seconds": (0.25, None),
+    }
+    for metric, values in expected.items():
+        found = [page.get(sample(metric, pool="web", backend=name)) for name in ("b1", "b2")]
+        assert tuple(found) == values, metric
 
 
 def test_a_backend_s_work_is_told() -> None:

@@ -6,8 +6,9 @@ from typing import Any
 from unit.balancer.pools.pool_builder import backend_config, pool_of, watched_pool
 
 from mfalb.balancer.admin.status import Clocks, status
+from mfalb.balancer.config.health_models import PassiveCheck
 from mfalb.balancer.config.models import Pool as PoolConfig
-from mfalb.balancer.pools.backend import AdminState
+from mfalb.balancer.pools.backend import AdminState, LastCheck
 from mfalb.balancer.pools.health_state import Health
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.pools.watchdog import Event, Moment
@@ -37,6 +38,10 @@ def test_a_watched_backend_s_state_is_told_with_reason_age_and_counts() -> None:
                 "health": "up",
                 "reason": "ok",
                 "since": "2025-10-09T11:59:00+00:00",
+                "degraded": None,
+                "ejected_until": None,
+                "consecutive_failures": 0,
+                "last_check": None,
                 "watchdog": "okay",
                 "last_reply_age_s": 6.8,
                 "probes": {"sent": 5, "answered": 3, "lost": 1},
@@ -50,6 +55,26 @@ def test_a_watched_backend_s_state_is_told_with_reason_age_and_counts() -> None:
             }
         ]
     }
+
+
+def test_what_probes_and_traffic_have_shown_is_told() -> None:
+    pool = pool_of({"b1": (Health.UP, AdminState.READY), "b2": (Health.UP, AdminState.READY)}, passive=PassiveCheck())
+    backend = pool.backends["b1"]
+    backend.last_check = LastCheck(98.5, 0.01234, is_good=True, text="secure")
+    pool.observe_degraded(backend, "does not reach the master")
+    for _ in range(5):
+        pool.observe_failure(backend, "reset", 90.0)
+    first, second = page(pool)["pools"]["web"]
+    assert (first["health"], first["degraded"]) == ("up", "does not reach the master")
+    assert (first["ejected_until"], first["consecutive_failures"]) == ("2025-10-09T12:00:20+00:00", 5)
+    assert first["last_check"] == {
+        "time": "2025-10-09T11:59:58+00:00",
+        "ms": 12.3,
+        "good": True,
+        "result": "secure",
+    }
+    assert (second["ejected_until"], second["last_check"]) == (None, None)
+    assert page(pool)["failovers"][0]["reason"] == "ejected: reset"
 
 
 def test_what_is_not_known_is_null() -> None:

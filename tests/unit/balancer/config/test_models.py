@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from mfalb.balancer.config.models import Admin, Backend, CheckTiming, Config, HttpListener, Pool, RadiusCheck, Route
+from mfalb.balancer.config.health_models import CheckTiming, RadiusCheck
+from mfalb.balancer.config.models import Admin, Backend, Config, HttpListener, Pool, Route
 from mfalb.balancer.config.radius_models import RadiusClient
 from mfalb.balancer.config.tables import yaml_name
 from mfalb.balancer.config.values import Address, Secret

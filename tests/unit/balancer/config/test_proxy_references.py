@@ -50,7 +50,6 @@ def test_networks_are_read_and_a_single_address_is_one(folder: Folder) -> None:
 
 
 ANYONE = "anyone can pose as any client, in logs, limits and X-Forwarded-For; name the proxies"
-UNCHECKED = "expect a PROXY protocol header (send_proxy), which http checks do not send; write tcp"
 CASES = {
     "nobody named": (
         "{from: [10.0.9.0/24, 10.0.8.1]}",
@@ -81,11 +80,6 @@ CASES = {
         "send_proxy: v2",
         "send_proxy: »v3",
         "error: send_proxy: 'v3' is not one of v1, v2",
-    ),
-    "an http check": (
-        "health_check: {type: tcp}",
-        "health_check: {type: »http}",
-        f"error: type: servers of pool 'web' {UNCHECKED}",
     ),
     "RADIUS": (
         "    health_check: {type: radius}\n",

@@ -7,13 +7,17 @@ WEB = "name: web, protocol: http, bind: ['127.0.0.1:80'], routes: [{pool: web}]"
 BIND = "bind: ['127.0.0.1:80']"
 ROUTES = "routes: [{pool: web}]"
 BACKENDS = "backends: [{name: a, address: '10.0.0.1:80'}]"
+HTTP_CHECK_KEYS = (
+    "type, method, path, headers, body_file, expect_status, expect_header, expect_body, host, user, password_file, "
+    "password_env, body_limit, interval, fast_interval, down_interval, timeout, rise, fall"
+)
 HC = "health_check: {type: http}"
 LISTENER_KEYS = (
     "name, protocol, bind, tls, routes, trusted_proxies, proxy_protocol, limits, forwarding, request_id, accept"
 )
 POOL_KEYS = (
-    "algorithm, hash, slow_start, panic_threshold, backends, upstream_tls, health_check, affinity, send_proxy, "
-    "queue, retries, connect_timeout, response_timeout"
+    "algorithm, hash, slow_start, panic_threshold, backends, upstream_tls, health_check, passive_check, affinity, "
+    "send_proxy, queue, retries, connect_timeout, response_timeout"
 )
 PRESET_NAMES = "azure_mfa_sdk, azure_mfa_portal, radius_challenge"
 TOO_FAST = (
@@ -109,16 +113,16 @@ POOL_MISTAKES = [
     (f"{HC}, backends: [{{name: a, address: '10.0.0.1:80', weight: »true}}]", "weight: must be a whole number"),
     (
         f"{BACKENDS}, health_check: {{type: »htpp}}",
-        "type: 'htpp' is not one of http, tcp, radius; did you mean 'http'?",
+        "type: 'htpp' is not one of http, tcp, sdk, radius; did you mean 'http'?",
     ),
-    (f"{BACKENDS}, »health_check: {{path: /}}", "'type' is missing; write one of http, tcp, radius"),
+    (f"{BACKENDS}, »health_check: {{path: /}}", "'type' is missing; write one of http, tcp, sdk, radius"),
     (
         f"{BACKENDS}, health_check: {{type: tcp, »path: /}}",
-        "unknown key 'path'; accepted: type, interval, timeout, rise, fall",
+        "unknown key 'path'; accepted: type, interval, fast_interval, down_interval, timeout, rise, fall",
     ),
     (
         f"{BACKENDS}, health_check: {{type: http, »http: 1}}",
-        "unknown key 'http'; accepted: type, path, host, expect_status, interval, timeout, rise, fall",
+        f"unknown key 'http'; accepted: {HTTP_CHECK_KEYS}",
     ),
     (
         f"{BACKENDS}, health_check: {{type: radius, »timeout: 4s}}",

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from mfalb.balancer.affinity.cookie import CookieSealer
 from mfalb.balancer.affinity.store import PinTable
+from mfalb.balancer.config.health_models import TcpCheck
 from mfalb.balancer.config.models import (
     Backend,
     CookieAffinity,
     HttpListener,
     NoAffinity,
     Route,
-    TcpCheck,
     TransactionAffinity,
 )
 from mfalb.balancer.config.models import Pool as PoolConfig

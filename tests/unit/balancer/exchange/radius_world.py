@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mfalb.balancer.affinity.store import PinTable
-from mfalb.balancer.config.models import Affinity, Backend, NoAffinity, RadiusCheck, RadiusStateAffinity
+from mfalb.balancer.config.health_models import RadiusCheck
+from mfalb.balancer.config.models import Affinity, Backend, NoAffinity, RadiusStateAffinity
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.config.radius_models import RefusalForm
 from mfalb.balancer.config.values import Address, Secret

@@ -14,7 +14,8 @@ from unit.balancer.exchange.radius_world import access_request
 from unit.balancer.exchange.test_radius_accounting import record
 
 from mfalb.balancer.affinity.store import PinTable
-from mfalb.balancer.config.models import Affinity, Backend, NoAffinity, RadiusCheck, RadiusStateAffinity
+from mfalb.balancer.config.health_models import RadiusCheck
+from mfalb.balancer.config.models import Affinity, Backend, NoAffinity, RadiusStateAffinity
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.config.radius_models import (
     ProxyStateUse,

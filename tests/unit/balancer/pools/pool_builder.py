@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from hypothesis import strategies as st
 
+from mfalb.balancer.config.health_models import HttpCheck, PassiveCheck, RadiusCheck
 from mfalb.balancer.config.models import Backend as BackendConfig
-from mfalb.balancer.config.models import HttpCheck, RadiusCheck
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.config.values import Address
 from mfalb.balancer.pools.backend import AdminState, Backend
@@ -32,12 +32,15 @@ def backends(weights: Sequence[int]) -> list[Backend]:
     return [backend(f"b{index}", weight) for index, weight in enumerate(weights)]
 
 
-def pool_of(states_by_name: Mapping[str, State], *, weights: Sequence[int] = ()) -> Pool:
+def pool_of(
+    states_by_name: Mapping[str, State], *, weights: Sequence[int] = (), passive: PassiveCheck | None = None
+) -> Pool:
     """A pool with probes whose backends are in these states."""
     by_name = dict(zip(states_by_name, weights or [1] * len(states_by_name), strict=True))
     config = PoolConfig(
         backends=tuple(backend_config(name, weight) for name, weight in by_name.items()),
         health_check=HttpCheck(type="http", rise=2, fall=3),
+        passive_check=passive,
     )
     pool = Pool("web", config)
     for name, (health, admin_state) in states_by_name.items():

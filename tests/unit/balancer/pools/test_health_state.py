@@ -48,6 +48,16 @@ def test_the_results_to_flip_are_counted_down(health: Health, streak: int, resul
     assert state(health, streak).results_to_flip == results
 
 
+@pytest.mark.parametrize(
+    ("health", "streak", "is_flipping"),
+    [(UNKNOWN, 0, True), (UP, 0, False), (UP, 1, True), (UP, 2, True), (DOWN, 0, False), (DOWN, 1, True)],
+)
+def test_it_is_flipping_while_results_contradict_it_or_there_are_none(
+    health: Health, streak: int, *, is_flipping: bool
+) -> None:
+    assert state(health, streak).is_flipping is is_flipping
+
+
 @given(st.integers(1, 5), st.integers(1, 5), st.lists(st.booleans(), min_size=1, max_size=30))
 @settings(max_examples=200)
 def test_a_flip_takes_so_many_results_in_a_row_and_the_first_result_decides_alone(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from unit.balancer.pools.pool_builder import State, backend_config, states, watched_pool
 
 from mfalb.balancer.config.balancing_models import Algorithm, HashOfRequest
+from mfalb.balancer.config.health_models import TcpCheck
 from mfalb.balancer.config.models import Pool as PoolConfig
-from mfalb.balancer.config.models import TcpCheck
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.balancer.pools.health_state import Health
 from mfalb.balancer.pools.pool import Pool
