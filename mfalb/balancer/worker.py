@@ -39,6 +39,7 @@ from mfalb.balancer.listeners.radsec_dispatches import RadsecDispatches
 from mfalb.balancer.listeners.tcp import TcpListener as TcpListenerShell
 from mfalb.balancer.listeners.tcp_parts import TcpParts
 from mfalb.balancer.pools.backend import Backend
+from mfalb.balancer.pools.ejection import Shown
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.http import HttpUpstream
 from mfalb.balancer.upstreams.radius import Events, RadiusCarrier, RadiusUpstream, Sign
@@ -265,6 +266,7 @@ class Worker:
             self.access_log,
             self._http_refused,
             self._http_broke,
+            self._http_answered,
             self._writes,
             FieldReader(REQUEST_SPECIAL, is_for_requests=True, refuses_underscores="underscores" not in config.accept),
         )
@@ -278,7 +280,7 @@ class Worker:
                 self._tcp_upstreams[route.pool] = TcpUpstream(self._pools[route.pool])
         exchanges = TcpExchanges(config.routes, self._pools)
         counters = self.counters[config.name]
-        parts = TcpParts(config, exchanges, self._tcp_upstreams, counters, self.access_log, self._observe_refusal)
+        parts = TcpParts(config, exchanges, self._tcp_upstreams, counters, self.access_log, self._observe_failure)
         return TcpListenerShell(parts, self._sockets[config.name])
 
     # ------------------------------------------------------------------------------ evidence and timers
@@ -288,11 +290,28 @@ class Worker:
 
     def _http_refused(self, exchange: HttpExchange, failure: BackendFailure) -> None:
         if exchange.backend is not None:
-            self._observe_refusal(exchange.backend, failure.reason)
+            self._observe_failure(exchange.backend, failure.reason)
 
-    def _http_broke(self, exchange: HttpExchange, _failure: BackendFailure) -> None:
+    def _http_broke(self, exchange: HttpExchange, failure: BackendFailure) -> None:
         if exchange.backend is not None:
-            exchange.backend.failures += 1
+            self._observe_failure(exchange.backend, failure.reason)
+
+    def _observe_failure(self, backend: Backend, reason: str) -> None:
+        """An exchange failed through the backend's fault, before or after something was sent."""
+        self._tell_of_failure(backend, reason, self._pools[backend.pool].observe_failure(backend, reason, monotonic()))
+
+    def _http_answered(self, backend: Backend, status: int) -> None:
+        shown = self._pools[backend.pool].observe_status(backend, status, monotonic())
+        self._tell_of_failure(backend, f"status_{status}", shown)
+
+    @staticmethod
+    def _tell_of_failure(backend: Backend, reason: str, shown: Shown) -> None:
+        facts = {"pool": backend.pool, "backend": backend.name, "reason": reason}
+        if shown is Shown.DOWN:
+            _log.warning("backend down", extra=facts)
+        elif shown is Shown.EJECTED:
+            seconds = round(backend.ejected_until - monotonic(), 1)
+            _log.warning("backend ejected", extra=facts | {"failures": backend.consecutive_failures, "for_s": seconds})
 
     def _observe_refusal(self, backend: Backend, reason: str) -> None:
         if self._pools[backend.pool].observe_refusal(backend, reason, monotonic()):
@@ -304,7 +323,8 @@ class Worker:
 
     def _tend_pools(self, now: float) -> None:
         for pool in self._pools.values():
-            pool.tick(now)
+            for backend in pool.tick(now):
+                _log.info("backend back from ejection", extra={"pool": pool.name, "backend": backend.name})
             if pool.line.waiting:  # a backend may have come up
                 for parts in self._http_parts.values():
                     parts.call_next(pool)

@@ -196,7 +196,7 @@ class MetricsPage(Collector):
             "mfalb_backend_admin_state", "1 for the state an operator set.", labels=[*labels, "state"]
         )
         requests = CounterMetricFamily("mfalb_backend_requests", "Requests sent to the backend.", labels=labels)
-        failures = CounterMetricFamily("mfalb_backend_failures", "Refusals that traffic met.", labels=labels)
+        failures = CounterMetricFamily("mfalb_backend_failures", "Exchanges that the backend failed.", labels=labels)
         active = GaugeMetricFamily("mfalb_backend_active", "Exchanges under way.", labels=labels)
         share = GaugeMetricFamily(
             "mfalb_backend_share", "Part of the backend's weight that counts: below 1 in a slow start.", labels=labels

@@ -28,6 +28,7 @@ from mfalb.wire.http_heads import SWITCHING_PROTOCOLS, RequestHead, ResponseHead
 
 PENDING_LIMIT: Final = 65_536  # bytes of a body kept while a backend is connected; then the client is not read on
 BODY_GRACE_S: Final = 10.0  # how long a body may be slower than it must
+_SERVER_ERROR: Final = 500
 _GARBAGE_EXCEPT: Final = ("stale", "reset", "closed_early")
 
 
@@ -384,6 +385,9 @@ class HttpFlow(UpstreamUser):
             self._release_held(head)
         if self._framing is Framing.CHUNKED:
             self._to_client.append(last_chunk(trailers))
+        backend = self._place
+        if backend is not None and (backend.consecutive_failures or head.status >= _SERVER_ERROR):
+            self._parts.backend_answered(backend, head.status)
         self._connection = None
         self.flush()
         connection.release(is_reusable=head.is_keep_alive and self.is_request_done)
@@ -481,7 +485,7 @@ class HttpFlow(UpstreamUser):
             if self._answer is not None and self._held is None:
                 self.reason = "stalled"
             exchange = self.exchange
-            if exchange is not None and exchange.backend is not None:
+            if exchange is not None and exchange.backend is not None and self.is_request_done:
                 self._parts.backend_broke(exchange, BackendFailure(exchange.backend.name, "silent", sent=True))
             self._break_off(refusals.BACKEND_SILENT, Ending.SERVER_TIME)
 

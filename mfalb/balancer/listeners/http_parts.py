@@ -14,6 +14,7 @@ from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
 from mfalb.balancer.exchange.refusals import Refusal
 from mfalb.balancer.listeners.http_ending import Ending
+from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.http import HttpUpstream
 from mfalb.errors import BackendFailure
@@ -48,6 +49,7 @@ class HttpParts:
     access_log: AccessLog | None
     backend_refused: Callable[[HttpExchange, BackendFailure], None]
     backend_broke: Callable[[HttpExchange, BackendFailure], None]
+    backend_answered: Callable[[Backend, int], None]  # what may be a failure by its status, or ends a row of failures
     writes: WriteRound
     fields: FieldReader
     entropy: Entropy = field(default_factory=Entropy)

@@ -21,7 +21,7 @@ _KINDS = {
     "reset": Failure.RESET,
     "closed_early": Failure.RESET,
     "stale": Failure.RESET,
-    "stalled": Failure.TIMEOUT,
+    "silent": Failure.TIMEOUT,
 }
 _DOUBLINGS_LIMIT = 30  # of an ejection's time; far past any max_ejection_time
 

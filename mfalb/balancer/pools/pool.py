@@ -198,7 +198,9 @@ class Pool:
 
         A refusal also counts against rise and fall where there are probes: `observe_refusal`.
         """
-        if is_refusal(reason) and self.observe_refusal(backend, reason, now):
+        if not is_refusal(reason):
+            backend.failures += 1
+        elif self.observe_refusal(backend, reason, now):
             return Shown.DOWN
         ejection = self._ejection
         if ejection is None or not ejection.counts(reason):

@@ -25,7 +25,7 @@ REASONS = {
     "reset": Failure.RESET,
     "closed_early": Failure.RESET,
     "stale": Failure.RESET,
-    "stalled": Failure.TIMEOUT,
+    "silent": Failure.TIMEOUT,
     "http_syntax": Failure.GARBAGE,
     "header_bytes": Failure.GARBAGE,
 }
@@ -170,7 +170,7 @@ def test_refusals_still_count_against_rise_and_fall_and_who_is_down_is_not_eject
 
 def test_what_came_after_a_request_was_sent_says_nothing_to_rise_and_fall() -> None:
     pool = make_pool("m1", "m2", rule=PassiveCheck(consecutive_failures=100), is_probed=True)
-    fail(pool, "m1", 50, reason="stalled")
+    fail(pool, "m1", 50, reason="silent")
     assert pool.backends["m1"].health.streak == 0
     assert pool.backends["m1"].is_up
 
@@ -268,7 +268,7 @@ class Step:
 def _do(pool: Pool, step: Step, now: float) -> Shown:
     backend = pool.backends[step.name]
     match step.act:
-        case "reset" | "connect_refused" | "stalled":
+        case "reset" | "connect_refused" | "silent":
             return pool.observe_failure(backend, step.act, now)
         case "503":
             return pool.observe_status(backend, 503, now)
@@ -281,7 +281,7 @@ def _do(pool: Pool, step: Step, now: float) -> Shown:
     return Shown.NOTHING
 
 
-ACTS = ["reset", "connect_refused", "stalled", "503", "good", "probe good", "probe bad", "ready", "drain", "maint"]
+ACTS = ["reset", "connect_refused", "silent", "503", "good", "probe good", "probe bad", "ready", "drain", "maint"]
 FAILING = ["reset"] * 4 + ACTS
 NAMES = ["m1", "m2", "m3", "m4", "b1", "z1"]
 steps = st.lists(
