@@ -115,6 +115,11 @@ class Balancer(Program):
             raise http.client.HTTPException(f"GET {path}: {response.status}")
         return body
 
+    def backend(self, pool: str, name: str = "b1") -> dict[str, Any]:
+        """A backend as the status page shows it. Raises KeyError when there is none."""
+        pools: dict[str, list[dict[str, Any]]] = json.loads(self.get("/status"))["pools"]
+        return {one["name"]: one for one in pools[pool]}[name]
+
     def metrics(self) -> Metrics:
         return Metrics.parse(self.get("/metrics").decode())
 
