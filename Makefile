@@ -13,7 +13,7 @@ demo: $(VENV)/.ready
 	$(BIN)/mfalb demo
 
 # Everything: the last line is the total of all tests.
-test: lint test-compiled
+test: lint test-compiled $(VENV)/sslyze/.ready
 	@sh .ci/need test
 	$(BIN)/pytest
 
@@ -52,7 +52,7 @@ bench: $(VENV)/.ready compiled
 	$(BIN)/python bench/https.py
 
 # SOAK_S seconds in all: wrong packets by the million, ten minutes of killing servers, then the scenarios over and over.
-soak: $(VENV)/.ready
+soak: $(VENV)/.ready $(VENV)/sslyze/.ready
 	@sh .ci/need test
 	@sh .ci/soak $(SOAK_S) $(BIN)/pytest
 
@@ -64,7 +64,9 @@ format: $(VENV)/.ready
 lock:
 	@PATH="$$PATH:$(BIN)"; command -v uv >/dev/null || { echo "make lock needs uv: pipx install uv" >&2; exit 1; }; \
 	uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-emit-index-url --generate-hashes \
-		--no-header -o .ci/requirements.lock
+		--no-header -o .ci/requirements.lock; \
+	uv pip compile .ci/sslyze.in --python-version 3.11 --no-emit-index-url --generate-hashes \
+		--no-header -o .ci/sslyze.lock
 
 clean:
 	rm -rf $(VENV) build dist run *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -74,4 +76,10 @@ $(VENV)/.ready: .ci/requirements.lock pyproject.toml
 	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r .ci/requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# A TLS scanner that wants an older cryptography than we have. It lies in our environment and shares nothing with it.
+$(VENV)/sslyze/.ready: .ci/sslyze.lock $(VENV)/.ready
+	$(PYTHON) -m venv --clear $(VENV)/sslyze
+	$(VENV)/sslyze/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r .ci/sslyze.lock
 	@touch $@
