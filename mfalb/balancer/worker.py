@@ -257,6 +257,7 @@ class Worker:
             if route.pool not in self._upstreams:
                 pool = self._pools[route.pool]
                 self._upstreams[route.pool] = HttpUpstream(pool, self._writes, self._tls_towards(pool))
+        asked = None if config.tls is None else config.tls.client_certificates
         parts = HttpParts(
             HttpExchanges(config, self._pools, self.pins, sealer),
             self._upstreams,
@@ -268,11 +269,24 @@ class Worker:
             self._http_broke,
             self._http_answered,
             self._writes,
-            FieldReader(REQUEST_SPECIAL, is_for_requests=True, refuses_underscores="underscores" not in config.accept),
+            self._request_fields(config),
+            None if asked is None else asked.headers,
         )
         self._http_parts[config.name] = parts
         tls = self._tls_files.server(config.name, config.tls.files) if config.tls is not None else None
         return HttpListenerShell(parts, self._sockets[config.name], tls, config.proxy_protocol)
+
+    def _request_fields(self, config: HttpListener) -> FieldReader:
+        """Reads requests' fields. Those that tell of certificates stay behind, whichever listener makes them.
+
+        Pools may be shared: over a listener that asks nobody for a certificate anyone could claim to have one.
+        """
+        asked = [
+            one.tls.client_certificates for one in self._config.listeners if isinstance(one, HttpListener) and one.tls
+        ]
+        names = {name.lower().encode() for one in asked if one is not None for name in one.headers.names}
+        accepts_underscores = "underscores" in config.accept
+        return FieldReader(REQUEST_SPECIAL | names, is_for_requests=True, refuses_underscores=not accepts_underscores)
 
     def _tcp_listener(self, config: TcpListener) -> TcpListenerShell:
         for route in config.routes:

@@ -250,7 +250,7 @@ class RequestReader:
         if body.fault is not None:
             raise body.fault
         if body.is_ended:
-            self._events.request_end(body.trailers)
+            self._events.request_end(self._fields.allowed_trailers(body.trailers))
 
 
 def _ended_lines(data: bytes) -> list[bytes]:

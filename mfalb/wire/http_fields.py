@@ -174,6 +174,12 @@ class FieldReader:
                 _remove_named_by(connection, plain)
         return fields
 
+    def allowed_trailers(self, lines: list[bytes]) -> list[bytes]:
+        """Those finished trailer lines whose names are not looked into: behind a body they would slip past."""
+        if not lines or not self._twins:
+            return lines
+        return [line for line in lines if _plain(line.partition(b":")[0].lower()) not in self._twins]
+
     def _learn_untrusted(self, line: bytes) -> Field:
         given, value = _split_untrusted(line)
         name = given.lower()

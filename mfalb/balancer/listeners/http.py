@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from mfalb.balancer.config.proxy_models import ProxyProtocol
 from mfalb.balancer.exchange.forwarding import ClientFacts, is_trusted
+from mfalb.balancer.listeners.client_identity import identity_lines
 from mfalb.balancer.listeners.endpoints import endpoints_of
 from mfalb.balancer.listeners.http_connection import ClientConnection, ConnectionHost
 from mfalb.balancer.listeners.http_parts import HttpParts
@@ -85,7 +86,15 @@ class HttpListener(ConnectionHost):
         else:
             peer = transport.get_extra_info("peername")
             address = peer[0] if peer else ""
-        return ClientFacts(address, self.is_tls, endpoints, is_trusted(address, self.parts.exchanges.trusted))
+        is_believed = is_trusted(address, self.parts.exchanges.trusted)
+        return ClientFacts(address, self.is_tls, endpoints, is_believed, self._identity(transport))
+
+    def _identity(self, transport: asyncio.Transport) -> bytes:
+        """What backends are told of the client's certificate, as header lines."""
+        headers = self.parts.identity_headers
+        if headers is None:
+            return b""
+        return identity_lines(transport.get_extra_info("ssl_object").getpeercert(binary_form=True), headers)
 
     def admit(self, connection: ClientConnection) -> bool:
         """Whether one more connection is served. Past a limit it is closed: memory does not grow with clients."""

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from mfalb.balancer.affinity.store import PinStore
 from mfalb.balancer.config.http_models import HttpLimits
+from mfalb.balancer.config.tls_models import IdentityHeaders
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
 from mfalb.balancer.exchange.refusals import Refusal
@@ -39,7 +40,7 @@ class Suspicion(NamedTuple):
 
 @dataclass(slots=True)
 class HttpParts:
-    """What an HTTP listener is wired to."""
+    """What an HTTP listener is wired to. With `identity_headers` backends are told of clients' certificates."""
 
     exchanges: HttpExchanges
     upstreams: dict[str, HttpUpstream]
@@ -52,6 +53,7 @@ class HttpParts:
     backend_answered: Callable[[Backend, int], None]  # what may be a failure by its status, or ends a row of failures
     writes: WriteRound
     fields: FieldReader
+    identity_headers: IdentityHeaders | None
     entropy: Entropy = field(default_factory=Entropy)
     suspicions: deque[Suspicion] = field(default_factory=lambda: deque(maxlen=SUSPECTS_KEPT))
 

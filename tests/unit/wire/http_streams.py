@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mfalb.errors import MalformedMessage
 from mfalb.wire.http import RequestEvents, RequestReader, ResponseEvents, ResponseReader
-from mfalb.wire.http_fields import Framing
+from mfalb.wire.http_fields import FieldReader, Framing
 from mfalb.wire.http_heads import RequestHead, ResponseHead
 
 AMPLE_BYTES = 65_536
@@ -70,11 +70,16 @@ def pieces(data: bytes, cuts: Iterable[int]) -> Iterator[bytes]:
 
 
 def read_requests(
-    data: bytes, cuts: Iterable[int] = (), *, header_bytes: int = AMPLE_BYTES, header_count: int = 100
+    data: bytes,
+    cuts: Iterable[int] = (),
+    *,
+    header_bytes: int = AMPLE_BYTES,
+    header_count: int = 100,
+    fields: FieldReader | None = None,
 ) -> Transcript:
     """What a client's stream says when it arrives in these pieces."""
     transcript = Transcript()
-    reader = RequestReader(transcript, header_bytes=header_bytes, header_count=header_count)
+    reader = RequestReader(transcript, header_bytes=header_bytes, header_count=header_count, fields=fields)
     try:
         for piece in pieces(data, cuts):
             reader.feed_untrusted(piece)

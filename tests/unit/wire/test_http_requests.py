@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from unit.wire.http_streams import Transcript, cut_lists, every_cut, read_requests, streams
 
 from mfalb.wire.http import RequestReader
-from mfalb.wire.http_fields import Framing
+from mfalb.wire.http_fields import REQUEST_SPECIAL, FieldReader, Framing
 from mfalb.wire.http_heads import RequestHead
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: next\r\n\r\n"
@@ -317,3 +317,27 @@ def test_a_bug_of_the_one_who_listens_is_not_taken_for_a_fault_of_the_peer() -> 
 
     with pytest.raises(ZeroDivisionError):
         RequestReader(Broken(), header_bytes=1000).feed_untrusted(request())
+
+
+# --------------------------------------------------------------------------------- fields that stay behind
+
+
+OURS = FieldReader(REQUEST_SPECIAL | {b"x-who"}, is_for_requests=True, refuses_underscores=False)
+
+
+def test_fields_that_the_balancer_makes_stay_behind_and_their_twins_are_refused() -> None:
+    data = request(b"X-Who: me\r\nx-WHO: myself\r\nX-Whole: kept\r\nother_name: kept\r\n")
+    for cuts in every_cut(data):
+        (told,) = read_requests(data, cuts, fields=OURS).messages
+        assert told.lines == (b"X-Whole: kept\r\n", b"other_name: kept\r\n")
+    for twin in (b"X_Who", b"x_who"):
+        assert read_requests(request(twin + b": me\r\n"), fields=OURS).fault == "underscore_in_field_name"
+
+
+def test_fields_that_the_balancer_makes_stay_behind_in_trailers_too() -> None:
+    data = request(CHUNKED, b"1\r\na\r\n0\r\nX-Who: me\r\nX_wHO: me\r\nX-Whole: kept\r\n\r\n")
+    for cuts in every_cut(data):
+        (told,) = read_requests(data, cuts, fields=OURS).messages
+        assert told.trailers == [b"X-Whole: kept\r\n"]
+        assert told.is_ended
+    assert len(read_requests(data).messages[0].trailers) == 3, "where nobody makes them"
