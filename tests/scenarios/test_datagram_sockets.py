@@ -106,7 +106,10 @@ def test_a_datagram_that_cannot_go_does_not_hold_back_those_behind_it(
     family_only = name[:2] + bytes(2) + name[4:]  # port 0, as a forged source may have
     batch = [(b"%d" % number, family_only if number % 3 == 0 else name) for number in range(9)]
     assert server.send(batch) == 6
+    assert sorted(server.unsent()) == [b"0", b"3", b"6"]
     assert [data for data, _ in received(peer, 6)] == [b"1", b"2", b"4", b"5", b"7", b"8"]
+    assert server.send(batch[1:2]) == 1
+    assert server.unsent() == []
 
 
 def test_a_received_datagram_that_is_too_long_shows_that_it_was(host: str, wrap: Wrap, sockets: ExitStack) -> None:

@@ -268,6 +268,48 @@ def test_a3_a_datagram_passes_byte_for_byte_both_ways_when_nothing_has_to_change
     assert reply.datagram == answer
 
 
+OWN_IDENTIFIER = 200  # under which `World` sends everything: with one secret a datagram may then pass untouched
+
+
+@pytest.mark.parametrize("form", ["last", "not at all"])
+def test_e1_not_even_under_its_own_identifier_does_a_request_pass_whose_signature_does_not_stand_first(
+    form: str,
+) -> None:
+    world = world_of(lenient(), is_shared_secret=True)
+    head = bytes((radius.ACCESS_REQUEST, OWN_IDENTIFIER))
+    datagram = (
+        signed_last(head, radius.attribute(*ALICE), AUTHENTICATOR, CLIENT)
+        if form == "last"
+        else unsigned_request(ALICE, identifier=OWN_IDENTIFIER)
+    )
+    packet = sent(world.begin(datagram))
+    assert (packet.identifier, packet.authenticator) == (OWN_IDENTIFIER, AUTHENTICATOR)
+    assert [kind for kind, _ in packet.attributes()] == [radius.MESSAGE_AUTHENTICATOR, radius.USER_NAME]
+    assert radius.has_valid_message_authenticator(packet, CLIENT)
+
+
+@pytest.mark.parametrize("form", ["last", "not at all"])
+def test_e2_not_even_under_its_own_identifier_does_an_answer_pass_whose_signature_does_not_stand_first(
+    form: str,
+) -> None:
+    world = World(is_shared_secret=True)
+    exchange = world.begin(sign_in(identifier=OWN_IDENTIFIER))
+    if form == "last":
+        datagram = answer_signed_last(exchange, radius.ACCESS_ACCEPT, radius.attribute(radius.REPLY_MESSAGE, b"hi"))
+    else:
+        datagram = server_answer(exchange, radius.ACCESS_ACCEPT, (radius.REPLY_MESSAGE, b"hi"), is_signed=False)
+    answer = received(world.exchanges.answer(exchange, datagram, 0.0))
+    assert_signed_for_the_client(answer, OWN_IDENTIFIER)
+    assert answer.attributes()[1:] == [(radius.REPLY_MESSAGE, b"hi")]
+
+
+def test_not_even_under_its_own_identifier_does_a_signed_answer_pass_to_a_client_that_chokes_on_one() -> None:
+    world = world_of(lenient(is_signed_to=False), is_shared_secret=True)
+    exchange = world.begin(sign_in(identifier=OWN_IDENTIFIER))
+    answer = received(world.answer(exchange, radius.ACCESS_ACCEPT, (radius.REPLY_MESSAGE, b"hi")))
+    assert answer.attributes() == [(radius.REPLY_MESSAGE, b"hi")]
+
+
 def test_with_one_secret_a_taken_identifier_changes_the_signature_and_nothing_else() -> None:
     world = World(is_shared_secret=True)
     exchange = world.begin(sign_in())

@@ -66,6 +66,13 @@ def test_a_client_comes_with_its_secret_and_its_duty_to_sign() -> None:
     assert (floor.secret.value, floor.requires_message_authenticator) == (b"towards-floor", True)
 
 
+def test_a_client_comes_with_what_else_is_asked_of_its_packets() -> None:
+    asked = {"limit_proxy_state": False, "send_message_authenticator": False}
+    careless = client("careless", "10.0.0.0/8").model_copy(update=asked)
+    peers = RadiusClients((careless, client("careful", "11.0.0.0/8")), Secrets()).peers
+    assert [(peer.limits_proxy_state, peer.is_signed_to) for peer in peers] == [(False, False), (True, True)]
+
+
 def test_a_client_is_the_same_value_each_time_so_that_its_secret_is_prepared_once() -> None:
     clients = RadiusClients(CLIENTS, Secrets())
     one, two = (clients.find(ip_address(f"10.0.5.{n}").packed) for n in (8, 9))

@@ -360,6 +360,26 @@ def test_a_barred_request_in_the_place_of_an_older_one_is_told_as_what_it_is(
     assert "answer=none reason=superseded" in line
 
 
+def test_d4_a_server_that_got_a_request_from_another_one_is_suspected_by_what_it_said_since_then() -> None:
+    """What it said to others before that shows nothing of now."""
+    desk = Desk(World())
+    suspicions: list[str] = []
+    for backend in desk.world.pool.backends.values():
+        backend.on_suspicion = lambda name=backend.name: suspicions.append(name)
+    desk.receive(sign_in())
+    (exchange, _) = desk.upstream.sent[0]
+    first, second = exchange.backend, desk.world.pool.backends["b2"]
+    desk.world.set_up(first.name, is_up=False)
+    second.last_reply_at = 50.0
+    desk.receive(sign_in(), now=100.0)
+    assert exchange.backend is second
+    desk.receive(sign_in(), now=102.0)
+    assert suspicions == [second.name]
+    second.last_reply_at = 103.0
+    desk.receive(sign_in(), now=104.0)
+    assert suspicions == [second.name], "it lives: it is slow with this one only"
+
+
 @pytest.mark.parametrize("code", [radius.ACCESS_REJECT, radius.ACCESS_CHALLENGE])
 def test_f3_f4_a_reject_and_a_challenge_are_answers_that_no_other_server_is_asked_about(code: int) -> None:
     desk = Desk(World())
