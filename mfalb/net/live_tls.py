@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from mfalb.net.handshakes import Handshakes, watched_by
 from mfalb.net.openssl import NativeTls, native_tls
 from mfalb.net.ticket_keys import ticket_key
 from mfalb.net.tls import (
@@ -91,6 +92,8 @@ class LiveServer(LiveTls):
         tickets = () if files.ticket_key is None else (files.ticket_key,)
         pairs = tuple(dict.fromkeys(file for pair in files.pairs for file in pair))
         super().__init__(name, (*pairs, *self._trust_files, *tickets), LiveContext(ssl.PROTOCOL_TLS_SERVER))
+        self.handshakes = Handshakes(name, tells=files.tells_refusals)
+        self._sslobject_class = watched_by(self.handshakes)
         self._files = files
         self._secret = secret
         self._trust = b""
@@ -126,6 +129,7 @@ class LiveServer(LiveTls):
             return
         front = front_context(self._files)
         front.sni_callback = self._choose
+        front.sslobject_class = self._sslobject_class
         native = native_tls()
         if isinstance(native, NativeTls):
             native.set_ticket_key(front, ticket_key(self._secret, self.name, earned[0]))

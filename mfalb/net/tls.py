@@ -44,6 +44,7 @@ class ServerFiles:
 
     `alpn` is empty for protocols that have no name. `has_sessions` is false where nobody may be let in by what was
     checked earlier. `ticket_key` is a file with at least 32 secret bytes: whoever has the same resumes its sessions.
+    `tells_refusals` is false where the listener itself logs whose certificate was refused.
     """
 
     pairs: tuple[Pair, ...]
@@ -51,6 +52,7 @@ class ServerFiles:
     alpn: tuple[str, ...] = ("http/1.1",)
     has_sessions: bool = True
     ticket_key: Path | None = None
+    tells_refusals: bool = True
 
 
 @dataclass(frozen=True, slots=True)

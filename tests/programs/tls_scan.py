@@ -38,18 +38,23 @@ ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POL
     server {{
         listen {host}:{port} ssl;
         {certificates}
-        location / {{ return 200 ok; }}
+        {clients}
+        location / {{ return 200 "ok $ssl_client_s_dn"; }}
     }}
 }}
 """
 
 
 class NginxTls(Program):
-    """nginx with the suites that Mozilla's "intermediate" profile names, those with DHE aside."""
+    """nginx with the suites that Mozilla's "intermediate" profile names, those with DHE aside.
 
-    def __init__(self, run_dir: Path, *pairs: CertificateFiles) -> None:
+    With `client_ca` clients have to show a certificate of that authority; the answer says whose it is.
+    """
+
+    def __init__(self, run_dir: Path, *pairs: CertificateFiles, client_ca: Path | None = None) -> None:
         self.port: Final = free_tcp_port()
         self._pairs = pairs
+        self._clients = f"ssl_client_certificate {client_ca}; ssl_verify_client on;" if client_ca is not None else ""
         configuration = run_dir / "nginx.conf"
         argv = ["nginx", "-p", str(run_dir), "-c", str(configuration)]
         super().__init__("nginx", argv, run_dir, ready=Logged("start worker process"))
@@ -57,7 +62,9 @@ class NginxTls(Program):
     def start(self) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)
         certificates = " ".join(f"ssl_certificate {pair.cert}; ssl_certificate_key {pair.key};" for pair in self._pairs)
-        text = _NGINX.format(run_dir=self.run_dir, host=LOOPBACK, port=self.port, certificates=certificates)
+        text = _NGINX.format(
+            run_dir=self.run_dir, host=LOOPBACK, port=self.port, certificates=certificates, clients=self._clients
+        )
         (self.run_dir / "nginx.conf").write_text(text)
         super().start()
 

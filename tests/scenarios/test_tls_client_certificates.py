@@ -125,6 +125,8 @@ def test_a_backend_is_told_whose_certificate_it_is(site: Site) -> None:
 
 def test_without_one_nobody_is_let_in_where_it_is_required(site: Site) -> None:
     assert is_refused(site, site.required, None)
+    missing = {"listener": "required", "result": "client_certificate_missing"}
+    assert site.balancer.metrics().total("mfalb_tls_handshakes_total", **missing) == 1
     assert site.ask(site.optional) == [("x-ssl-client-verify", "NONE")]
 
 
@@ -132,6 +134,11 @@ def test_a_stranger_s_certificate_lets_nobody_in(site: Site) -> None:
     eve = site.strangers.issue("eve", "alice")
     assert is_refused(site, site.required, eve)
     assert is_refused(site, site.optional, eve)
+    metrics = site.balancer.metrics()
+    for listener in ("required", "optional"):
+        refused = {"listener": listener, "result": "client_certificate_refused"}
+        assert metrics.total("mfalb_tls_handshakes_total", **refused) == 1
+        assert f'refused listener={listener} reason="unable to get local issuer certificate"' in site.balancer.log()
 
 
 def test_what_clients_claim_of_certificates_never_passes_on_any_listener(site: Site) -> None:

@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from programs.balancer import Balancer
 from programs.certificates import Authority, CertificateFiles
 from programs.http_backend import RawBackend, RawPeer
 from programs.http_pool import Front, http_pool, new_front
+from programs.ports import LOOPBACK
 from programs.process import wait_until
+from programs.tls_scan import NginxTls
 
 
 def signed_in(server: CertificateFiles, client_ca: Path) -> Callable[[RawPeer], None]:
@@ -59,6 +62,26 @@ def test_the_balancer_signs_in_at_a_backend_and_renews_its_certificate_while_it_
         )
         backend.forget()  # connections from before stay what they are
         assert front.get("/") == (200, b"balancer 2027")
+
+
+def test_nginx_lets_the_balancer_in_by_its_certificate_and_finds_it_well(tmp_path: Path) -> None:
+    servers, clients = Authority(tmp_path / "servers"), Authority(tmp_path / "clients", "the clients' authority")
+    server, ours = servers.issue("server", "mfa1", "127.0.0.1"), clients.issue("ours", "balancer")
+    shown = {"cert": str(ours.cert), "key": str(ours.key)}
+    front = new_front()
+    with NginxTls(tmp_path / "nginx", server, client_ca=clients.ca) as nginx:
+        pool = http_pool(
+            f"{LOOPBACK}:{nginx.port}",
+            upstream_tls={"ca": str(servers.ca), **shown},
+            health_check={"type": "http", "path": "/", "interval": "100ms", "rise": 1},
+        )
+        config = {"listeners": [front.listener("web", [{"pool": "sdk"}])], "pools": {"sdk": pool}}
+        with Balancer(config, tmp_path / "mfalb") as balancer:
+            assert front.get("/") == (200, b"ok CN=balancer")
+            assert balancer.metrics().total("mfalb_backend_up", pool="sdk") == 1
+            expiry = balancer.metrics().total("mfalb_tls_certificate_expiry_timestamp_seconds", role="pool")
+            end = x509.load_pem_x509_certificate(ours.cert.read_bytes()).not_valid_after_utc
+            assert expiry == end.timestamp()
 
 
 def test_without_a_certificate_that_the_backend_believes_there_is_no_answer(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from mfalb.net.live_tls import LiveServer
 from mfalb.net.tls_files import Watched
 
 
@@ -28,6 +29,9 @@ def tls_metrics(watched: Sequence[Watched]) -> Iterator[Metric]:
     failing = GaugeMetricFamily(
         "mfalb_tls_files_failing", "1 while changed TLS files cannot be used and the former ones stay.", labels=who
     )
+    handshakes = CounterMetricFamily(
+        "mfalb_tls_handshakes", "Handshakes with clients, by how they ended.", labels=["listener", "result"]
+    )
     for one in watched:
         names = [one.role, one.live.name]
         for file, end in one.live.expiries.items():
@@ -37,4 +41,7 @@ def tls_metrics(watched: Sequence[Watched]) -> Iterator[Metric]:
         for result, count in one.reloads.items():
             reloads.add_metric([*names, result], count)
         failing.add_metric(names, one.is_failing)
-    yield from (expiry, crl, reloads, failing)
+        if isinstance(one.live, LiveServer):
+            for result, count in one.live.handshakes.counts.items():
+                handshakes.add_metric([one.live.name, result], count)
+    yield from (expiry, crl, reloads, failing, handshakes)

@@ -25,11 +25,12 @@ class HttpLimits(Table):
 
     `body_bytes_per_second` is the least that a body may come with, and `send_timeout_s` how long a client may take
     nothing of its answer; `tunnel_timeout_s` how long a WebSocket may be silent. `connections_per_source` counts those
-    from one of `source_networks`.
+    from one of `source_networks`. `handshake_timeout_s` is for TLS.
     """
 
     header_bytes: SizeBytes = 32 * 1024
     header_count: Count = Field(default=100, ge=8, le=1000)
+    handshake_timeout_s: Seconds = 10.0
     header_timeout_s: Seconds = 10.0
     idle_timeout_s: Seconds = 75.0
     body_bytes: SizeBytes = 256 * 1024 * 1024

@@ -65,7 +65,8 @@ class RadsecTls(ListenerTls):
 
         No sessions either, for with one an old certificate would be believed anew; connections are few and long.
         """
-        return replace(super().files, client_trust=ClientTrust(self.client_ca), alpn=(), has_sessions=False)
+        trust = ClientTrust(self.client_ca)
+        return replace(super().files, client_trust=trust, alpn=(), has_sessions=False, tells_refusals=False)
 
 
 class ClientCertificate(Table):

@@ -19,7 +19,6 @@ from mfalb.balancer.listeners.http_parts import HttpParts
 from mfalb.balancer.listeners.proxied import ProxiedArrivals, ProxiedWiring
 from mfalb.wire.proxy_protocol import Endpoints
 
-_HANDSHAKE_TIMEOUT_S: Final = 10.0
 _SHUTDOWN_TIMEOUT_S: Final = 5.0
 _BACKLOG: Final = 4096
 
@@ -58,6 +57,7 @@ class HttpListener(ConnectionHost):
             self.parts.counters,
             lambda: len(self._connections),
             lambda endpoints: cast(asyncio.Protocol, ClientConnection(self, endpoints)),
+            limits.handshake_timeout_s,
         )
         return ProxiedArrivals(wiring)
 
@@ -73,7 +73,7 @@ class HttpListener(ConnectionHost):
                 sock=sock,
                 ssl=self._tls,
                 backlog=_BACKLOG,
-                ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S if is_tls else None,
+                ssl_handshake_timeout=self.parts.limits.handshake_timeout_s if is_tls else None,
                 ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT_S if is_tls else None,
             )
             self._servers.append(server)

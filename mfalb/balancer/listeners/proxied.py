@@ -27,7 +27,6 @@ _BACKLOG: Final = 4096
 _ACCEPTED_AT_ONCE: Final = 64  # in one round of the loop, so that a flood of clients does not stop everything else
 _ACCEPT_AGAIN_S: Final = 1.0  # after the kernel had no descriptor or memory for one more
 _LOOK_BYTES: Final = 2048
-_HANDSHAKE_TIMEOUT_S: Final = 10.0
 _SHUTDOWN_TIMEOUT_S: Final = 5.0
 
 _log = logging.getLogger("mfalb.listeners.proxied")
@@ -48,6 +47,7 @@ class ProxiedWiring:
     counters: ListenerCounters
     open: Callable[[], int]
     protocol: Callable[[Endpoints | None], asyncio.Protocol]
+    handshake_timeout_s: float = 0.0  # counts with `tls` only
 
 
 @dataclass(slots=True)
@@ -173,7 +173,7 @@ class ProxiedArrivals:
                 lambda: wiring.protocol(endpoints),
                 arrived,
                 ssl=wiring.tls,
-                ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S if is_tls else None,
+                ssl_handshake_timeout=wiring.handshake_timeout_s if is_tls else None,
                 ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT_S if is_tls else None,
             )
         except (OSError, ssl.SSLError) as error:  # it left, was too slow, or speaks no TLS

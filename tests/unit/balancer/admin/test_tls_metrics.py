@@ -1,11 +1,13 @@
+import ssl
 from pathlib import Path
 
+import pytest
 from programs.certificates import Authority
 from prometheus_client.core import Metric
-from unit.net.handshakes import NOON, SECRET
+from unit.net.handshakes import NOON, SECRET, shake_hands
 
 from mfalb.balancer.admin.tls_metrics import tls_metrics
-from mfalb.net.tls import ClientFiles, ClientTrust, ServerFiles, expiry_s
+from mfalb.net.tls import ClientFiles, ClientTrust, ServerFiles, client_context, expiry_s
 from mfalb.net.tls_files import TlsFiles
 
 
@@ -20,9 +22,15 @@ def test_the_page_tells_when_certificates_expire_and_how_reloads_went(tmp_path: 
     tls_files.server("edge", ServerFiles(((web.cert, web.key),), ClientTrust(web.ca, crl)))
     tls_files.client("mfa", ClientFiles(certificate=(ours.cert, ours.key)))
     edge, _ = tls_files.watched
+    signing_in = client_context(ClientFiles(is_verified=False, certificate=(ours.cert, ours.key)))
+    shake_hands(edge.live.context, signing_in, None)
+    with pytest.raises(ssl.SSLError):
+        shake_hands(edge.live.context, client_context(ClientFiles(is_verified=False)), None)
     tls_files.apply(edge, "key values mismatch")
     found = samples(list(tls_metrics(tls_files.watched)))
     expiry, crl_expiry = "mfalb_tls_certificate_expiry_timestamp_seconds", "mfalb_tls_crl_expiry_timestamp_seconds"
+    results = ["full", "resumed", "client_certificate_refused", "client_certificate_missing", "failed"]
+    assert [found.pop(("mfalb_tls_handshakes_total", "edge", result)) for result in results] == [1, 0, 0, 1, 0]
     assert found.pop((crl_expiry, "listener", "edge", str(crl))) > NOON
     assert found == {
         (expiry, "listener", "edge", str(web.cert)): expiry_s(web.cert),
