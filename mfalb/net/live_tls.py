@@ -55,12 +55,16 @@ class LiveContext(ssl.SSLContext):
 
 
 class LiveTls(ABC):
-    """A live context and the files that it is made from. `expiries` tells when what is in use expires, by file."""
+    """A live context and the files that it is made from. `expiries` tells when what is in use expires, by file.
+
+    `at_start` are the digests of what it began with.
+    """
 
     def __init__(self, name: str, files: tuple[Path, ...], context: LiveContext) -> None:
         self.name = name
         self.files = files
         self.context = context
+        self.at_start = self.digests()  # before they are read: what changes meanwhile is a change
         self.expiries: dict[Path, float] = {}
         self.crl_expiries: dict[Path, float] = {}
 

@@ -8,7 +8,8 @@ can be exchanged under a front that stays, and a session is resumed whatever nam
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -241,15 +242,26 @@ def revocation_lists(octets: bytes) -> Sequence[x509.CertificateRevocationList]:
 
 
 def _leaf(chain: Path) -> x509.Certificate:
-    return x509.load_pem_x509_certificates(chain.read_bytes())[0]
+    with _faults_as_value_errors():
+        return x509.load_pem_x509_certificates(chain.read_bytes())[0]
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:
+    with _faults_as_value_errors():
+        try:
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return []
+        return [name.lower() for name in names.get_values_for_type(x509.DNSName)]
+
+
+@contextmanager
+def _faults_as_value_errors() -> Iterator[None]:
+    """What contradicts itself raises ValueError, whatever the library calls it."""
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [name.lower() for name in names.get_values_for_type(x509.DNSName)]
+        yield
+    except (x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError("holds a certificate that contradicts itself") from error
 
 
 def _key_kind(certificate: x509.Certificate) -> str:

@@ -93,7 +93,7 @@ class TlsFiles:
         if watched is None:
             now = self._clock()
             live = make(now)
-            watched = self._watched[role, name] = Watched(role, live, Changes(live.digests()))
+            watched = self._watched[role, name] = Watched(role, live, Changes(live.at_start))
         return watched.live.context
 
     def start(self) -> None:

@@ -5,6 +5,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from unit.net.handshakes import mutual_server, server, shake_both_hands, shake_hands
 from unit.net.throw_away_certificates import write_certificate
 
@@ -40,6 +42,36 @@ def test_the_names_of_a_certificate_are_its_alternative_names_in_lower_case(pair
         [],
         ["mfa.contoso.com", "own.contoso.com"],
     ]
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_certificate_with_changed_bytes_has_names_or_is_an_error(
+    tmp_path: Path, pairs: list[Pair], data: st.DataObject
+) -> None:
+    """Whatever an operator puts there: the watch over the files goes on."""
+    changed = bytearray(ssl.PEM_cert_to_DER_cert(pairs[1][0].read_text()))
+    for _ in range(data.draw(st.integers(1, 4))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    broken = tmp_path / "broken.pem"
+    broken.write_text(ssl.DER_cert_to_PEM_cert(bytes(changed)))
+    try:
+        found = dns_names(broken)
+    except ValueError:
+        return
+    assert all(name == name.lower() for name in found)
+
+
+def test_a_certificate_that_has_an_extension_twice_is_an_error(tmp_path: Path, pairs: list[Pair]) -> None:
+    der = ssl.PEM_cert_to_DER_cert(pairs[0][0].read_text())
+    names, basic = bytes.fromhex("0603551d11"), bytes.fromhex("0603551d13")
+    assert names in der
+    assert basic in der
+    twice = tmp_path / "twice.pem"
+    twice.write_text(ssl.DER_cert_to_PEM_cert(der.replace(basic, names)))
+    with pytest.raises(ValueError, match="contradicts itself"):
+        dns_names(twice)
 
 
 def test_the_first_certificate_of_a_chain_names_the_server(tmp_path: Path, pairs: list[Pair]) -> None:

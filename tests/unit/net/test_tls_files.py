@@ -6,6 +6,7 @@ import pytest
 from unit.net.handshakes import NOON, SECRET, shake_hands
 from unit.net.throw_away_certificates import write_certificate
 
+from mfalb.net.live_tls import LiveServer
 from mfalb.net.tls import ClientFiles, Pair, ServerFiles, client_context
 from mfalb.net.tls_files import Changes, TlsFiles, Watched, trouble
 
@@ -118,6 +119,25 @@ def test_a_file_that_is_gone_or_broken_changes_nothing(tls_files: TlsFiles, pair
     pair[0].write_bytes(whole)
     assert [look(tls_files), look(tls_files)][1] != [None]
     assert not only(tls_files).is_failing
+
+
+def test_files_that_change_while_a_context_is_made_are_read_again(
+    tls_files: TlsFiles, tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = LiveServer.prepare
+
+    def change_afterwards(live: LiveServer, now: float) -> object:
+        swap = prepare(live, now)
+        write_certificate(tmp_path, "web", "mfa.contoso.com")
+        return swap
+
+    monkeypatch.setattr(LiveServer, "prepare", change_afterwards)
+    context = tls_files.server("web", ServerFiles((pair,)))
+    monkeypatch.undo()
+    before = served(context)
+    look(tls_files)
+    look(tls_files)
+    assert served(context) != before
 
 
 def test_files_that_change_while_they_are_read_are_left_for_the_next_look(

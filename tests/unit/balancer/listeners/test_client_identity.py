@@ -90,6 +90,19 @@ def test_what_cannot_be_read_is_told_as_it_is(der: bytes) -> None:
     assert set(found) == {"X-SSL-Client-Verify", "X-SSL-Client-Cert", "X-SSL-Client-SHA256"}
 
 
+DER = certificate("alice", "Contoso é").public_bytes(Encoding.DER)
+
+
+@given(st.data())
+def test_a_certificate_with_changed_bytes_makes_whole_lines(data: st.DataObject) -> None:
+    changed = bytearray(DER)
+    for _ in range(data.draw(st.integers(1, 4))):
+        changed[data.draw(st.integers(0, len(DER) - 1))] = data.draw(st.integers(0, 255))
+    assert {"X-SSL-Client-Verify", "X-SSL-Client-SHA256"} < set(
+        fields(identity_lines(bytes(changed), IdentityHeaders()))
+    )
+
+
 def test_the_certificate_s_pem_has_nothing_that_a_header_could_not_hold() -> None:
     text = escaped_pem(bytes(range(256)))
     assert text.startswith("-----BEGIN%20CERTIFICATE-----%0A")
