@@ -18,6 +18,7 @@ NEED = ROOT / ".ci" / "need"
 SOAK = ROOT / ".ci" / "soak"
 SCRIPTS = [NEED, SOAK, ROOT / ".ci" / "run"]
 LOCK = (ROOT / ".ci" / "requirements.lock").read_text("utf-8")
+SCANNER_LOCK = (ROOT / ".ci" / "sslyze.lock").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 PURPOSES = ["bench", "compiled", "demo", "test", "venv"]
@@ -159,12 +160,13 @@ def test_an_unknown_purpose_is_refused(bare_machine: dict[str, str]) -> None:
     assert need("everything", bare_machine).returncode == 2
 
 
-def test_the_lock_pins_with_hashes_and_names_no_index() -> None:
-    assert not re.search(r"://|--(extra-)?index-url|--find-links|--trusted-host", LOCK)
-    requirements = re.findall(r"^[a-zA-Z0-9][^\n]*", LOCK, re.MULTILINE)
+@pytest.mark.parametrize("lock", [LOCK, SCANNER_LOCK], ids=["ours", "the scanner's"])
+def test_a_lock_pins_with_hashes_and_names_no_index(lock: str) -> None:
+    assert not re.search(r"://|--(extra-)?index-url|--find-links|--trusted-host", lock)
+    requirements = re.findall(r"^[a-zA-Z0-9][^\n]*", lock, re.MULTILINE)
     assert requirements
     assert [line for line in requirements if not re.match(r"[\w.-]+(\[[\w,-]+\])?==", line)] == []
-    assert len(re.findall(r"^    --hash=sha256:[0-9a-f]{64}", LOCK, re.MULTILINE)) >= len(requirements)
+    assert len(re.findall(r"^    --hash=sha256:[0-9a-f]{64}", lock, re.MULTILINE)) >= len(requirements)
 
 
 def test_the_lock_holds_every_dependency_of_the_project() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -67,6 +68,29 @@ class NginxTls(Program):
         )
         (self.run_dir / "nginx.conf").write_text(text)
         super().start()
+
+
+def findings_of(ports: Sequence[int], directory: Path) -> list[dict[str, str]]:
+    """What testssl.sh finds at each port, all asked at the same time: severities by its names of findings.
+
+    Protocols, classes of suites, and forward secrecy: ten seconds. Everything it can do takes minutes.
+    """
+    told = [directory / f"testssl-{port}.json" for port in ports]
+    argv = ["testssl", "--quiet", "--warnings", "batch", "--nodns", "none", "--fast", "-p", "-s", "-f"]
+    running = [
+        subprocess.Popen(
+            [*argv, "--jsonfile", str(out), f"{LOOPBACK}:{port}"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        for port, out in zip(ports, told, strict=True)
+    ]
+    try:
+        for one in running:
+            one.wait(_TIMEOUT_S)
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+    return [{one["id"]: one["severity"] for one in json.loads(out.read_text())} for out in told]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from programs.balancer import Balancer
 from programs.certificates import Authority
 from programs.http_backend import OK, RawBackend, answering
 from programs.http_pool import http_pool, new_front
-from programs.tls_scan import NginxTls, Scan
+from programs.tls_scan import NginxTls, Scan, findings_of
 
 NAMES = ("www.example.test", "127.0.0.1")
 
 
 @pytest.fixture(scope="module")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scan, Scan]]:
-    """mfalb's and nginx's, both with an ECDSA and an RSA certificate."""
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
+    """The ports of mfalb and nginx, both with an ECDSA and an RSA certificate."""
     run_dir = tmp_path_factory.mktemp("scan")
     authority = Authority(run_dir / "ca")
     pairs = [authority.issue("ec", "ec", *NAMES), authority.issue("rsa", "rsa", *NAMES, is_rsa=True)]
@@ -31,7 +32,15 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scan, Scan
         }
         stack.enter_context(Balancer(config, run_dir / "mfalb"))
         nginx = stack.enter_context(NginxTls(run_dir / "nginx", *pairs))
-        yield Scan.of(front.port, run_dir / "mfalb.json"), Scan.of(nginx.port, run_dir / "nginx.json")
+        yield front.port, nginx.port
+
+
+@pytest.fixture(scope="module")
+def scans(servers: tuple[int, int], tmp_path_factory: pytest.TempPathFactory) -> tuple[Scan, Scan]:
+    """What sslyze says of both."""
+    directory = tmp_path_factory.mktemp("sslyze")
+    mfalb, nginx = servers
+    return Scan.of(mfalb, directory / "mfalb.json"), Scan.of(nginx, directory / "nginx.json")
 
 
 def test_no_suite_is_accepted_that_nginx_refuses(scans: tuple[Scan, Scan]) -> None:
@@ -64,3 +73,10 @@ def test_no_verdict_is_worse_than_nginx_s(scans: tuple[Scan, Scan]) -> None:
         "early_data": False,
         "resumed_by_ticket": "FULLY_SUPPORTED",
     }
+
+
+def test_testssl_finds_nothing_that_it_does_not_find_at_nginx(servers: tuple[int, int], tmp_path: Path) -> None:
+    mfalb, nginx = findings_of(servers, tmp_path)
+    assert mfalb == nginx
+    assert {mfalb[name] for name in ("SSLv2", "SSLv3", "TLS1_2", "TLS1_3", "PFS")} == {"OK"}
+    assert not {"LOW", "MEDIUM", "HIGH", "CRITICAL"} & set(mfalb.values())

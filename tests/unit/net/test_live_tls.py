@@ -213,6 +213,34 @@ def test_a_session_begun_without_certificates_opens_no_listener_that_asks_for_on
         shake_both_hands(strict.context, ours, NAME, session)
 
 
+# ------------------------------------------------------------- a Python whose OpenSSL cannot be given keys
+
+
+@pytest.fixture
+def _out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("mfalb.net.tls", "mfalb.net.live_tls"):
+        monkeypatch.setattr(f"{module}.native_tls", lambda: "built in another way")
+
+
+@pytest.mark.usefixtures("_out_of_reach")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_without_keys_of_ours_a_session_is_resumed_where_it_began_and_as_long_as_it_may(
+    files: ServerFiles, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    crl, alice = authority.revoke(), authority.issue("alice", "alice")
+    ours, strict = client(version, alice), trusting(files, authority, crl=crl)
+    live, other = (LiveServer("web", strict, SECRET, NOON) for _ in range(2))
+    session = shake_hands(live.context, ours, "portal.contoso.com").session
+    assert shake_both_hands(live.context, ours, "portal.contoso.com", session)[1].session_reused
+    assert not shake_both_hands(other.context, ours, "portal.contoso.com", session)[1].session_reused
+    live.renew(NOON + TRUST_S)
+    assert not shake_both_hands(live.context, ours, "portal.contoso.com", session)[1].session_reused
+    authority.revoke(alice)
+    put(live)
+    with pytest.raises(ssl.SSLError, match="certificate revoked"):
+        shake_both_hands(live.context, ours, "portal.contoso.com", session)
+
+
 # ------------------------------------------------------------------------------------------------ files
 
 

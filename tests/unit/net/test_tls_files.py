@@ -7,6 +7,7 @@ from unit.net.handshakes import NOON, SECRET, shake_hands
 from unit.net.throw_away_certificates import write_certificate
 
 from mfalb.net.live_tls import LiveServer
+from mfalb.net.openssl import native_tls
 from mfalb.net.tls import ClientFiles, Pair, ServerFiles, client_context
 from mfalb.net.tls_files import Changes, TlsFiles, Watched, trouble
 
@@ -191,6 +192,17 @@ def test_a_pool_has_one_context_whoever_asks(tls_files: TlsFiles, pair: Pair) ->
         ("pool", "other"),
         ("listener", "mfa"),
     ]
+
+
+@pytest.mark.parametrize("native", ["built in another way", native_tls()], ids=["out of reach", "reached"])
+async def test_it_is_told_where_tickets_are_good_for_one_process_only(
+    tls_files: TlsFiles, pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, native: object
+) -> None:
+    tls_files.server("web", ServerFiles((pair,)))
+    monkeypatch.setattr("mfalb.net.tls_files.native_tls", lambda: native)
+    tls_files.start()
+    await tls_files.close()
+    assert [vars(record)["reason"] for record in caplog.records] == ([native] if isinstance(native, str) else [])
 
 
 def test_reasons_are_told_in_words() -> None:
