@@ -92,6 +92,8 @@ class LiveServer(LiveTls):
 
     def __init__(self, name: str, files: ServerFiles, secret: bytes, now: float) -> None:
         trust = files.client_trust
+        # Part of what a session was earned under: OpenSSL resumes one without a certificate where one is required now
+        self._asked = b"" if trust is None else b"required" if trust.is_required else b"optional"
         self._trust_files = () if trust is None else tuple(file for file in (trust.ca, trust.crl) if file is not None)
         tickets = () if files.ticket_key is None else (files.ticket_key,)
         pairs = tuple(dict.fromkeys(file for pair in files.pairs for file in pair))
@@ -108,7 +110,7 @@ class LiveServer(LiveTls):
     def prepare(self, now: float) -> Swap:
         files = self._files
         choice = Choice(files)
-        trust = b"".join(map(_digest, self._trust_files))
+        trust = b"".join((self._asked, *map(_digest, self._trust_files)))
         secret = self._secret if files.ticket_key is None else files.ticket_key.read_bytes()
         ticket_key(secret, self.name, trust)  # tried here, where a fault has a place
         expiries = {chain: expiry_s(chain) for chain, _ in files.pairs}

@@ -203,6 +203,20 @@ def test_an_authority_without_a_revocation_list_is_not_believed_where_lists_are_
         shake_both_hands(live.context, client(shown=authority.issue("alice", "alice")), NAME)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_begun_where_certificates_are_optional_opens_no_listener_that_requires_one(
+    files: ServerFiles, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    """As when a node, or the file after a restart, says required and has the same ticket key."""
+    ours = client(version)
+    lax = LiveServer("web", trusting(files, authority, is_required=False), SECRET, NOON)
+    session = shake_hands(lax.context, ours, NAME).session
+    assert shake_both_hands(lax.context, ours, NAME, session)[1].session_reused
+    strict = LiveServer("web", trusting(files, authority), SECRET, NOON)
+    with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+        shake_both_hands(strict.context, ours, NAME, session)
+
+
 def test_a_session_begun_without_certificates_opens_no_listener_that_asks_for_one(
     files: ServerFiles, authority: Authority
 ) -> None:
