@@ -104,6 +104,7 @@ class Scan:
     @classmethod
     def of(cls, port: int, out: Path) -> Scan:
         """Scans. Raises AssertionError when a part of the scan failed."""
+        assert _SSLYZE.exists(), "sslyze is not there: make .venv/sslyze/.ready"
         argv = [str(_SSLYZE), f"{LOOPBACK}:{port}", "--mozilla_config", "disable", "--resum", "--early_data"]
         parts = ["--certinfo", "--elliptic_curves", "--compression", "--heartbleed", "--openssl_ccs", "--fallback"]
         parts += ["--robot", "--reneg", "--ems", "--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2", "--tlsv1_3"]
