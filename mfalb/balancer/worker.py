@@ -100,26 +100,20 @@ class Worker:
     @property
     def in_flight(self) -> dict[str, int]:
         """RADIUS exchanges under way, by listener."""
-        return {
-            name: sum(dispatch.in_flight for dispatch in dispatches.values())
-            for name, dispatches in self._dispatches.items()
-        }
+        return self._by_listener(lambda dispatch: dispatch.in_flight)
 
     @property
     def unknown_states(self) -> dict[str, int]:
         """RADIUS requests with a State that no pin is known for, by listener."""
-        return {
-            name: sum(dispatch.unknown_states for dispatch in dispatches.values())
-            for name, dispatches in self._dispatches.items()
-        }
+        return self._by_listener(lambda dispatch: dispatch.unknown_states)
 
     @property
     def answers_forgotten_early(self) -> dict[str, int]:
         """Stored RADIUS answers that gave way to newer ones before their time, by listener."""
-        return {
-            name: sum(dispatch.answers_forgotten_early for dispatch in dispatches.values())
-            for name, dispatches in self._dispatches.items()
-        }
+        return self._by_listener(lambda dispatch: dispatch.answers_forgotten_early)
+
+    def _by_listener(self, count: Callable[[RadiusDispatch], int]) -> dict[str, int]:
+        return {name: sum(map(count, dispatches.values())) for name, dispatches in self._dispatches.items()}
 
     @property
     def listener_kernel_drops(self) -> dict[str, int]:
