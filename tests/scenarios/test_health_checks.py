@@ -19,6 +19,7 @@ from programs.http_backend import HttpBackend, RawBackend, RawPeer, Script
 from programs.http_pool import http_pool, new_front
 from programs.ports import LOOPBACK, free_tcp_port
 from programs.process import Program, wait_until
+from programs.radsec_pool import make_trust, pool_of, radsec_listener, tls_backends, upstream_tls
 from programs.tls_site import Site, tls_sites
 
 from mfalb.wire.proxy_protocol import SIGNATURE
@@ -255,17 +256,21 @@ def test_where_nobody_listens_the_system_s_word_is_told(answered: dict[str, dict
 class StrictTls:
     """A TLS server that is hurt when a client leaves without a goodbye (RFC 8446 section 6.1)."""
 
-    def __init__(self, certificate: CertificateFiles, said: bytes) -> None:
+    def __init__(self, certificate: CertificateFiles, said: bytes, *, reads_head: bool = True) -> None:
         self.ends: list[str] = []
         self._said = said
+        self._reads_head = reads_head
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._context.load_cert_chain(certificate.cert, certificate.key)
 
     def __call__(self, peer: RawPeer) -> None:
         secured = self._context.wrap_socket(peer.socket, server_side=True, suppress_ragged_eofs=False)
         peer.socket = secured
-        peer.read_head()
         try:
+            if self._reads_head:
+                peer.read_head()
+            else:
+                peer.read_body(1)
             peer.send(self._said)
             self.ends.append("goodbye" if secured.recv(1) == b"" else "more")
         except OSError as error:
@@ -295,6 +300,18 @@ def test_a_check_over_tls_says_goodbye_however_it_went(
         with Balancer(alone({"pools": {"p": pool}}), tmp_path / "mfalb"):
             wait_until(lambda: bool(script.ends), "the check to leave")
     assert script.ends == ["goodbye"]
+
+
+def test_a_check_of_a_radsec_server_says_goodbye_too(tmp_path: Path) -> None:
+    trust = make_trust(tmp_path / "trust")
+    listener, _ = radsec_listener(trust)
+    script = StrictTls(trust.server, b"this is no RADIUS packet", reads_head=False)
+    check = {"type": "radius", "interval": "1s", "fast": True}
+    with RawBackend(script) as backend:
+        pool = pool_of(tls_backends({"r1": backend.port}), upstream_tls=upstream_tls(trust), health_check=check)
+        with Balancer({"listeners": [listener], "pools": {"mfa": pool}}, tmp_path / "mfalb"):
+            wait_until(lambda: bool(script.ends), "the check to leave")
+    assert set(script.ends) == {"goodbye"}
 
 
 def test_a_server_whom_nobody_vouches_for_or_with_another_name_is_down(

@@ -21,6 +21,7 @@ from mfalb.wire.radius import SharedSecret
 from mfalb.wire.radius_stream import PacketStream
 
 _CONNECT_TIMEOUT_S: Final = 10.0  # the watchdog gives up sooner; this bounds a probe that nobody waits for
+_GOODBYE_S: Final = 2.0  # how long a server may take to answer TLS's close_notify before the connection is cut
 _IDENTIFIER: Final = 0  # RFC 6613 section 2.6.5: what is kept for such questions
 
 
@@ -60,14 +61,18 @@ class TlsStatusProbe(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
         if self._transport is not None:
-            self._transport.abort()
+            self._transport.close()
 
     async def _connect(self) -> None:
         target = self._target
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 await asyncio.get_running_loop().create_connection(
-                    lambda: self, *target.address, ssl=target.context, server_hostname=target.server_name
+                    lambda: self,
+                    *target.address,
+                    ssl=target.context,
+                    server_hostname=target.server_name,
+                    ssl_shutdown_timeout=_GOODBYE_S,
                 )
         except TimeoutError:
             self.fault = "connect timeout"

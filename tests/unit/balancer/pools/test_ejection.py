@@ -180,6 +180,7 @@ def test_failures_of_what_was_under_way_do_not_lengthen_an_ejection() -> None:
     fail(pool, "m1", 3, 10.0)
     assert fail(pool, "m1", 30, 35.0) == [Shown.NOTHING] * 30
     assert pool.backends["m1"].ejected_until == 40.0
+    assert pool.backends["m1"].consecutive_failures == 3, "the page tells of those that led to it"
     pool.tick(40.0)
     assert fail(pool, "m1", 2, 41.0) == [Shown.NOTHING] * 2
 
@@ -283,10 +284,14 @@ def _do(pool: Pool, step: Step, now: float) -> Shown:
 
 ACTS = ["reset", "connect_refused", "silent", "503", "good", "probe good", "probe bad", "ready", "drain", "maint"]
 FAILING = ["reset"] * 4 + ACTS
-NAMES = ["m1", "m2", "m3", "m4", "b1", "z1"]
-steps = st.lists(
-    st.builds(Step, st.sampled_from(NAMES), st.sampled_from(FAILING), st.sampled_from([0.0, 0.3, 5.0])), max_size=60
-)
+
+
+def steps(names: list[str]) -> st.SearchStrategy[list[Step]]:
+    step = st.builds(Step, st.sampled_from(names), st.sampled_from(FAILING), st.sampled_from([0.0, 0.3, 5.0]))
+    return st.lists(step, max_size=60)
+
+
+POOLS = [["m1", "m2"], ["m1", "b1"], ["m1", "m2", "z1"], ["m1", "m2", "m3", "m4", "b1", "z1"]]
 
 
 def _could_serve(backend: Backend) -> bool:
@@ -294,22 +299,26 @@ def _could_serve(backend: Backend) -> bool:
     return backend.health.health is Health.UP and backend.weight > 0 and backend.admin_state is not AdminState.MAINT
 
 
-@given(happens=steps, limit=st.sampled_from([0.2, 0.34, 0.5, 1.0]), is_probed=st.booleans())
+@given(
+    data=st.data(), names=st.sampled_from(POOLS), limit=st.sampled_from([0.2, 0.34, 0.5, 1.0]), is_probed=st.booleans()
+)
 @settings(max_examples=300, deadline=None)
 def test_never_more_than_the_limit_are_out_and_never_the_last_one(
-    happens: list[Step], limit: float, *, is_probed: bool
+    data: st.DataObject, names: list[str], limit: float, is_probed: bool
 ) -> None:
     rule = PassiveCheck(consecutive_failures=2, ejection_time_s=3, max_ejection_time_s=10, ejection_limit=limit)
-    pool, now = make_pool(*NAMES, rule=rule, is_probed=is_probed), 0.0
-    for step in happens:
+    pool, now = make_pool(*names, rule=rule, is_probed=is_probed), 0.0
+    for step in data.draw(steps(names)):
         if not is_probed and step.act.startswith("probe"):
             continue
         now += step.seconds
         before = _states(pool)
         shown = _do(pool, step, now)
+        if shown is Shown.EJECTED:
+            assert any(one.takes_new for one in pool.backends.values())
         pool.tick(now)
         out = ejected(pool)
-        assert len(out) <= limit * len(NAMES)
+        assert len(out) <= limit * len(names)
         assert all(pool.backends[name].ejected_until > now for name in out)
         assert (shown is Shown.EJECTED) is (_states(pool)[step.name] and not before[step.name])
         if any(_could_serve(one) for one in pool.backends.values()):
