@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import Enum
+from typing import Final
 
 from mfalb.balancer.config.health_models import Failure, PassiveCheck
 from mfalb.balancer.pools.backend import Backend
 
+LOCAL_SHORTAGE: Final = "local_shortage"  # nobody was asked: this host had no descriptor, port or memory left
 # What the data path calls it. Everything else that a backend may do wrong is GARBAGE.
 _KINDS = {
     "connect_refused": Failure.REFUSED,

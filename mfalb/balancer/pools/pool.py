@@ -11,7 +11,7 @@ from mfalb.balancer.config.health_models import RadiusCheck
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.choice import NO_KEY, Choice
-from mfalb.balancer.pools.ejection import Ejection, Shown, is_refusal
+from mfalb.balancer.pools.ejection import LOCAL_SHORTAGE, Ejection, Shown, is_refusal
 from mfalb.balancer.pools.health_state import Health, HealthState, Thresholds
 from mfalb.balancer.pools.least_connections import LeastConnections
 from mfalb.balancer.pools.power_of_two import Draw, PowerOfTwo
@@ -198,6 +198,8 @@ class Pool:
 
         A refusal also counts against rise and fall where there are probes: `observe_refusal`.
         """
+        if reason == LOCAL_SHORTAGE:
+            return Shown.NOTHING
         if not is_refusal(reason):
             backend.failures += 1
         elif self.observe_refusal(backend, reason, now):

@@ -11,6 +11,7 @@ from typing import Final, cast
 
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.refusals import reason_of
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.opened_sockets import opened_socket
@@ -333,7 +334,7 @@ class HttpUpstream:
             _log.warning("backend TLS failed", extra={"backend": backend.name, "reason": error.reason or "handshake"})
             raise BackendFailure(backend.name, "tls_failed", sent=False) from error
         except OSError as error:
-            raise BackendFailure(backend.name, "connect_refused", sent=False) from error
+            raise BackendFailure(backend.name, reason_of(error), sent=False) from error
         connection.opening = opening
         return connection
 

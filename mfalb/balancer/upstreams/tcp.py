@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.refusals import reason_of
 from mfalb.errors import BackendFailure
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.relay import Relay
@@ -37,8 +38,8 @@ class TcpUpstream:
                 await loop.create_connection(lambda: relay.backend, backend.address.host, backend.address.port)
         except TimeoutError:
             reason = "connect_timeout"
-        except OSError:
-            reason = "connect_refused"
+        except OSError as error:
+            reason = reason_of(error)
         else:
             return
         finally:

@@ -13,7 +13,7 @@ from unit.balancer.pools.pool_builder import backend_config
 from mfalb.balancer.config.health_models import Failure, HttpCheck, PassiveCheck
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.pools.backend import AdminState, Backend
-from mfalb.balancer.pools.ejection import Shown, is_refusal
+from mfalb.balancer.pools.ejection import LOCAL_SHORTAGE, Shown, is_refusal
 from mfalb.balancer.pools.health_state import Health
 from mfalb.balancer.pools.pool import Pool
 
@@ -99,6 +99,13 @@ def test_an_answer_counts_by_its_status(status: int, *, is_failure: bool) -> Non
     assert pool.backends["m1"].consecutive_failures == (3 if is_failure else 0)
     if is_failure:
         assert pool.changes[-1].reason == f"ejected: status_{status}"
+
+
+def test_a_lack_of_our_own_says_nothing_about_a_backend() -> None:
+    pool = make_pool("m1", "m2", is_probed=True)
+    assert set(fail(pool, "m1", 20, reason=LOCAL_SHORTAGE)) == {Shown.NOTHING}
+    backend = pool.backends["m1"]
+    assert (backend.failures, backend.consecutive_failures, backend.health.streak) == (0, 0, 0)
 
 
 def test_without_a_rule_traffic_ejects_nobody() -> None:
