@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import shutil
 import socket
+import ssl
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +99,42 @@ def test_a_new_certificate_is_shown_and_connections_go_on(site: Site) -> None:
         end = x509.load_pem_x509_certificate(issued.cert.read_bytes()).not_valid_after_utc
         assert site.expiry() == end.timestamp()
         assert ask(client) == 200, "on the connection from before"
+
+
+def test_certificates_turn_under_load_and_not_one_request_fails(site: Site) -> None:
+    """Clients that connect anew all the time, and clients that stay; none sees anything but answers."""
+    is_over = threading.Event()
+    seen: Counter[str] = Counter()
+
+    def newcomer() -> None:
+        while not is_over.is_set():
+            with site.front.open() as client:
+                assert isinstance(client, ssl.SSLSocket)
+                shown = client.getpeercert()
+                assert shown is not None
+                assert ask(client) == 200
+                seen[str(shown["subject"])] += 1
+
+    def regular() -> None:
+        with site.front.open() as client:
+            while not is_over.is_set():
+                assert ask(client) == 200
+                seen["regular"] += 1
+
+    with ThreadPoolExecutor(4) as threads:
+        running = [threads.submit(work) for work in (newcomer, newcomer, newcomer, regular)]
+        try:
+            for version in (2, 3, 4):
+                site.turn(site.authority.issue(f"v{version}", f"version {version}", *NAMES))
+                wait_until(lambda version=version: site.reloads("ok") == version - 1, "the reload")  # type: ignore[misc] # binds this turn's
+                wait_until(lambda version=version: seen[f"((('commonName', 'version {version}'),),)"] > 0, "its use")  # type: ignore[misc] # binds this turn's
+        finally:
+            is_over.set()
+        for one in running:
+            one.result(DEADLINE_S)
+    assert seen["regular"] > 0
+    handshakes = site.balancer.metrics().total("mfalb_tls_handshakes_total", listener="web", result="failed")
+    assert handshakes == 0
 
 
 def test_a_pair_that_does_not_match_changes_nothing_and_is_told_of_once(site: Site) -> None:
