@@ -22,8 +22,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import cffi
-
 TICKET_KEY_BYTES: Final = 80  # name 16, HMAC-SHA256 key 32, AES-256 key 32 (SSL_CTX_set_tlsext_ticket_keys)
 
 _DECLARATIONS: Final = """
@@ -49,6 +47,10 @@ class NativeTls:
     """The calls. Raises NotThere when they cannot be made safely."""
 
     def __init__(self) -> None:
+        try:
+            import cffi  # noqa: PLC0415 - the balancer starts without it, too
+        except ImportError as error:
+            raise NotThere(f"{type(error).__name__}: {error}") from error
         self._ffi = cffi.FFI()
         self._ffi.cdef(_DECLARATIONS)
         self._library = self._opened()
