@@ -65,6 +65,7 @@ COMPILED = (
     "mfalb/balancer/exchange/radius_service.py",
     "mfalb/balancer/exchange/request_ids.py",
     "mfalb/balancer/exchange/routes.py",
+    "mfalb/balancer/listeners/http.py",
     "mfalb/balancer/listeners/http_connection.py",
     "mfalb/balancer/listeners/http_flow.py",
     "mfalb/balancer/listeners/http_parts.py",
