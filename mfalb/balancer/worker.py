@@ -18,7 +18,7 @@ from typing import Final
 
 from mfalb.balancer.affinity.cookie import CookieSealer
 from mfalb.balancer.affinity.store import PinTable
-from mfalb.balancer.config.models import Config, HttpListener, LogFormat
+from mfalb.balancer.config.models import Config, HttpListener
 from mfalb.balancer.config.radius_models import RadiusListener, ServiceKind
 from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.tcp_models import TcpListener
@@ -46,6 +46,7 @@ from mfalb.balancer.upstreams.radius import Events, RadiusCarrier, RadiusUpstrea
 from mfalb.balancer.upstreams.radsec import RadsecUpstream, RadsecWiring
 from mfalb.balancer.upstreams.tcp import TcpUpstream
 from mfalb.errors import BackendFailure
+from mfalb.net.clock import Clock
 from mfalb.net.datagram_form import DatagramForm, Wrap, datagram_form
 from mfalb.net.datagram_poller import DatagramPoller
 from mfalb.net.lifecycle import Tasks
@@ -71,10 +72,11 @@ class Worker:
         pools: Mapping[str, Pool],
         sockets: Mapping[str, Sequence[socket.socket]],
         tls_files: TlsFiles,
+        access_log: AccessLog | None,
     ) -> None:
         self.pins = PinTable(config.pins.limit)
         self.counters = {listener.name: _counters(listener) for listener in config.listeners}
-        self.access_log = AccessLog(is_json=config.log.format is LogFormat.JSON) if config.log.access else None
+        self.access_log = access_log
         self._config = config
         self._pools = pools
         self._sockets = sockets
@@ -87,6 +89,7 @@ class Worker:
         self._http_parts: dict[str, HttpParts] = {}
         self._tcp_upstreams: dict[str, TcpUpstream] = {}
         self._writes = WriteRound()
+        self._clock = Clock()
         self._tasks = Tasks("worker")
         self._secrets = Secrets()
         self._assembly = RadiusAssembly(pools, self.pins, self._secrets, lambda: os.urandom(_OWN_PROXY_STATE_BYTES))
@@ -250,7 +253,7 @@ class Worker:
         for route in config.routes:
             if route.pool not in self._upstreams:
                 pool = self._pools[route.pool]
-                self._upstreams[route.pool] = HttpUpstream(pool, self._writes, self._tls_towards(pool))
+                self._upstreams[route.pool] = HttpUpstream(pool, self._writes, self._clock, self._tls_towards(pool))
         asked = None if config.tls is None else config.tls.client_certificates
         parts = HttpParts(
             HttpExchanges(config, self._pools, self.pins, sealer),
@@ -265,6 +268,7 @@ class Worker:
             self._writes,
             self._request_fields(config),
             None if asked is None else asked.headers,
+            self._clock,
         )
         self._http_parts[config.name] = parts
         tls = self._tls_files.server(config.name, config.tls.files) if config.tls is not None else None

@@ -17,27 +17,42 @@ BULK_BYTES: Final = 16_384  # larger pieces are not worth waiting with, and gath
 class WriteRound:
     """Gathers writers while the loop reads, and calls each once when it has read."""
 
-    __slots__ = ("_loop", "_writers")
+    __slots__ = ("_gathered", "_loop", "_writers")
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._gathered: list[GatheredWrites] = []
         self._writers: list[Callable[[], None]] = []
+
+    def add_gathered(self, writes: GatheredWrites) -> None:
+        """Flush these at the end of this round: a quarter cheaper than a callable, for what nearly every round does."""
+        if not self._gathered and not self._writers:
+            self._call_soon()
+        self._gathered.append(writes)
+
+    def _call_soon(self) -> None:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self._write)
 
     def add(self, writer: Callable[[], None]) -> None:
         """Call `writer` at the end of this round. A writer adds itself once, when it begins to have something."""
-        if not self._writers:
-            if self._loop is None:
-                self._loop = asyncio.get_running_loop()
-            self._loop.call_soon(self._write)
+        if not self._gathered and not self._writers:
+            self._call_soon()
         self._writers.append(writer)
 
     def _write(self) -> None:
+        gathered, self._gathered = iter(self._gathered), []
         writers, self._writers = iter(self._writers), []
         try:
+            for writes in gathered:
+                writes.flush()
             for writer in writers:
                 writer()
-        finally:
-            for writer in writers:  # there are some left only when one failed: its neighbours must not pay for it
+        finally:  # some are left only when one failed: its neighbours must not pay for it
+            for writes in gathered:
+                self.add_gathered(writes)
+            for writer in writers:
                 self.add(writer)
 
 
@@ -58,7 +73,7 @@ class GatheredWrites:
         if len(data) > BULK_BYTES:  # libuv reads on while there is something: only a real write can say stop
             self.flush()
         elif len(pieces) == 1:
-            self._round.add(self.flush)
+            self._round.add_gathered(self)
 
     def flush(self) -> None:
         """Send now what has gathered."""

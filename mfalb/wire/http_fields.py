@@ -75,6 +75,12 @@ class Framing(Enum):
     CLOSE = "close"
 
 
+# Members of an Enum are looked up by name wherever they stand: 0.1 us each in compiled code
+_NONE: Final = Framing.NONE
+_LENGTH: Final = Framing.LENGTH
+_CHUNKED: Final = Framing.CHUNKED
+
+
 class Field:
     """One header line as it was understood. `name` is lower case and b"" where a proxy need not look into it."""
 
@@ -103,13 +109,13 @@ class Fields:
                 raise MalformedMessage("length_and_chunked")
             if special[b"transfer-encoding"].lower() != b"chunked":
                 raise MalformedMessage("transfer_encoding")
-            return Framing.CHUNKED
+            return _CHUNKED
         length = special.get(b"content-length")
         if length is None:
             return otherwise
         if not length.isdigit() or len(length) > _COUNT_DIGITS_LIMIT:
             raise MalformedMessage("content_length")
-        return Framing.LENGTH if int(length) else Framing.NONE
+        return _LENGTH if length.strip(b"0") else _NONE
 
     @property
     def length(self) -> int:

@@ -27,6 +27,7 @@ from mfalb.balancer.config.values import (
     Count,
     Flag,
     Host,
+    LocalFile,
     Name,
     NetworkValue,
     Seconds,
@@ -206,11 +207,12 @@ class LogFormat(Enum):
 
 
 class Log(Table):
-    """What is written to standard error."""
+    """What is written to standard error; the access log goes to `access_file` where there is one."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: LogFormat = LogFormat.TEXT
     access: Flag = True
+    access_file: LocalFile | None = None
 
 
 class Pins(Table):

@@ -8,7 +8,6 @@ is believed only from a trusted proxy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
@@ -21,19 +20,34 @@ from mfalb.wire.proxy_protocol import Endpoints
 Networks = Sequence[IPv4Network | IPv6Network]
 
 
-@dataclass(frozen=True, slots=True)
 class ClientFacts:
-    """Who is connected: the client's address as text, and whether it came over TLS. One a connection.
+    """Who is connected: the client's address as text, and whether it came over TLS. One a connection, never changed.
 
     `endpoints` tell the ports, too, to backends that want a PROXY protocol header. `is_trusted`: its forwarding fields
-    are believed. `lines` are finished header lines that its requests get, about its certificate.
+    are believed. `lines` are finished header lines that its requests get, about its certificate. `x_forwarded` is what
+    all its requests begin their X-Forwarded fields with, as long as nobody before it is believed.
     """
 
-    address: str
-    is_tls: bool
-    endpoints: Endpoints | None = None
-    is_trusted: bool = False
-    lines: bytes = b""
+    __slots__ = ("address", "endpoints", "is_tls", "is_trusted", "lines", "x_forwarded")
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        is_tls: bool,
+        endpoints: Endpoints | None = None,
+        is_trusted: bool = False,
+        lines: bytes = b"",
+    ) -> None:
+        self.address = address
+        self.is_tls = is_tls
+        self.endpoints = endpoints
+        self.is_trusted = is_trusted
+        self.lines = lines
+        proto = b"https" if is_tls else b"http"
+        self.x_forwarded = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: " % (
+            address.encode(), proto,
+        )  # fmt: skip
 
 
 def is_trusted(address: str, trusted: Networks) -> bool:
@@ -58,6 +72,8 @@ _PASSED_ON_FOR_TRUSTED: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"x-original-url", b"X-Original-URL: "),
     (b"x-rewrite-url", b"X-Rewrite-URL: "),
 )
+_CHUNKED: Final = Framing.CHUNKED
+_CLOSE: Final = Framing.CLOSE
 _EOL: Final = b"\r\n"
 
 
@@ -94,14 +110,15 @@ class RequestWriter:
 
     @staticmethod
     def _add_x_forwarded(parts: list[bytes], special: dict[bytes, bytes], client: ClientFacts) -> None:
-        peer = client.address.encode()
-        proto = b"https" if client.is_tls else b"http"
         host = special.get(b"host", b"")
-        if client.is_trusted:
-            earlier = special.get(b"x-forwarded-for")
-            peer = earlier + b", " + peer if earlier else peer
-            proto = special.get(b"x-forwarded-proto", proto)
-            host = special.get(b"x-forwarded-host", host)
+        if not client.is_trusted:
+            parts += (client.x_forwarded, host, _EOL)
+            return
+        peer = client.address.encode()
+        earlier = special.get(b"x-forwarded-for")
+        peer = earlier + b", " + peer if earlier else peer
+        proto = special.get(b"x-forwarded-proto", b"https" if client.is_tls else b"http")
+        host = special.get(b"x-forwarded-host", host)
         parts += (b"X-Forwarded-For: ", peer, b"\r\nX-Forwarded-Proto: ", proto, b"\r\nX-Forwarded-Host: ", host, _EOL)
 
     def _add_forwarded(self, parts: list[bytes], special: dict[bytes, bytes], client: ClientFacts) -> None:
@@ -117,7 +134,7 @@ class RequestWriter:
             start = b"Connection: upgrade\r\nUpgrade: %b\r\n" % head.upgrade
         elif b"te" in special and b"trailers" in special[b"te"].lower():  # RFC 9110 section 10.1.4: the one that counts
             start = b"Connection: TE\r\nTE: trailers\r\n"
-        if head.framing is Framing.CHUNKED:
+        if head.framing is _CHUNKED:
             return start + b"Transfer-Encoding: chunked\r\n\r\n"
         if b"content-length" in special:
             return b"%bContent-Length: %d\r\n\r\n" % (start, head.length)
@@ -150,13 +167,13 @@ def response_bytes(
     `via` is our name in Via, b"" when we do not give one.
     """
     special = response.special
-    parts = [b"HTTP/1.1 %d " % response.status, response.phrase, _EOL, *response.lines]
+    parts = [response.line, *response.lines]
     encoding = special.get(b"content-encoding")
     if encoding is not None:
         parts += (b"Content-Encoding: ", encoding, _EOL)
-    if framing is Framing.CHUNKED:
+    if framing is _CHUNKED:
         parts.append(b"Transfer-Encoding: chunked\r\n")
-    elif b"content-length" in special and framing is not Framing.CLOSE and response.status not in _WITHOUT_LENGTH:
+    elif b"content-length" in special and framing is not _CLOSE and response.status not in _WITHOUT_LENGTH:
         parts += (b"Content-Length: ", special[b"content-length"], _EOL)
     if via:
         earlier = special.get(b"via")

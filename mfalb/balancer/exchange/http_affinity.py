@@ -10,7 +10,7 @@ response_lines       which header lines does the answer get for it?
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Final
 
 from mfalb.balancer.affinity.cookie import CookieFinding, CookieLife, CookiePin, CookieSealer
 from mfalb.balancer.affinity.store import Pin, PinStore
@@ -25,12 +25,15 @@ _OPENED_LIMIT = 10_000  # about 400 bytes each
 _XML_TYPES = (b"text/xml", b"application/soap+xml", b"application/xml")
 
 
-class Moment(NamedTuple):
+class Moment:
     """Now on both clocks (seconds): monotonic for tables, wall for what other nodes read; and 16 random bytes."""
 
-    monotonic: float
-    wall: float
-    entropy: bytes
+    __slots__ = ("entropy", "monotonic", "wall")
+
+    def __init__(self, monotonic: float, wall: float, entropy: bytes) -> None:
+        self.monotonic = monotonic
+        self.wall = wall
+        self.entropy = entropy
 
 
 class PinFound:
@@ -91,6 +94,7 @@ class HttpAffinity(ABC):
 
 
 NOTHING_FOUND = PinFound("-")
+_VALID: Final = CookieFinding.VALID
 _NO_COOKIE = PinFound(CookieFinding.NONE.value)
 _INVALID_COOKIE = PinFound(CookieFinding.INVALID.value)
 
@@ -127,6 +131,9 @@ class CookieStrategy(WithoutAffinity):
         self._pool = pool
         self._config = config
         self._name = config.name.encode()
+        self._start = self._name + b"="
+        self._idle_s = config.idle_timeout_s
+        self._max_s = config.max_life_s
         self._life = CookieLife(config.idle_timeout_s, config.max_life_s)
         self._sealer = sealer
         self._is_secure = is_secure
@@ -138,10 +145,17 @@ class CookieStrategy(WithoutAffinity):
 
     def pin_of(self, head: RequestHead, _body: bytes | None, moment: Moment) -> PinFound:
         header = head.special.get(b"cookie")
-        value = None if header is None else find_cookie(header, self._name)
-        if header is None or value is None:
+        if header is None:
             return _NO_COOKIE
-        head.special[b"cookie"] = without_cookie(header, self._name)
+        if header.startswith(self._start) and b";" not in header:  # ours alone, as with most clients but browsers
+            value: bytes | None = header[len(self._start) :]
+            head.special[b"cookie"] = b""
+        else:
+            value = find_cookie(header, self._name)
+            if value is not None:
+                head.special[b"cookie"] = without_cookie(header, self._name)
+        if value is None:
+            return _NO_COOKIE
         found = self._opened.get(value)
         if found is None:
             found = self._found_untrusted(value)
@@ -150,8 +164,11 @@ class CookieStrategy(WithoutAffinity):
         pin = found.cookie
         if pin is None:
             return found
+        age_s = moment.wall - pin.used_at
+        if 0 <= age_s <= self._idle_s and moment.wall - pin.issued_at <= self._max_s:
+            return found
         finding = self._life.judge(pin, moment.wall)
-        return found if finding is CookieFinding.VALID else PinFound(finding.value)
+        return found if finding is _VALID else PinFound(finding.value)
 
     def _found_untrusted(self, value: bytes) -> PinFound | None:
         """What a cookie says that was not seen before; None for one that is not ours."""

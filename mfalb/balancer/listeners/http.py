@@ -87,7 +87,13 @@ class HttpListener(ConnectionHost):
             peer = transport.get_extra_info("peername")
             address = peer[0] if peer else ""
         is_believed = is_trusted(address, self.parts.exchanges.trusted)
-        return ClientFacts(address, self.is_tls, endpoints, is_believed, self._identity(transport))
+        return ClientFacts(
+            address,
+            is_tls=self.is_tls,
+            endpoints=endpoints,
+            is_trusted=is_believed,
+            lines=self._identity(transport),
+        )
 
     def _identity(self, transport: asyncio.Transport) -> bytes:
         """What backends are told of the client's certificate, as header lines."""

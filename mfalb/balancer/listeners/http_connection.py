@@ -12,7 +12,8 @@ from typing import Final, cast
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.forwarding import ClientFacts
 from mfalb.balancer.exchange.refusals import Refusal
-from mfalb.balancer.listeners.http_flow import FlowHost, HttpFlow, refusal_of
+from mfalb.balancer.listeners.http_flow import HttpFlow, refusal_of
+from mfalb.balancer.listeners.http_host import FlowHost
 from mfalb.balancer.listeners.http_parts import HttpParts, Suspicion
 from mfalb.balancer.listeners.http_record import count_answer, record
 from mfalb.errors import MalformedMessage
@@ -102,6 +103,7 @@ class ClientConnection(FlowHost):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        self._parts.clock.read()
         if self._is_over:
             return
         flow = self._flow
@@ -250,9 +252,11 @@ class ClientConnection(FlowHost):
         elif self._transport is not None:
             self._transport.abort()
 
-    def flow_ended(self, flow: HttpFlow, *, keep_alive: bool) -> None:
+    def flow_ended(self, *, keep_alive: bool) -> None:
         """An exchange is over: the next request's turn, or the connection's end."""
-        self._flow = None
+        flow, self._flow = self._flow, None
+        if flow is None:
+            return
         record(self._parts, flow, self.client)
         if self._transport is None or self._transport.is_closing():
             return
@@ -265,7 +269,7 @@ class ClientConnection(FlowHost):
             else:
                 self._linger()
             return
-        self._deadline = monotonic() + self._parts.limits.idle_timeout_s
+        self._deadline = self._parts.clock.now + self._parts.idle_timeout_s
         if not self._is_reading:  # else whoever reads goes on: a refused request must not lean on the one before
             self._go_on()
 

@@ -6,69 +6,36 @@ end (`flush`): one system call, and one TLS record, for a head and its body.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from time import monotonic, time
+from time import time
 from typing import Final, assert_never
 
 from mfalb.balancer.exchange import refusals
-from mfalb.balancer.exchange.forwarding import ClientFacts, client_framing, response_bytes
 from mfalb.balancer.exchange.http import Forward, HttpExchange, NeedBody, Refuse, RequestDecision, Wait
 from mfalb.balancer.exchange.http_affinity import Moment
 from mfalb.balancer.exchange.refusals import Refusal
+from mfalb.balancer.listeners.http_answer import Answer
 from mfalb.balancer.listeners.http_ending import Ending, Phase
+from mfalb.balancer.listeners.http_host import FlowHost
 from mfalb.balancer.listeners.http_parts import HttpParts
+from mfalb.balancer.listeners.http_upload import Upload
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.waiting_line import Ticket
 from mfalb.balancer.upstreams.http import UpstreamConnection, UpstreamUser
 from mfalb.errors import BackendFailure, MalformedMessage
-from mfalb.wire.http import NO_TRAILERS, RequestEvents
-from mfalb.wire.http_bodies import chunk, last_chunk
 from mfalb.wire.http_fields import Framing
 from mfalb.wire.http_heads import SWITCHING_PROTOCOLS, RequestHead, ResponseHead
 
-PENDING_LIMIT: Final = 65_536  # bytes of a body kept while a backend is connected; then the client is not read on
-BODY_GRACE_S: Final = 10.0  # how long a body may be slower than it must
+_CONNECTION_BROKE: Final = frozenset(("stale", "reset", "closed_early"))  # all other failures are bad answers
 _SERVER_ERROR: Final = 500
-_GARBAGE_EXCEPT: Final = ("stale", "reset", "closed_early")
-
-
-class FlowHost(RequestEvents):
-    """The client's connection, as a flow sees it. `is_full`: the client reads more slowly than it is written to."""
-
-    __slots__ = ("client", "is_full")
-
-    def __init__(self) -> None:
-        self.client = ClientFacts("", is_tls=False)
-        self.is_full = False
-
-    @property
-    @abstractmethod
-    def is_paused(self) -> bool:
-        """Whether it is we who do not read on."""
-
-    @abstractmethod
-    def write(self, data: bytes) -> None: ...
-
-    @abstractmethod
-    def pause_for_upstream(self) -> None: ...
-
-    @abstractmethod
-    def resume_for_upstream(self) -> None: ...
-
-    @abstractmethod
-    def begin_tunnel(self) -> None:
-        """Protocols were switched: whatever the client sends is given to `HttpFlow.request_body`."""
-
-    @abstractmethod
-    def end_tunnel(self, *, is_half: bool) -> None:
-        """The backend sends nothing more; `is_half`: but still listens."""
-
-    @abstractmethod
-    def flow_ended(self, flow: HttpFlow, *, keep_alive: bool) -> None: ...
-
-    @abstractmethod
-    def abort(self) -> None:
-        """Break the connection, so that the client cannot take what it got for a whole answer."""
+# Members of an Enum are looked up by name wherever they stand: 0.1 us each in compiled code
+_NO_BODY: Final = Framing.NONE
+_REQUEST: Final = Phase.REQUEST
+_QUEUE: Final = Phase.QUEUE
+_CONNECT: Final = Phase.CONNECT
+_HEAD: Final = Phase.HEAD
+_DATA: Final = Phase.DATA
+_TUNNEL: Final = Phase.TUNNEL
+_NORMAL: Final = Ending.NORMAL
 
 
 class HttpFlow(UpstreamUser):
@@ -76,38 +43,29 @@ class HttpFlow(UpstreamUser):
 
     __slots__ = (
         "_answer",
-        "_body_credit_s",
-        "_checked_at",
-        "_collect_limit",
         "_connection",
-        "_framing",
-        "_held",
         "_host",
         "_is_ended",
-        "_is_kept_alive",
         "_moment",
         "_parts",
         "_phase",
-        "_pieces",
         "_place",
-        "_size",
         "_ticket",
-        "_to_client",
         "_to_upstream",
-        "_trailers",
+        "_upload",
         "begun_at",
-        "bytes_in",
         "bytes_out",
         "deadline",
         "ending",
         "exchange",
         "head",
-        "is_request_done",
         "reason",
         "status",
     )
 
     def __init__(self, host: FlowHost, parts: HttpParts, head: RequestHead) -> None:
+        now = parts.clock.now
+        moment = Moment(now, time(), parts.entropy.take())
         self._host = host
         self._parts = parts
         self.head = head
@@ -115,34 +73,34 @@ class HttpFlow(UpstreamUser):
         self._connection: UpstreamConnection | None = None
         self._place: Backend | None = None  # where it counts as active
         self._ticket: Ticket | None = None
-        self._answer: ResponseHead | None = None
-        self._framing = Framing.NONE
-        self._collect_limit = 0
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._held: list[bytes] | None = None
-        self._to_client: list[bytes] = []
+        self._answer = Answer(parts.exchanges, moment)
+        self._upload = Upload(head.framing, parts.body_bytes_per_s, now)
         self._to_upstream: list[bytes] = []
-        self._trailers = NO_TRAILERS
-        self._phase = Phase.REQUEST
-        self.is_request_done = head.framing is Framing.NONE
+        self._phase = _REQUEST
         self._is_ended = False
-        self._is_kept_alive = False
-        self.begun_at = self._checked_at = monotonic()
-        self._body_credit_s = BODY_GRACE_S
-        self.deadline = self.begun_at + 120.0  # until a pool says otherwise
-        self._moment = Moment(self.begun_at, time(), parts.entropy.take())
+        self.begun_at = now
+        self.deadline = now + 120.0  # until a pool says otherwise
+        self._moment = moment
         self.status = 0
         self.reason = "-"
-        self.ending = Ending.NORMAL
-        self.bytes_in = 0
+        self.ending = _NORMAL
         self.bytes_out = 0
+
+    @property
+    def is_request_done(self) -> bool:
+        """Whether the client has sent all of its request."""
+        return self._upload.is_done
+
+    @property
+    def bytes_in(self) -> int:
+        """How much of the request's body came, or of what a tunnel carried."""
+        return self._upload.size
 
     # ------------------------------------------------------------------------------ the request
 
     def start(self) -> None:
         """Ask where the request goes. Raises MalformedMessage for a target that must be refused."""
-        if self.head.length > self._parts.limits.body_bytes:
+        if self.head.length > self._parts.body_bytes:
             self.refuse(refusals.BODY_TOO_LARGE)
             return
         self._decide(self._parts.exchanges.begin(self.head, self._host.client, self._moment))
@@ -152,10 +110,10 @@ class HttpFlow(UpstreamUser):
             self.exchange = decision.exchange
             decision.backend.active += 1
             self._place = decision.backend
-            self._forward(decision.backend)
+            self._forward(decision.exchange, decision.backend)
         elif isinstance(decision, NeedBody):
             self.exchange = decision.exchange
-            self._collect_limit = decision.limit
+            self._upload.collect_limit = decision.limit
             if self.head.special.pop(b"expect", None) is not None:
                 self._host.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # .NET clients wait for it before they go on
         elif isinstance(decision, Wait):
@@ -169,26 +127,30 @@ class HttpFlow(UpstreamUser):
     def _wait(self, decision: Wait) -> None:
         exchange = self.exchange = decision.exchange
         line = exchange.pool.line
-        self._phase = Phase.QUEUE
+        self._phase = _QUEUE
         self._ticket = line.join(self, decision.backend.name if decision.backend is not None else "")
         if self._ticket is None:
             self.refuse(refusals.QUEUE_FULL)
         else:
-            self.deadline = monotonic() + exchange.pool.config.queue.timeout_s
+            self.deadline = self._parts.clock.now + exchange.pool.config.queue.timeout_s
 
     def turn_came(self, backend: Backend) -> None:
         """The exchange waited for this; it counts as active there already."""
+        self._parts.clock.read()
+        exchange = self._known_exchange()
         self._ticket = None
-        self._place = backend
-        self._known_exchange().backend = backend
-        self._forward(backend)
+        self._place = exchange.backend = backend
+        if self._is_ended:  # it left between the call and now
+            self._give_place_back()
+            return
+        self._forward(exchange, backend)
         self.flush()
 
-    def _forward(self, backend: Backend) -> None:
-        exchange = self._known_exchange()
-        self._phase = Phase.CONNECT
-        self.deadline = monotonic() + exchange.pool.config.response_timeout_s
-        upstream = self._parts.upstreams[exchange.pool.name]
+    def _forward(self, exchange: HttpExchange, backend: Backend) -> None:
+        pool = exchange.pool
+        self._phase = _CONNECT
+        self.deadline = self._parts.clock.now + pool.response_timeout_s
+        upstream = self._parts.upstreams[pool.name]
         opening = upstream.opening(self._host.client.endpoints)
         connection = upstream.idle_connection(backend, opening)
         if connection is None:
@@ -204,51 +166,41 @@ class HttpFlow(UpstreamUser):
         """The client's event: some of the body, without its framing; or of what a tunnel carries."""
         if self._is_ended:
             return
-        self.bytes_in += len(data)
-        if self._phase is Phase.TUNNEL:
-            self.deadline = monotonic() + self._parts.limits.tunnel_timeout_s
+        parts, upload = self._parts, self._upload
+        upload.count(len(data))
+        if self._phase is _TUNNEL:
+            self.deadline = parts.clock.now + parts.limits.tunnel_timeout_s
             self._to_upstream.append(data)
             return
-        if self.bytes_in > self._parts.limits.body_bytes:
+        if upload.size > parts.body_bytes:
             self._break_off(refusals.BODY_TOO_LARGE, Ending.PROXY)
             return
-        self._earn(len(data))
         if self._connection is not None:
-            self.deadline = monotonic() + self._known_exchange().pool.config.response_timeout_s
-            self._send_body(data)
+            self.deadline = parts.clock.now + self._known_exchange().pool.response_timeout_s
+            self._to_upstream.append(upload.framed(data))
             return
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._collect_limit:
-            if self._size > self._collect_limit:  # too large to be what we look for: balanced without a pin
-                self._parts.counters.drops["pin_not_looked_for"] += 1
+        upload.keep(data)
+        if upload.collect_limit:
+            if upload.is_past_collecting:  # too large to be what we look for: balanced without a pin
+                parts.counters.drops["pin_not_looked_for"] += 1
                 self._choose_with(None)
-        elif self._size > PENDING_LIMIT:
+        elif upload.is_full:
             self._host.pause_for_upstream()
 
     def request_end(self, trailers: list[bytes]) -> None:
         """The client's event: the request is complete."""
-        self.is_request_done = True
+        upload = self._upload
+        upload.end(trailers)
         if self._is_ended:
             return
-        self._trailers = trailers
-        if self._collect_limit:
-            self._choose_with(b"".join(self._pieces))
-        elif self._connection is not None and self.head.framing is Framing.CHUNKED:
-            self._to_upstream.append(last_chunk(trailers))
+        if upload.collect_limit:
+            self._choose_with(upload.kept)
+        elif self._connection is not None:
+            upload.take_end(self._to_upstream)
 
     def _choose_with(self, body: bytes | None) -> None:
-        self._collect_limit = 0
+        self._upload.collect_limit = 0
         self._decide(self._parts.exchanges.with_body(self._known_exchange(), body, self._moment))
-
-    def _send_body(self, data: bytes) -> None:
-        self._to_upstream.append(chunk(data) if self.head.framing is Framing.CHUNKED else data)
-
-    def _earn(self, size: int) -> None:
-        """A body that comes pays for the time it takes."""
-        rate = self._parts.limits.body_bytes_per_second
-        if rate:
-            self._body_credit_s = min(self._body_credit_s + size / rate, BODY_GRACE_S)
 
     # ------------------------------------------------------------------------------ the upstream's events
 
@@ -258,56 +210,53 @@ class HttpFlow(UpstreamUser):
             connection.abort()
             return
         self._connection = connection
-        self._phase = Phase.HEAD
-        connection.begin(self, self.head.method, may_switch=bool(self.head.upgrade))
+        self._phase = _HEAD
+        connection.begin(self, self.head.method, bool(self.head.upgrade))
         if self._host.is_full:  # still busy with the answer before this one
             connection.pause()
         self._to_upstream.append(self._parts.exchanges.upstream_head(self._known_exchange()))
-        for piece in self._pieces:
-            self._send_body(piece)
-        if self._pieces:
-            self._pieces.clear()
+        if self.head.framing is not _NO_BODY and self._upload.take_kept(self._to_upstream):
             self._host.resume_for_upstream()
-        if self.is_request_done and self.head.framing is Framing.CHUNKED:
-            self._to_upstream.append(last_chunk(self._trailers))
 
     def upstream_failed(self, failure: BackendFailure) -> None:
         """Not connected (nothing sent), or broken on the way."""
-        if self._is_ended:
-            return
         self._connection = None
-        exchange = self._known_exchange()
         backend = self._place
-        if backend is None:
+        if self._is_ended or backend is None:
             return
-        if self._phase is Phase.TUNNEL:
+        if self._phase is _TUNNEL:
             self._tunnel_ended()
             return
+        exchange = self._known_exchange()
         self._give_place_back()
         if not failure.sent:
             self._parts.backend_refused(exchange, failure)
             self._decide(self._parts.exchanges.refused(exchange, backend))
             return
         self._to_upstream.clear()
-        is_untouched = self._answer is None and failure.reason in _GARBAGE_EXCEPT and not self.bytes_in
+        is_broken = failure.reason in _CONNECTION_BROKE
+        is_untouched = is_broken and self._answer.head is None and not self.bytes_in
         if is_untouched and failure.reason == "stale" and exchange.may_be_sent_twice:
-            backend.active += 1  # the same backend: it had closed a connection that it had kept for long
-            self._place = backend
-            upstream = self._parts.upstreams[exchange.pool.name]
-            upstream.connect(backend, self, upstream.opening(self._host.client.endpoints))
+            self._connect_anew(exchange, backend)
             return
         self._parts.backend_broke(exchange, failure)
         decision = self._parts.exchanges.unanswered(exchange, backend) if is_untouched else None
         if decision is not None:
             self._decide(decision)
+            return
+        if self._answer.is_released:
+            self.reason = failure.reason
+        if is_broken:
+            self._break_off(refusals.BACKEND_BROKE, Ending.SERVER)
         else:
-            is_garbage = failure.reason not in _GARBAGE_EXCEPT
-            if self._answer is not None and self._held is None:
-                self.reason = failure.reason
-            self._break_off(
-                refusals.BACKEND_GARBAGE if is_garbage else refusals.BACKEND_BROKE,
-                Ending.PROXY if is_garbage else Ending.SERVER,
-            )
+            self._break_off(refusals.BACKEND_GARBAGE, Ending.PROXY)
+
+    def _connect_anew(self, exchange: HttpExchange, backend: Backend) -> None:
+        """The same backend: it had closed a connection that it had kept for long."""
+        backend.active += 1
+        self._place = backend
+        upstream = self._parts.upstreams[exchange.pool.name]
+        upstream.connect(backend, self, upstream.opening(self._host.client.endpoints))
 
     def upstream_pause(self) -> None:
         self._host.pause_for_upstream()
@@ -318,80 +267,48 @@ class HttpFlow(UpstreamUser):
     def response_head(self, head: ResponseHead) -> None:
         """The backend's event: an interim or the real head."""
         if head.is_interim:
-            if self.head.minor_version:
-                self._to_client.append(response_bytes(head, Framing.NONE, b"", b""))
+            self._answer.interim(head, self.head)
             return
-        self._answer = head
-        self.status = head.status
-        self._phase = Phase.DATA
-        if head.status == SWITCHING_PROTOCOLS:
+        status = self.status = head.status
+        self._phase = _DATA
+        backend = self._place
+        if backend is not None and (backend.consecutive_failures or status >= _SERVER_ERROR):
+            self._parts.backend_answered(backend, status)
+        if status == SWITCHING_PROTOCOLS:
             self._begin_tunnel(head)
-        elif self._known_exchange().affinity.body_limit and self._parts.exchanges.hold_limit(
-            self._known_exchange(), head
-        ):
-            self._held = []
-            self._size = 0
         else:
-            self._release_head(head)
-
-    def _release_head(self, head: ResponseHead) -> None:
-        exchanges = self._parts.exchanges
-        minor = self.head.minor_version
-        self._framing = client_framing(head, minor)
-        keep = self._is_kept_alive = (
-            self.head.is_keep_alive and self.is_request_done and self._framing is not Framing.CLOSE
-        )
-        connection = (b"" if minor else b"keep-alive") if keep else b"close"
-        added = exchanges.answer_lines(self._known_exchange(), self._moment)
-        self._to_client.append(response_bytes(head, self._framing, added, connection, exchanges.via))
-        if self.head.method == b"HEAD":
-            self._framing = Framing.NONE  # told, but no body follows and so no last chunk
+            may_keep = self.head.is_keep_alive and self._upload.is_done
+            self._answer.begin(head, self._known_exchange(), may_keep=may_keep)
 
     def response_body(self, data: bytes) -> None:
         """The backend's event: some of the answer's body, without its framing; or of what a tunnel carries."""
+        parts, exchange = self._parts, self._known_exchange()
         self.bytes_out += len(data)
-        if self._phase is Phase.TUNNEL:
-            self.deadline = monotonic() + self._parts.limits.tunnel_timeout_s
-            self._to_client.append(data)
+        if self._phase is _TUNNEL:
+            self.deadline = parts.clock.now + parts.limits.tunnel_timeout_s
+            self._answer.out.append(data)
             return
-        self.deadline = monotonic() + self._known_exchange().pool.config.response_timeout_s
-        if self._held is None:
-            self._to_client.append(chunk(data) if self._framing is Framing.CHUNKED else data)
-            return
-        self._held.append(data)
-        self._size += len(data)
-        head = self._answer
-        if head is not None and self._size > self._parts.exchanges.hold_limit(self._known_exchange(), head):
-            self._parts.counters.drops["pin_not_looked_for"] += 1  # larger than any answer that begins a transaction
-            self._release_held(head)
-
-    def _release_held(self, head: ResponseHead) -> None:
-        held, self._held = self._held or [], None
-        self._release_head(head)
-        for data in held:
-            self._to_client.append(chunk(data) if self._framing is Framing.CHUNKED else data)
+        self.deadline = parts.clock.now + exchange.pool.response_timeout_s
+        if not self._answer.body(data, exchange):
+            parts.counters.drops["pin_not_looked_for"] += 1
 
     def response_end(self, trailers: list[bytes]) -> None:
         """The backend's event: the answer is complete."""
-        head = self._answer
-        connection = self._connection
-        if head is None or connection is None:
+        answer, connection, exchange = self._answer, self._connection, self.exchange
+        head = answer.head
+        if head is None or connection is None or exchange is None:
             return
-        if self._held is not None:
-            now = monotonic()  # a phone may have rung for minutes since the exchange began
-            pin = self._parts.exchanges.answer_held(self._known_exchange(), b"".join(self._held), now)
+        if not answer.is_released:
+            now = self._parts.clock.now  # a phone may have rung for minutes since the exchange began
+            pin = answer.pin(exchange, now)
             if pin is not None:
                 self._parts.pins.put(pin, now)  # before the answer: half two may come at once
-            self._release_held(head)
-        if self._framing is Framing.CHUNKED:
-            self._to_client.append(last_chunk(trailers))
-        backend = self._place
-        if backend is not None and (backend.consecutive_failures or head.status >= _SERVER_ERROR):
-            self._parts.backend_answered(backend, head.status)
+            answer.release(exchange)
+        answer.end(trailers)
         self._connection = None
         self.flush()
-        connection.release(is_reusable=head.is_keep_alive and self.is_request_done)
-        self._end(keep_alive=self._is_kept_alive)
+        connection.release(is_reusable=head.is_keep_alive and self._upload.is_done)
+        self._end(keep_alive=answer.is_kept_alive)
 
     # ------------------------------------------------------------------------------ tunnels (WebSocket)
 
@@ -400,13 +317,9 @@ class HttpFlow(UpstreamUser):
         connection = self._connection
         if connection is None:
             return
-        self._phase = Phase.TUNNEL
-        self.deadline = monotonic() + self._parts.limits.tunnel_timeout_s
-        upgrade = b"Upgrade: %b\r\n" % head.special.get(b"upgrade", self.head.upgrade)
-        added = self._parts.exchanges.answer_lines(self._known_exchange(), self._moment)
-        self._to_client.append(
-            response_bytes(head, Framing.NONE, upgrade + added, b"upgrade", self._parts.exchanges.via)
-        )
+        self._phase = _TUNNEL
+        self.deadline = self._parts.clock.now + self._parts.limits.tunnel_timeout_s
+        self._answer.switch(head, self._known_exchange())
         rest = connection.begin_tunnel()
         if rest:
             self.response_body(rest)
@@ -414,7 +327,7 @@ class HttpFlow(UpstreamUser):
 
     def client_eof(self) -> bool:
         """The client's event: it sends nothing more. True when the tunnel stays half open."""
-        if self._phase is not Phase.TUNNEL or self._connection is None:
+        if self._phase is not _TUNNEL or self._connection is None:
             return False
         self.flush()
         self._connection.write_eof()
@@ -433,13 +346,13 @@ class HttpFlow(UpstreamUser):
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer in the balancer's own name."""
-        keep = self.head.is_keep_alive and self.is_request_done
+        keep = self.head.is_keep_alive and self._upload.is_done
         self.status = refusal.status.value
         if self.reason == "-":
             self.reason = refusal.reason
-        if self.ending is Ending.NORMAL:
+        if self.ending is _NORMAL:
             self.ending = self._parts.ending_of(refusal)
-        self._to_client.append(refusal.answer(is_keep_alive=keep, is_for_head=self.head.method == b"HEAD"))
+        self._answer.out.append(refusal.answer(is_keep_alive=keep, is_for_head=self.head.method == b"HEAD"))
         self._end(keep_alive=keep)
 
     def _break_off(self, refusal: Refusal, ending: Ending) -> None:
@@ -447,45 +360,41 @@ class HttpFlow(UpstreamUser):
         if self._is_ended:
             return
         self.ending = ending
-        if self._answer is not None and self._held is None:
+        if self._answer.is_released:
             if self.reason == "-":
                 self.reason = refusal.reason
             self.flush()
             self._host.abort()  # before anything could close it politely
             self._end(keep_alive=False)
         else:
-            self._held = None
+            self._answer.forget()
             self.refuse(refusal)
 
     def check(self, now: float, *, is_client_stuck: bool) -> None:
         """Look at the time. Called about once a second; `is_client_stuck`: it takes nothing of its answer."""
-        passed_s, self._checked_at = now - self._checked_at, now
         if is_client_stuck:
             self.reason = "client_stuck"
             self._break_off(refusals.BACKEND_SILENT, Ending.CLIENT_TIME)
         elif now > self.deadline:
             self._expire()
-        elif not self.is_request_done and self._phase is not Phase.TUNNEL and self._parts.limits.body_bytes_per_second:
-            if not self._host.is_paused:
-                self._body_credit_s -= passed_s
-            if self._body_credit_s < 0:
-                self._break_off(refusals.BODY_TOO_SLOW, Ending.CLIENT_TIME)
+        elif self._phase is not _TUNNEL and self._upload.is_too_slow(now, is_paused=self._host.is_paused):
+            self._break_off(refusals.BODY_TOO_SLOW, Ending.CLIENT_TIME)
 
     def _expire(self) -> None:
         """The deadline has passed."""
-        if self._phase is Phase.TUNNEL:
+        if self._phase is _TUNNEL:
             self.reason = "tunnel_idle"
             self.ending = Ending.CLIENT_TIME
             self._tunnel_ended()
-        elif self._phase is Phase.QUEUE:
+        elif self._phase is _QUEUE:
             self._break_off(refusals.QUEUE_TIMEOUT, Ending.SERVER_TIME)
-        elif not self.is_request_done and self._connection is None:
+        elif not self._upload.is_done and self._connection is None:
             self._break_off(refusals.BODY_TOO_SLOW, Ending.CLIENT_TIME)
         else:
-            if self._answer is not None and self._held is None:
-                self.reason = "stalled"
             exchange = self.exchange
-            if exchange is not None and exchange.backend is not None and self.is_request_done:
+            if self._answer.is_released:
+                self.reason = "stalled"
+            if exchange is not None and exchange.backend is not None and self._upload.is_done:
                 self._parts.backend_broke(exchange, BackendFailure(exchange.backend.name, "silent", sent=True))
             self._break_off(refusals.BACKEND_SILENT, Ending.SERVER_TIME)
 
@@ -497,7 +406,7 @@ class HttpFlow(UpstreamUser):
         """The client went away: nobody needs the answer any more."""
         if self._is_ended:
             return
-        if self._phase is not Phase.TUNNEL:
+        if self._phase is not _TUNNEL:
             self.reason = "client_left"
             self.ending = Ending.CLIENT
         elif self._connection is not None:
@@ -517,12 +426,12 @@ class HttpFlow(UpstreamUser):
 
     def flush(self) -> None:
         """Write what has gathered, both ways."""
-        if self._to_upstream and self._connection is not None:
-            pieces = self._to_upstream
+        pieces = self._to_upstream
+        if pieces and self._connection is not None:
             self._connection.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             pieces.clear()
-        if self._to_client:
-            pieces = self._to_client
+        pieces = self._answer.out
+        if pieces:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
             self._host.write(data)
@@ -546,12 +455,12 @@ class HttpFlow(UpstreamUser):
         if self._ticket is not None:
             self._known_exchange().pool.line.leave(self._ticket)
         self._give_place_back()
-        self._host.flow_ended(self, keep_alive=keep_alive)
+        self._host.flow_ended(keep_alive=keep_alive)
 
     @property
     def termination(self) -> str:
         """HAProxy's first two letters: who ended it, and what it was doing then."""
-        return "--" if self.ending is Ending.NORMAL else self.ending.value + self._phase.value
+        return "--" if self.ending is _NORMAL else self.ending.value + self._phase.value
 
 
 def refusal_of(error: MalformedMessage) -> Refusal:

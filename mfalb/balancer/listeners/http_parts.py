@@ -19,6 +19,7 @@ from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.http import HttpUpstream
 from mfalb.errors import BackendFailure
+from mfalb.net.clock import Clock
 from mfalb.net.entropy import Entropy
 from mfalb.net.rounds import WriteRound
 from mfalb.telemetry.log import AccessLog
@@ -54,8 +55,19 @@ class HttpParts:
     writes: WriteRound
     fields: FieldReader
     identity_headers: IdentityHeaders | None
+    clock: Clock = field(default_factory=Clock)
     entropy: Entropy = field(default_factory=Entropy)
     suspicions: deque[Suspicion] = field(default_factory=lambda: deque(maxlen=SUSPECTS_KEPT))
+
+    # Of the limits, those that each request needs: attributes of a validated table cost more
+    body_bytes: int = 0
+    body_bytes_per_s: int = 0
+    idle_timeout_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.body_bytes = self.limits.body_bytes
+        self.body_bytes_per_s = self.limits.body_bytes_per_second
+        self.idle_timeout_s = self.limits.idle_timeout_s
 
     @property
     def tells_endpoints(self) -> bool:

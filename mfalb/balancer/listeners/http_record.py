@@ -17,6 +17,7 @@ _LINE: Final = LineForm(
         "listener", "client", "method", "path", "status", "pool", "backend", "end", "pin", "reason", "id", "bytes_in",
         "bytes", "ms",
     ),
+    varying=4,
 )  # fmt: skip
 
 
@@ -27,8 +28,8 @@ def count_answer(parts: HttpParts, status: int) -> None:
 
 def record(parts: HttpParts, flow: HttpFlow, client: ClientFacts) -> None:
     """An exchange is over: count it, and note its line for the access log."""
-    counters, now = parts.counters, monotonic()
-    seconds = now - flow.begun_at
+    counters = parts.counters
+    seconds = monotonic() - flow.begun_at
     counters.seconds += seconds
     counters.count_answer(_CLASSES[flow.status // 100] if flow.reason == "-" else flow.reason)
     log, exchange = parts.access_log, flow.exchange

@@ -39,7 +39,7 @@ _ANSWERS: Final = {
     radius.PROTOCOL_ERROR: "protocol_error",
 }
 _ANSWER_NAMES: Final = [_ANSWERS.get(code, "") for code in range(256)]
-_LINE: Final = LineForm("radius", ("listener", "client", "backend", "answer", "reason", "pin", "ms"), repeats=True)
+_LINE: Final = LineForm("radius", ("listener", "client", "backend", "answer", "reason", "pin", "ms"), varying=1)
 # What an operator should hear of: who it is that cannot sign, loops, floods or is being attacked
 _ALERTS: Final = {
     "missing_message_authenticator": "a client does not sign",

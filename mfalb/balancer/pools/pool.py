@@ -59,11 +59,13 @@ class Pool:
         "is_panicking",
         "line",
         "name",
+        "response_timeout_s",
         "retries",
     )
 
     def __init__(self, name: str, config: PoolConfig, draw: Draw | None = None) -> None:
         self.name = name
+        self.response_timeout_s = config.response_timeout_s
         self.config = config
         self.backends = {
             backend.name: Backend(name, backend, _health(config), _watchdog(config)) for backend in config.backends

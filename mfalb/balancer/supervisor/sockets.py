@@ -18,7 +18,7 @@ _log = logging.getLogger("mfalb.supervisor.sockets")
 
 
 class CannotBind(MfalbError):  # noqa: N818 - says what, in the operator's words
-    """A listener's address cannot be had; nothing was started."""
+    """A listener's address, or a file to write, cannot be had; nothing was started."""
 
 
 def bind_all(config: Config) -> dict[str, list[socket.socket]]:

@@ -11,11 +11,12 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from time import time
 
 import uvloop
 
 from mfalb.balancer.admin.server import AdminServer
-from mfalb.balancer.config.models import Config
+from mfalb.balancer.config.models import Config, LogFormat
 from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.values import Address
@@ -27,6 +28,8 @@ from mfalb.net.descriptors import allow_many_descriptors
 from mfalb.net.ticket_keys import SECRET_BYTES
 from mfalb.net.tls_files import TlsFiles
 from mfalb.telemetry import unraisable
+from mfalb.telemetry.log import AccessLog
+from mfalb.telemetry.log_file import LogFile
 
 _log = logging.getLogger("mfalb.supervisor")
 
@@ -51,7 +54,13 @@ async def _serve(config: Config, sockets: dict[str, list[socket.socket]], on_rea
     async with AsyncExitStack() as stack:
         tls_files = TlsFiles(os.urandom(SECRET_BYTES), config.tls.file_check_interval_s)
         stack.push_async_callback(tls_files.close)
-        worker = Worker(config, pools, sockets, tls_files)
+        access_file = _access_file(config)
+        if access_file is not None:
+            stack.callback(access_file.close)
+        is_json = config.log.format is LogFormat.JSON
+        access_log = AccessLog(is_json=is_json, stream=access_file) if config.log.access else None
+        loop.add_signal_handler(signal.SIGHUP, _reopen, access_file, access_log)
+        worker = Worker(config, pools, sockets, tls_files, access_log)
         stack.push_async_callback(worker.close)
         prober = Prober(pools.values(), tls_files)
         stack.push_async_callback(prober.close)
@@ -68,6 +77,26 @@ async def _serve(config: Config, sockets: dict[str, list[socket.socket]], on_rea
         on_ready()
         await stop.wait()
         _log.info("stopping")
+
+
+def _access_file(config: Config) -> LogFile | None:
+    path = config.log.access_file
+    if path is None or not config.log.access:
+        return None
+    try:
+        return LogFile(path)
+    except OSError as error:
+        raise CannotBind(f"log: cannot write access_file {path}: {error.strerror or error}") from error
+
+
+def _reopen(access_file: LogFile | None, access_log: AccessLog | None) -> None:
+    """SIGHUP: the access log was renamed. What has gathered still belongs into it, all else into a new file."""
+    if access_file is None or access_log is None:
+        _log.info("SIGHUP: there is no access_file to reopen")
+        return
+    access_log.flush(time())
+    access_file.reopen()
+    _log.info("access log reopened")
 
 
 async def _resolve_radius_backends(config: Config, pools: dict[str, Pool]) -> None:

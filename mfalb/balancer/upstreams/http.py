@@ -6,13 +6,13 @@ import asyncio
 import logging
 import ssl
 from abc import ABC, abstractmethod
-from time import monotonic
 from typing import Final, cast
 
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.refusals import reason_of
 from mfalb.errors import BackendFailure, MalformedMessage
+from mfalb.net.clock import Clock
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.opened_sockets import opened_socket
 from mfalb.net.rounds import GatheredWrites, WriteRound
@@ -61,6 +61,17 @@ class UpstreamUser(ABC):
     def flush(self) -> None: ...
 
 
+class Shared:
+    """What all connections of a pool share."""
+
+    __slots__ = ("clock", "fields", "writes")
+
+    def __init__(self, writes: WriteRound, clock: Clock) -> None:
+        self.writes = writes
+        self.clock = clock
+        self.fields = FieldReader(RESPONSE_SPECIAL, is_for_requests=False)
+
+
 class UpstreamConnection(ResponseEvents):
     """One connection. Idle, or used by one exchange from `begin` to `release` or `abort`.
 
@@ -69,6 +80,7 @@ class UpstreamConnection(ResponseEvents):
 
     __slots__ = (
         "_backend",
+        "_clock",
         "_has_ended",
         "_has_received",
         "_home",
@@ -85,11 +97,12 @@ class UpstreamConnection(ResponseEvents):
         "opening",
     )
 
-    def __init__(self, backend: Backend, home: HomePort, writes: WriteRound, fields: FieldReader) -> None:
+    def __init__(self, backend: Backend, home: HomePort, shared: Shared) -> None:
         self._backend = backend
-        self._out = GatheredWrites(writes)
+        self._out = GatheredWrites(shared.writes)
         self._home = home
-        self._reader = ResponseReader(self, fields)
+        self._reader = ResponseReader(self, shared.fields)
+        self._clock = shared.clock
         self._transport: asyncio.Transport | None = None
         self._user: UpstreamUser | None = None
         self._has_received = False
@@ -104,7 +117,7 @@ class UpstreamConnection(ResponseEvents):
 
     # ------------------------------------------------------------------------------ used by an exchange
 
-    def begin(self, user: UpstreamUser, method: bytes, *, may_switch: bool) -> None:
+    def begin(self, user: UpstreamUser, method: bytes, may_switch: bool) -> None:
         """The connection is this user's now; its request's head comes next by `write`."""
         self._user = user
         self._has_received = self._has_ended = False
@@ -142,10 +155,10 @@ class UpstreamConnection(ResponseEvents):
     def release(self, *, is_reusable: bool) -> None:
         """The exchange is complete. Only a connection on which both messages ended may be used again."""
         self._user = None
-        if is_reusable and not self._is_spoilt and self.is_usable:
+        if is_reusable and self.is_usable:
             self.resume()  # an idle connection must be able to say that it ended
             self.is_reused = True
-            self.idle_since = monotonic()
+            self.idle_since = self._clock.now
             self._home.take_back(self)
         else:
             self.abort()
@@ -159,6 +172,7 @@ class UpstreamConnection(ResponseEvents):
 
     def abort(self) -> None:
         """Close at once, whatever is under way."""
+        self._is_spoilt = True
         self._user = None
         self._out.clear()
         if self._transport is not None:
@@ -166,7 +180,7 @@ class UpstreamConnection(ResponseEvents):
 
     @property
     def is_usable(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
+        return self._transport is not None and not self._is_spoilt
 
     # ------------------------------------------------------------------------------ the event loop's side
 
@@ -174,6 +188,7 @@ class UpstreamConnection(ResponseEvents):
         self._transport = self._out.transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
 
     def data_received(self, data: bytes) -> None:
+        self._clock.read()
         user = self._user
         if user is None:  # nothing was asked: what comes now could be taken for the next answer
             self.abort()
@@ -198,6 +213,7 @@ class UpstreamConnection(ResponseEvents):
 
     def eof_received(self) -> bool:
         """Whether our half stays open: only that of a tunnel, and not under TLS."""
+        self._is_spoilt = not self._is_tunnel
         user = self._user
         if user is None or not self._is_tunnel or self._transport is None or not self._transport.can_write_eof():
             return False
@@ -266,12 +282,11 @@ class HomePort:
 class HttpUpstream:
     """The connections to all backends of one pool; over TLS when there is a context."""
 
-    def __init__(self, pool: Pool, writes: WriteRound, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, pool: Pool, writes: WriteRound, clock: Clock, tls: ssl.SSLContext | None) -> None:
         self._pool = pool
-        self._writes = writes
         self._tasks = Tasks(f"upstream {pool.name}")
         self._ports = {name: HomePort() for name in pool.backends}
-        self._fields = FieldReader(RESPONSE_SPECIAL, is_for_requests=False)
+        self._shared = Shared(writes, clock)
         self._tls = tls
         self._send_proxy = pool.config.send_proxy
 
@@ -319,8 +334,10 @@ class HttpUpstream:
         try:
             connection = await self._open(backend, opening)
         except BackendFailure as failure:
+            self._shared.clock.read()
             user.upstream_failed(failure)
         else:
+            self._shared.clock.read()
             user.upstream_connected(connection)
         user.flush()
 
@@ -342,7 +359,7 @@ class HttpUpstream:
         made: list[UpstreamConnection] = []
 
         def protocol() -> asyncio.Protocol:
-            made.append(UpstreamConnection(backend, self._ports[backend.name], self._writes, self._fields))
+            made.append(UpstreamConnection(backend, self._ports[backend.name], self._shared))
             return cast(asyncio.Protocol, made[0])
 
         tls, loop = self._pool.config.upstream_tls, asyncio.get_running_loop()

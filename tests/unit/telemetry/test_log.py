@@ -236,7 +236,7 @@ def test_a_row_that_does_not_fit_its_form_is_an_error() -> None:
 )
 def test_lines_that_differ_in_their_last_number_read_as_any_others(rows: list[tuple[str, str, float]]) -> None:
     names = ("client", "answer", "ms")
-    told = [told_by(LineForm("radius", names, repeats=repeats), rows) for repeats in (True, False)]
+    told = [told_by(LineForm("radius", names, varying=varying), rows) for varying in (1, 0)]
     assert told[0] == told[1]
 
 
@@ -251,8 +251,8 @@ def told_by(form: LineForm, rows: list[tuple[str, str, float]]) -> str:
 
 def test_a_percent_sign_in_a_value_is_just_that() -> None:
     rows = [("50%s", "%d%", 1.0), ("%(x)s", "%", 2.25), ("50%s", "%d%", 3.0)]
-    for repeats in (True, False):
-        text = told_by(LineForm("radius", ("client", "answer", "ms"), repeats=repeats), rows)
+    for varying in (1, 0):
+        text = told_by(LineForm("radius", ("client", "answer", "ms"), varying=varying), rows)
         assert text.splitlines() == [
             f"{STAMP} info radius client=50%s answer=%d% ms=1.0",
             f"{STAMP} info radius client=%(x)s answer=% ms=2.2",

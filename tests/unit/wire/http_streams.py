@@ -51,7 +51,7 @@ class Transcript(RequestEvents, ResponseEvents):
         self.messages.append(Told(first, head.framing, head.is_keep_alive, tuple(head.lines), head.special))
 
     def response_head(self, head: ResponseHead) -> None:
-        first = f"{head.status} {head.phrase.decode('latin-1')}"
+        first = head.line.decode("latin-1").removeprefix("HTTP/1.1 ").removesuffix("\r\n")
         self.messages.append(Told(first, head.framing, head.is_keep_alive, tuple(head.lines), head.special))
 
     response_body = request_body
