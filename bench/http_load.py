@@ -6,6 +6,7 @@ wrk tells no fixed rate and h2load no percentiles; h2load's log of single reques
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import time
@@ -59,8 +60,8 @@ class ClosedLoop:
 
     def __init__(self, target: Target, connections: int) -> None:
         self._opening_s: Final = _SETTLING_S + _opening_s(connections) * target.is_tls
-        command = ["-t", "1", "-c", str(connections), "-d", f"{_LONGEST_S}s", "-s", str(_LUA), target.url, "--"]
-        self._command: Final = [find_program("wrk"), *command, *target.cookies]
+        load = ("-t", "1", "-c", str(connections), "-d", f"{_LONGEST_S}s", "--timeout", "10s")
+        self._command: Final = [find_program("wrk"), *load, "-s", str(_LUA), target.url, "--", *target.cookies]
         self._process: subprocess.Popen[str] | None = None
         self.errors = 0
 
@@ -111,8 +112,8 @@ class Pace:
     @property
     def requests(self) -> int:
         """How many are sent in all; every connection sends as many as the others."""
-        each = round(self.rate_per_s * (self.seconds + self.opening_s) / self.connections)
-        return max(1, each) * self.connections
+        each = math.ceil(self.rate_per_s * (self.seconds + self.opening_s) / self.connections)
+        return each * self.connections
 
 
 def _opening_s(connections: int) -> float:

@@ -1,7 +1,7 @@
 """HTTPS: what a request costs mfalb, HAProxy, nginx, Envoy and a proxy written as an aiohttp handler, side by side.
 
     python bench/https.py [--rounds 3] [--seconds 1] [--connections 4,64,512] [--contenders mfalb,haproxy]
-                          [--works plain,tls,new_tls,bulk,latency,idle]
+                          [--works plain,tls,new_tls,bulk,latency,idle] [--rate 2000]
 
 Each contender runs on core 0 with one worker, clients and the backends on core 1, in interleaved rounds: every work
 goes once round all contenders before the next begins. Two backends (nginx) answer with 200 bytes. All that can pin by
@@ -10,8 +10,9 @@ cookie, and requests carry cookies given before, as those of browsers do; all wr
 - plain, tls: kept-alive requests, as many as go through (wrk). CPU time per request is the headline, at 64 connections
 - new_tls: connections for one request each, with full handshakes, and resuming a session
 - bulk: bodies of 10 MB down and up
-- latency: TLS requests at half of the contender's capacity, and at half of the slower one's of mfalb and HAProxy
-  (`@same_rate`), by h2load's log; `added` is what a backend with TLS does not take at the same pace
+- latency: TLS requests at half of the contender's capacity, and at one rate for all (`@same_rate`: `--rate`, or half of
+  the capacity of the slower one of mfalb and HAProxy), by h2load's log; `added_p99_ms` is what a backend with TLS does
+  not take at the same pace
 - idle: resident memory of TLS connections that wait
 
 CPU time per unit of work is right even where clients set the pace; rates are lower bounds then, and `notes` say where.
@@ -53,7 +54,7 @@ from https_works import (
     KeptAlive,
     Latency,
     NewTls,
-    Share,
+    Rate,
     Subject,
     Work,
     take_turn,
@@ -78,7 +79,7 @@ WORKS: Final[dict[str, Callable[[Sequence[int]], list[Work]]]] = {
     "tls": lambda connections: [KeptAlive(count, is_tls=True) for count in connections],
     "new_tls": lambda _: [NewTls(is_resuming=False), NewTls(is_resuming=True)],
     "bulk": lambda _: [Bulk(direction) for direction in Direction],
-    "latency": lambda _: [Latency(share) for share in Share],
+    "latency": lambda _: [Latency(rate) for rate in Rate],
     "idle": lambda _: [Idle()],
 }
 LIKENESS: Final = (
@@ -95,6 +96,7 @@ class Plan:
     seconds: float
     works: Sequence[Work]
     contenders: Sequence[str]
+    rate_per_s: float | None  # of `@same_rate`; None: to be found
     results: Path
 
 
@@ -111,14 +113,14 @@ def _start_contenders(bench: Bench, names: Iterable[str], task: HttpsTask, runni
         bench.scenario.series[name] = Series(contender.version)
 
 
-def _calibrate(bench: Bench) -> None:
+def _calibrate(bench: Bench, rate_per_s: float | None) -> None:
     """Warms everyone up, then finds how fast they are, which fixes the paces of the latency works for all rounds."""
     warm_up = KeptAlive(HEADLINE_CONNECTIONS, is_tls=True)
     for subject in bench.subjects:
         warm_up.rate(bench, subject.target(is_tls=True))
         subject.capacity_per_s = warm_up.rate(bench, subject.target(is_tls=True))
     setters = [one for one in bench.subjects if one.name in PACE_SETTERS] or bench.subjects
-    bench.same_rate_per_s = min((one.capacity_per_s for one in setters), default=0.0) / 2
+    bench.same_rate_per_s = rate_per_s or min((one.capacity_per_s for one in setters), default=0.0) / 2
     paces = ", ".join(f"{one.name} {one.capacity_per_s / 2:,.0f}/s" for one in bench.subjects)
     bench.scenario.note(f"latency at a pace of {paces}; for all, {bench.same_rate_per_s:,.0f}/s (@same_rate)")
 
@@ -126,7 +128,7 @@ def _calibrate(bench: Bench) -> None:
 def _run_rounds(bench: Bench, plan: Plan) -> None:
     loads = [work for work in plan.works if not isinstance(work, Idle)]
     figures = _round(bench, [work for work in plan.works if isinstance(work, Idle)])
-    _calibrate(bench)
+    _calibrate(bench, plan.rate_per_s)
     for number in range(plan.rounds):
         for name, found in _round(bench, loads).items():
             bench.scenario.series[name].rounds.append({**found, **(figures[name] if number == 0 else {})})
@@ -195,12 +197,13 @@ def read_plan(arguments: Sequence[str] | None = None) -> Plan:
     parser.add_argument("--connections", default="4,64,512", help="of plain and tls, by comma (%(default)s)")
     parser.add_argument("--contenders", default=",".join(BUILDERS), help="by comma (%(default)s)")
     parser.add_argument("--works", default=",".join(WORKS), help="by comma (%(default)s)")
+    parser.add_argument("--rate", type=float, help="requests/s of @same_rate (half of mfalb's or HAProxy's capacity)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory to write to (%(default)s)")
     given = parser.parse_args(arguments)
     connections = [int(count) for count in given.connections.split(",")]
     works = [work for name in _chosen(parser, given.works, WORKS) for work in WORKS[name](connections)]
     names = _chosen(parser, given.contenders, BUILDERS)
-    return Plan(given.rounds, given.seconds, works, names, given.results)
+    return Plan(given.rounds, given.seconds, works, names, given.rate, given.results)
 
 
 def main() -> None:

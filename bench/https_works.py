@@ -247,32 +247,32 @@ class Idle:
 # --------------------------------------------------------------------------------------------- latency
 
 
-class Share(Enum):
-    """Whose capacity a pace is half of; the value ends the metrics' names."""
+class Rate(Enum):
+    """How fast requests are sent: half of the contender's capacity, or one rate for all. The value ends names."""
 
-    OWN = ""
-    SLOWEST = "@same_rate"
+    HALF_OF_OWN = ""
+    SAME = "@same_rate"
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Times of TLS requests at half of a capacity, and how much of p99 is due to the contender.
+    """Times of TLS requests at a fixed rate, and how much of p99 is due to the contender.
 
     For the latter, clients go to a backend with TLS as well, just before and at the same pace.
     """
 
-    share: Share
+    rate: Rate
 
     @property
     def name(self) -> str:
-        return "half of its capacity" if self.share is Share.OWN else "half of the slowest one's capacity"
+        return "half of its capacity" if self.rate is Rate.HALF_OF_OWN else "the same rate for all"
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        return [Metric(name + self.share.value, "ms") for name in ("p50_ms", "p99_ms", "added_p99_ms")]
+        return [Metric(name + self.rate.value, "ms") for name in ("p50_ms", "p99_ms", "added_p99_ms")]
 
     def measure(self, bench: Bench, subject: Subject) -> Figures:
-        rate_per_s = subject.capacity_per_s / 2 if self.share is Share.OWN else bench.same_rate_per_s
+        rate_per_s = subject.capacity_per_s / 2 if self.rate is Rate.HALF_OF_OWN else bench.same_rate_per_s
         if rate_per_s >= subject.capacity_per_s:
             bench.scenario.note(f"{subject.name} cannot take {rate_per_s:,.0f}/s: no times ({self.name})")
             return NOTHING

@@ -181,9 +181,9 @@ def https_bench(capacity_per_s: float) -> tuple[https_works.Bench, https_works.S
 
 def test_a_contender_without_the_capacity_for_the_same_rate_has_no_times_at_it_which_is_a_result() -> None:
     bench, subject = https_bench(capacity_per_s=800.0)
-    work = https_works.Latency(https_works.Share.SLOWEST)
+    work = https_works.Latency(https_works.Rate.SAME)
     assert https_works.take_turn(bench, subject, work) == {}
-    assert bench.scenario.notes == ["envoy cannot take 1,000/s: no times (half of the slowest one's capacity)"]
+    assert bench.scenario.notes == ["envoy cannot take 1,000/s: no times (the same rate for all)"]
     assert bench.scenario.is_valid
 
 

@@ -57,7 +57,7 @@ def test_the_radius_bench_measures_with_two_secrets_and_with_one(tmp_path: Path)
 
 def test_the_https_bench_measures_every_work(tmp_path: Path) -> None:
     options = ["--rounds", "1", "--seconds", "0.3", "--connections", "4", "--contenders", "mfalb,haproxy"]
-    result = bench("https", tmp_path, *options)
+    result = bench("https", tmp_path, *options, "--rate", "1280")  # a pace that busy machines can keep
     for contender in ("mfalb", "haproxy"):
         medians = {name: one["median"] for name, one in result["contenders"][contender]["metrics"].items()}
         for end in ("plain@4", "tls@4"):
@@ -68,7 +68,6 @@ def test_the_https_bench_measures_every_work(tmp_path: Path) -> None:
         assert medians["bytes_per_s_10mb_down"] > 1_000_000
         assert medians["bytes_per_s_10mb_up"] > 1_000_000
         assert medians["rss_kb_per_idle_tls"] > 1
-        assert 0 < medians["p50_ms"] <= medians["p99_ms"]
         assert 0 < medians["p50_ms@same_rate"] <= medians["p99_ms@same_rate"]
     assert not [note for note in result["notes"] if "errors" in note or "could not be started" in note]
     assert [note for note in result["notes"] if note.startswith("clients and backends alone")]
