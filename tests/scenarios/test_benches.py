@@ -57,18 +57,23 @@ def test_the_radius_bench_measures_with_two_secrets_and_with_one(tmp_path: Path)
 
 def test_the_https_bench_measures_every_work(tmp_path: Path) -> None:
     options = ["--rounds", "1", "--seconds", "0.3", "--connections", "4", "--contenders", "mfalb,haproxy"]
-    result = bench("https", tmp_path, *options, "--rate", "1280")  # a pace that busy machines can keep
+    result = bench("https", tmp_path, *options, "--rate", "1280")
     for contender in ("mfalb", "haproxy"):
         medians = {name: one["median"] for name, one in result["contenders"][contender]["metrics"].items()}
         for end in ("plain@4", "tls@4"):
             assert medians[f"requests_per_s_{end}"] > 0
             assert medians[f"cpu_us_per_request_{end}"] > 0
         assert medians["connections_per_s_tls"] > 0
-        assert medians["connections_per_s_tls_resumed"] > 0
+        is_refused = any(note.startswith(contender) and "resume" in note for note in result["notes"])
+        assert ("connections_per_s_tls_resumed" in medians) != is_refused, result["notes"]
         assert medians["bytes_per_s_10mb_down"] > 1_000_000
         assert medians["bytes_per_s_10mb_up"] > 1_000_000
         assert medians["rss_kb_per_idle_tls"] > 1
-        assert 0 < medians["p50_ms@same_rate"] <= medians["p99_ms@same_rate"]
+        # On a busy machine a pace may be too much; then there are no times, and the notes say so.
+        for rate, work in (("", "half of its capacity"), ("@same_rate", "the same rate for all")):
+            is_missed = f"{contender}: {work}: the pace was not kept" in result["notes"]
+            has_times = 0 < medians.get(f"p50_ms{rate}", 0) <= medians.get(f"p99_ms{rate}", 0)
+            assert has_times != is_missed, result["notes"]
     assert not [note for note in result["notes"] if "errors" in note or "could not be started" in note]
     assert [note for note in result["notes"] if note.startswith("clients and backends alone")]
 
