@@ -12,7 +12,7 @@ from typing import Final
 
 from mfalb.errors import MalformedMessage
 from mfalb.wire.http_bodies import ChunkedBody
-from mfalb.wire.http_fields import REQUEST_SPECIAL, RESPONSE_SPECIAL, FieldReader, Framing
+from mfalb.wire.http_fields import REQUEST_SPECIAL, RESPONSE_SPECIAL, Field, FieldReader, Framing
 from mfalb.wire.http_heads import (
     SWITCHING_PROTOCOLS,
     RequestHead,
@@ -83,6 +83,7 @@ class RequestReader:
         "_header_count",
         "_is_last",
         "_left",
+        "_own",
         "_place",
         "_rest",
         "suspect",
@@ -100,6 +101,7 @@ class RequestReader:
         self._fields = FieldReader(REQUEST_SPECIAL, is_for_requests=True) if fields is None else fields
         self._header_bytes = header_bytes
         self._header_count = header_count
+        self._own: dict[bytes, Field] = {}
         self._rest = b""  # an unfinished head, or what stands behind a request that has ended
         self._empty_bytes = 0
         self._left = 0
@@ -156,7 +158,7 @@ class RequestReader:
         try:
             if len(lines) > self._header_count:
                 self._check_lines_untrusted(lines)
-            head = request_head_untrusted(lines, self._fields)
+            head = request_head_untrusted(lines, self._fields, self._own)
         except MalformedMessage as error:
             self._broken(error, data[: end + 4])
             raise
@@ -214,7 +216,7 @@ class RequestReader:
         if not lines:
             return
         check_request_line_untrusted(lines[0])
-        self._fields.read_untrusted(lines[1 : self._header_count + 2])
+        self._fields.read_untrusted(lines[1 : self._header_count + 2], self._own)
         if len(lines) - 1 > self._header_count:
             raise MalformedMessage("header_count", lines[self._header_count + 1])
 
@@ -273,6 +275,7 @@ class ResponseReader:
         "_head_bytes",
         "_is_for_head",
         "_left",
+        "_own",
         "_place",
         "_rest",
         "may_switch",
@@ -281,6 +284,7 @@ class ResponseReader:
     def __init__(self, events: ResponseEvents, fields: FieldReader | None = None) -> None:
         self._events = events
         self._fields = FieldReader(RESPONSE_SPECIAL, is_for_requests=False) if fields is None else fields
+        self._own: dict[bytes, Field] = {}
         self._rest = b""
         self._left = 0
         self._head_bytes = 0  # of this answer's heads, interim ones included
@@ -337,7 +341,7 @@ class ResponseReader:
             self._head_bytes += end + 4
             if self._head_bytes > RESPONSE_HEAD_LIMIT_BYTES:
                 raise MalformedMessage("header_bytes")
-            head = response_head_untrusted(data[:end].split(b"\r\n"), self._fields)
+            head = response_head_untrusted(data[:end].split(b"\r\n"), self._fields, self._own)
             data = data[end + 4 :] if end + 4 < len(data) else b""
             self._begin_untrusted(head, data)
             if not head.is_interim:
@@ -386,7 +390,7 @@ class ResponseReader:
         lines = _ended_lines(data)
         if lines:
             check_status_line_untrusted(lines[0])
-            self._fields.read_untrusted(lines[1:])
+            self._fields.read_untrusted(lines[1:], self._own)
         if self._head_bytes + len(data) > RESPONSE_HEAD_LIMIT_BYTES:
             raise MalformedMessage("header_bytes")
 

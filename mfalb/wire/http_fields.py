@@ -17,6 +17,9 @@ _COUNT_DIGITS_LIMIT: Final = 18  # of a Content-Length: more cannot be meant
 _KNOWN_LIMIT: Final = 4096  # lines; when it is full all are forgotten, since peers choose what fills it
 _KNOWN_LINE_BYTES: Final = 256  # longer ones seldom come again
 
+_OWN_LIMIT: Final = 2
+_OWN_LINE_BYTES: Final = 1024
+
 _HOP_BY_HOP: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade")
 )
@@ -127,9 +130,11 @@ class Fields:
         if connection is None:
             return minor_version > 0
         connection = connection.lower()
-        if minor_version:
-            return b"close" not in connection
-        return b"keep-alive" in connection and b"close" not in connection
+        if connection == b"keep-alive":
+            return True
+        # `find`, since `in` first tries bytes as a number and throws that failure away: 0.4 us
+        is_closing = connection.find(b"close") >= 0
+        return not is_closing and (minor_version > 0 or connection.find(b"keep-alive") >= 0)
 
     def upgrade(self) -> bytes:
         """The protocols that an Upgrade which Connection names asks for; b"" for none (RFC 9110 section 7.8)."""
@@ -157,14 +162,19 @@ class FieldReader:
         self._refuses_underscores = refuses_underscores and is_for_requests
         self._known: dict[bytes, Field] = {}
 
-    def read_untrusted(self, lines: list[bytes]) -> Fields:
-        """The fields of one head, in whose lines no CRLF is left. Raises MalformedMessage."""
+    def read_untrusted(self, lines: list[bytes], own: dict[bytes, Field]) -> Fields:
+        """The fields of one head, in whose lines no CRLF is left. Raises MalformedMessage.
+
+        `own` is what the connection itself remembers, and nobody beside or after it: its lines with secrets.
+        """
         fields = Fields()
         plain, special, known = fields.lines, fields.special, self._known
         for line in lines:
             field = known.get(line)
             if field is None:
-                field = self._learn_untrusted(line)
+                field = own.get(line)
+                if field is None:
+                    field = self._learn_untrusted(line, own)
             name = field.name
             if not name:
                 plain.append(field.line)
@@ -186,7 +196,7 @@ class FieldReader:
             return lines
         return [line for line in lines if _plain(line.partition(b":")[0].lower()) not in self._twins]
 
-    def _learn_untrusted(self, line: bytes) -> Field:
+    def _learn_untrusted(self, line: bytes, own: dict[bytes, Field]) -> Field:
         given, value = _split_untrusted(line)
         name = given.lower()
         if name not in self._special_names:
@@ -195,7 +205,12 @@ class FieldReader:
             field = Field(b"", value, b"%b: %b\r\n" % (given, value))
         else:
             field = Field(name, value, b"")
-        if len(line) <= _KNOWN_LINE_BYTES and name not in _SECRET:
+        if name in _SECRET:
+            if len(own) >= _OWN_LIMIT:
+                own.clear()
+            if len(line) <= _OWN_LINE_BYTES:
+                own[line] = field
+        elif len(line) <= _KNOWN_LINE_BYTES:
             if len(self._known) >= _KNOWN_LIMIT:
                 self._known.clear()
             self._known[line] = field

@@ -14,18 +14,21 @@ import re
 from typing import Final
 
 from mfalb.errors import MalformedMessage
-from mfalb.wire.http_fields import FieldReader, Framing
+from mfalb.wire.http_fields import Field, FieldReader, Framing
 from mfalb.wire.http_target import default_port, host_without_port, origin_form_untrusted, refuse_bad_host
 
 _METHOD: Final = re.compile(rb"[A-Z][A-Z_-]{0,31}")
 _COMMON_METHODS: Final = frozenset((b"GET", b"POST", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PATCH"))
-_VISIBLE: Final = bytes(range(33, 127))
+_VISIBLE: Final = bytes(range(33, 127)).replace(b"#", b"")
 _VERSIONS: Final = {b"HTTP/1.0": 0, b"HTTP/1.1": 1}
 _ANY_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _KNOWN_STATUS_LINES_LIMIT: Final = 256
+_KNOWN_REQUEST_LINES_LIMIT: Final = 4096  # clients choose them, so when it is full all are forgotten
+_KNOWN_REQUEST_LINE_BYTES: Final = 128
 _STATUS_LINE: Final = re.compile(rb"(HTTP/[0-9]\.[0-9]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?")
 _METHOD_RUN: Final = re.compile(rb"(?:[A-Z][A-Z_-]*)?")
 _known_status_lines: dict[bytes, tuple[int, bytes, int]] = {}  # backends have few of them
+_known_request_lines: dict[bytes, tuple[bytes, bytes, int]] = {}
 SWITCHING_PROTOCOLS: Final = 101
 # Members of an Enum are looked up by name wherever they stand: 0.1 us each in compiled code
 _NONE: Final = Framing.NONE
@@ -101,10 +104,10 @@ class ResponseHead:
         return self.status < 200 and self.status != SWITCHING_PROTOCOLS  # noqa: PLR2004 - RFC 9110 section 15.2
 
 
-def request_head_untrusted(lines: list[bytes], fields_reader: FieldReader) -> RequestHead:
-    """The head of which these are the lines, request line first. Raises MalformedMessage."""
+def request_head_untrusted(lines: list[bytes], fields_reader: FieldReader, own: dict[bytes, Field]) -> RequestHead:
+    """The head of which these are the lines, request line first. `own`: see FieldReader. Raises MalformedMessage."""
     method, target, minor = check_request_line_untrusted(lines[0])
-    fields = fields_reader.read_untrusted(lines[1:])
+    fields = fields_reader.read_untrusted(lines[1:], own)
     special = fields.special
     head = RequestHead(method, target, minor, fields.lines, special)
     head.framing = fields.framing(_NONE)
@@ -141,6 +144,9 @@ def _judge(head: RequestHead) -> None:
 
 def check_request_line_untrusted(line: bytes) -> tuple[bytes, bytes, int]:
     """The method, target and minor version of a request line. Raises MalformedMessage."""
+    known = _known_request_lines.get(line)
+    if known is not None:
+        return known
     parts = line.split(b" ")
     if len(parts) != 3 or not parts[1] or parts[1].translate(None, _VISIBLE):  # noqa: PLR2004 - the three parts
         raise _bad_request_line(line)
@@ -153,7 +159,12 @@ def check_request_line_untrusted(line: bytes) -> tuple[bytes, bytes, int]:
         raise MalformedMessage("http_version", line, len(line) - 3)
     if method == b"CONNECT":
         raise MalformedMessage("connect", line)
-    return method, target, _VERSIONS[version]
+    read = (method, target, _VERSIONS[version])
+    if len(line) <= _KNOWN_REQUEST_LINE_BYTES and target.find(b"?") < 0:  # a query may hold what nobody should keep
+        if len(_known_request_lines) >= _KNOWN_REQUEST_LINES_LIMIT:
+            _known_request_lines.clear()
+        _known_request_lines[line] = read
+    return read
 
 
 def _bad_request_line(line: bytes) -> MalformedMessage:
@@ -166,6 +177,8 @@ def _bad_request_line(line: bytes) -> MalformedMessage:
             return MalformedMessage(reason, line, line.index(byte))
     if line[end : end + 1] != b" ":
         return MalformedMessage("method", line, end)
+    if line.find(b"#") >= 0:
+        return MalformedMessage("fragment", line, line.find(b"#"))
     return MalformedMessage("request_line", line, end)
 
 
@@ -187,10 +200,10 @@ def check_status_line_untrusted(line: bytes) -> tuple[int, bytes, int]:
     return read
 
 
-def response_head_untrusted(lines: list[bytes], fields_reader: FieldReader) -> ResponseHead:
-    """The head of which these are the lines, status line first. Raises MalformedMessage."""
+def response_head_untrusted(lines: list[bytes], fields_reader: FieldReader, own: dict[bytes, Field]) -> ResponseHead:
+    """The head of which these are the lines, status line first. `own`: see FieldReader. Raises MalformedMessage."""
     status, line, minor_version = check_status_line_untrusted(lines[0])
-    fields = fields_reader.read_untrusted(lines[1:])
+    fields = fields_reader.read_untrusted(lines[1:], own)
     head = ResponseHead(status, line, fields.lines, fields.special)
     has_body = status >= 200 and status not in (204, 304)  # noqa: PLR2004 - RFC 9112 section 6.3
     framing = fields.framing(_CLOSE)

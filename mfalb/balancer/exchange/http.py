@@ -153,19 +153,18 @@ class HttpExchanges:
     def _pool_untrusted(self, head: RequestHead) -> Pool | None:
         """Where a target leads. The path of nearly every request was seen before, and is judged once."""
         path = head.target
-        if b"?" in path or b"#" in path:
-            path = path.partition(b"?")[0]
+        query = path.find(b"?")  # `in` would first try bytes as a number: 0.4 us
+        if query >= 0:
+            path = path[:query]
         known = head.special.get(b"host", b"") + b" " + path
         pool = self._known.get(known)
         if pool is None:
             routing_path = routing_path_untrusted(head.target, accepts_slashes=self._accepts_encoded_slashes)
             pool = self._routes.find(head.host, routing_path)
-            if pool is not None and b"#" not in head.target:
+            if pool is not None:
                 if len(self._known) >= _KNOWN_LIMIT:
                     self._known.clear()
                 self._known[known] = pool
-        elif b"#" in head.target:
-            routing_path_untrusted(head.target, accepts_slashes=True)
         return pool
 
     def with_body(self, exchange: HttpExchange, body: bytes | None, moment: Moment) -> Decision:

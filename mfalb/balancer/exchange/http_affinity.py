@@ -147,7 +147,7 @@ class CookieStrategy(WithoutAffinity):
         header = head.special.get(b"cookie")
         if header is None:
             return _NO_COOKIE
-        if header.startswith(self._start) and b";" not in header:  # ours alone, as with most clients but browsers
+        if header.startswith(self._start) and header.find(b";") < 0:  # ours alone, as with most clients but browsers
             value: bytes | None = header[len(self._start) :]
             head.special[b"cookie"] = b""
         else:
