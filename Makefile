@@ -23,7 +23,9 @@ test-compiled: compiled
 	PYTHONPATH=$(COMPILED) $(BIN)/pytest -q tests/unit/wire tests/unit/balancer/exchange tests/unit/balancer/pools \
 		tests/scenarios/test_freeradius_challenge.py tests/scenarios/test_radius_bad_input.py \
 		tests/scenarios/test_sms_otp_radius.py tests/scenarios/test_backend_killed.py tests/unit/net \
-		tests/scenarios/test_wildcard_binds.py tests/scenarios/test_datagram_forms.py
+		tests/scenarios/test_wildcard_binds.py tests/scenarios/test_datagram_forms.py \
+		tests/scenarios/test_http_endings.py tests/scenarios/test_http_proxying.py tests/scenarios/test_http_bad_input.py \
+		tests/scenarios/test_http_bad_backends.py tests/scenarios/test_portal_sessions.py tests/scenarios/test_sms_otp_sdk.py
 
 # What to run before each commit: under a minute, no network, no programs.
 check: lint

@@ -1,4 +1,6 @@
-"""Compiles the RADIUS data path when asked to: `MFALB_COMPILE=1 pip install .` (needs a C compiler, Python's headers).
+"""Compiles the data paths of RADIUS and HTTP when asked to (`MFALB_COMPILE=1 pip install .`).
+
+It needs a C compiler and Python's headers.
 
 mypyc makes C extensions of the same typed source. Without that variable this file does nothing, and the package is pure
 Python, as `pyproject.toml` describes it.
@@ -10,8 +12,8 @@ import os
 
 from setuptools import setup
 
-# What each RADIUS datagram passes through, and the values it is made of. Modules whose classes tests or other code
-# replace at run time stay interpreted.
+# What each RADIUS datagram or HTTP request passes through, and the values it is made of. Modules whose classes tests or
+# other code replace at run time stay interpreted.
 COMPILED = (
     "mfalb/errors.py",
     "mfalb/wire/cookies.py",
