@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from typing import Final
 
 from mfalb.errors import MalformedMessage
+from mfalb.native import mypyc_attr
 from mfalb.wire.http_bodies import ChunkedBody
 from mfalb.wire.http_fields import REQUEST_SPECIAL, RESPONSE_SPECIAL, Field, FieldReader, Framing
 from mfalb.wire.http_heads import (
@@ -22,7 +23,7 @@ from mfalb.wire.http_heads import (
     request_head_untrusted,
     response_head_untrusted,
 )
-from mfalb.wire.http_suspect import Suspect, suspect_of
+from mfalb.wire.http_suspect import Suspect, suspect_in_body, suspect_of
 
 HEADER_COUNT_LIMIT: Final = 100
 RESPONSE_HEAD_LIMIT_BYTES: Final = 262_144
@@ -37,6 +38,7 @@ _FIRST_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 NO_TRAILERS: Final[list[bytes]] = []
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class RequestEvents(ABC):
     """Who is told what a client sent, in order."""
 
@@ -53,6 +55,7 @@ class RequestEvents(ABC):
         """The request is complete. `trailers` are finished lines that stood behind its chunks."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ResponseEvents(ABC):
     """Who is told what a backend sent, in order. Interim heads (1xx) come before the real one and have no end."""
 
@@ -246,7 +249,9 @@ class RequestReader:
         assert body is not None  # noqa: S101 - set where the place is
         found = body.feed_untrusted(data)
         if body.fault is not None:
-            self._broken(body.fault, body.fault.culprit)
+            self._place = _BROKEN
+            self._rest = b""
+            self.suspect = suspect_in_body(body.fault)
         elif body.is_ended:
             self._place = _AT_END
             self._rest = body.rest

@@ -31,35 +31,60 @@ class Told:
 
 
 @dataclass(slots=True)
-class Transcript(RequestEvents, ResponseEvents):
+class Transcript:
     """All that a reader told. `fault` is the reason of its MalformedMessage, "" for none."""
 
     messages: list[Told] = field(default_factory=list)
     fault: str = ""
 
-    def request_body(self, data: bytes) -> None:
+    def body(self, data: bytes) -> None:
         assert not self.messages[-1].is_ended
         self.messages[-1].body += data
 
-    def request_end(self, trailers: list[bytes]) -> None:
+    def end(self, trailers: list[bytes]) -> None:
         assert not self.messages[-1].is_ended
         self.messages[-1].is_ended = True
         self.messages[-1].trailers = trailers
 
-    def request_head(self, head: RequestHead) -> None:
-        first = f"{head.method.decode()} {head.target.decode()} 1.{head.minor_version}"
-        self.messages.append(Told(first, head.framing, head.is_keep_alive, tuple(head.lines), head.special))
-
-    def response_head(self, head: ResponseHead) -> None:
-        first = head.line.decode("latin-1").removeprefix("HTTP/1.1 ").removesuffix("\r\n")
-        self.messages.append(Told(first, head.framing, head.is_keep_alive, tuple(head.lines), head.special))
-
-    response_body = request_body
-    response_end = request_end
-
     @property
     def firsts(self) -> list[str]:
         return [message.first for message in self.messages]
+
+
+class RequestScribe(RequestEvents):
+    """Writes down what a reader tells of requests."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self.transcript = transcript
+
+    def request_head(self, head: RequestHead) -> None:
+        first = f"{head.method.decode()} {head.target.decode()} 1.{head.minor_version}"
+        told = Told(first, head.framing, head.is_keep_alive, tuple(head.lines), head.special)
+        self.transcript.messages.append(told)
+
+    def request_body(self, data: bytes) -> None:
+        self.transcript.body(data)
+
+    def request_end(self, trailers: list[bytes]) -> None:
+        self.transcript.end(trailers)
+
+
+class ResponseScribe(ResponseEvents):
+    """Writes down what a reader tells of responses."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self.transcript = transcript
+
+    def response_head(self, head: ResponseHead) -> None:
+        first = head.line.decode("latin-1").removeprefix("HTTP/1.1 ").removesuffix("\r\n")
+        told = Told(first, head.framing, head.is_keep_alive, tuple(head.lines), head.special)
+        self.transcript.messages.append(told)
+
+    def response_body(self, data: bytes) -> None:
+        self.transcript.body(data)
+
+    def response_end(self, trailers: list[bytes]) -> None:
+        self.transcript.end(trailers)
 
 
 def pieces(data: bytes, cuts: Iterable[int]) -> Iterator[bytes]:
@@ -79,7 +104,9 @@ def read_requests(
 ) -> Transcript:
     """What a client's stream says when it arrives in these pieces."""
     transcript = Transcript()
-    reader = RequestReader(transcript, header_bytes=header_bytes, header_count=header_count, fields=fields)
+    reader = RequestReader(
+        RequestScribe(transcript), header_bytes=header_bytes, header_count=header_count, fields=fields
+    )
     try:
         for piece in pieces(data, cuts):
             reader.feed_untrusted(piece)
@@ -93,7 +120,7 @@ def read_requests(
 def read_responses(data: bytes, cuts: Iterable[int] = (), *, methods: Sequence[bytes] = (b"GET",)) -> Transcript:
     """What a backend's stream says. Each further method is expected when the answer before it has ended."""
     transcript = Transcript()
-    reader = ResponseReader(transcript)
+    reader = ResponseReader(ResponseScribe(transcript))
     waiting = list(methods)
     reader.expect(waiting.pop(0))
     try:

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.wire.http_streams import Transcript, read_requests, read_responses
+from unit.wire.http_streams import RequestScribe, ResponseScribe, Transcript, read_requests, read_responses
 
 from mfalb.errors import MalformedMessage
 from mfalb.wire.http import RESPONSE_HEAD_LIMIT_BYTES, RequestReader, ResponseReader
@@ -101,7 +101,7 @@ START = b"POST / HTTP/1.1\r\nHost: h\r\n"
     ],
 )
 def test_an_endless_head_trailer_or_extension_is_given_up(start: bytes, endless: bytes) -> None:
-    reader = RequestReader(Transcript(), header_bytes=LIMIT_BYTES, header_count=1000)
+    reader = RequestReader(RequestScribe(Transcript()), header_bytes=LIMIT_BYTES, header_count=1000)
     reader.feed_untrusted(start)
     assert fed_until_refused(reader, endless) <= LIMIT_BYTES
 
@@ -115,7 +115,7 @@ def test_an_endless_head_trailer_or_extension_is_given_up(start: bytes, endless:
     ],
 )
 def test_a_backend_with_an_endless_head_or_trailer_is_given_up(start: bytes) -> None:
-    reader = ResponseReader(Transcript())
+    reader = ResponseReader(ResponseScribe(Transcript()))
     reader.expect(b"GET")
     reader.feed_untrusted(start)
     assert fed_until_refused(reader, b"y" * 65_536) <= RESPONSE_HEAD_LIMIT_BYTES

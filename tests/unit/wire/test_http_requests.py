@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from unit.wire.http_streams import Transcript, cut_lists, every_cut, read_requests, streams
+from unit.wire.http_streams import RequestScribe, Transcript, cut_lists, every_cut, read_requests, streams
 
 from mfalb.wire.http import RequestReader
 from mfalb.wire.http_fields import REQUEST_SPECIAL, FieldReader, Framing
@@ -274,13 +274,13 @@ def test_the_host_is_that_of_the_target_or_else_of_the_field_without_its_port(
 ) -> None:
     heads: list[bytes] = []
 
-    class Hosts(Transcript):
+    class Hosts(RequestScribe):
         def request_head(self, head: RequestHead) -> None:
             heads.append(head.host)
 
         def request_end(self, trailers: list[bytes]) -> None: ...
 
-    RequestReader(Hosts(), header_bytes=1000).feed_untrusted(line + b"\r\n" + fields + b"\r\n")
+    RequestReader(Hosts(Transcript()), header_bytes=1000).feed_untrusted(line + b"\r\n" + fields + b"\r\n")
     assert heads == [host]
 
 
@@ -311,12 +311,12 @@ def test_many_upgrade_requests_in_one_read_are_ordinary_requests() -> None:
 
 
 def test_a_bug_of_the_one_who_listens_is_not_taken_for_a_fault_of_the_peer() -> None:
-    class Broken(Transcript):
+    class Broken(RequestScribe):
         def request_head(self, head: RequestHead) -> None:
             raise ZeroDivisionError(head.target)
 
     with pytest.raises(ZeroDivisionError):
-        RequestReader(Broken(), header_bytes=1000).feed_untrusted(request())
+        RequestReader(Broken(Transcript()), header_bytes=1000).feed_untrusted(request())
 
 
 # --------------------------------------------------------------------------------- fields that stay behind

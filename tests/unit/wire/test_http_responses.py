@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.wire.http_streams import Transcript, cut_lists, every_cut, pieces, read_responses, streams
+from unit.wire.http_streams import ResponseScribe, Transcript, cut_lists, every_cut, pieces, read_responses, streams
 
 from mfalb.wire.http import ResponseReader
 from mfalb.wire.http_bodies import LAST_CHUNK, chunk
@@ -143,7 +143,7 @@ def test_a_body_without_length_lasts_until_the_connection_is_closed(line: bytes)
     ],
 )
 def test_only_a_body_without_length_is_ended_by_closing(data: bytes, *, is_by_close: bool) -> None:
-    reader = ResponseReader(Transcript())
+    reader = ResponseReader(ResponseScribe(Transcript()))
     reader.expect(b"GET")
     for piece in pieces(data, ()):
         reader.feed_untrusted(piece)

@@ -54,26 +54,32 @@ def make_exchanges(
     return HttpExchanges(config, pools, PinTable(100) if pins is None else pins, CookieSealer([KEY]))
 
 
-class Gathered(RequestEvents, ResponseEvents):
-    """What a reader met: heads, and bodies in pieces."""
+class GatheredRequests(RequestEvents):
+    """The heads of the requests that a reader met."""
 
     def __init__(self) -> None:
-        self.requests: list[RequestHead] = []
-        self.responses: list[ResponseHead] = []
-        self.response_bodies: list[bytes] = []
+        self.heads: list[RequestHead] = []
 
     def request_head(self, head: RequestHead) -> None:
-        self.requests.append(head)
+        self.heads.append(head)
 
     def request_body(self, data: bytes) -> None: ...
 
     def request_end(self, trailers: list[bytes]) -> None: ...
 
+
+class GatheredResponses(ResponseEvents):
+    """The heads of the responses that a reader met, and their bodies in pieces."""
+
+    def __init__(self) -> None:
+        self.heads: list[ResponseHead] = []
+        self.bodies: list[bytes] = []
+
     def response_head(self, head: ResponseHead) -> None:
-        self.responses.append(head)
+        self.heads.append(head)
 
     def response_body(self, data: bytes) -> None:
-        self.response_bodies.append(data)
+        self.bodies.append(data)
 
     def response_end(self, trailers: list[bytes]) -> None: ...
 
@@ -84,18 +90,18 @@ def request(*lines: str, target: str = "/", method: str = "GET", version: str = 
     if not any(line.lower().startswith("host:") for line in given):
         given.insert(0, "Host: x")
     text = "\r\n".join([f"{method} {target} HTTP/{version}", *given, "", ""])
-    gathered = Gathered()
+    gathered = GatheredRequests()
     RequestReader(gathered, header_bytes=65_536).feed_untrusted(text.encode("latin-1"))
-    return gathered.requests[0]
+    return gathered.heads[0]
 
 
 def response(*lines: str, status: str = "200 OK", method: bytes = b"GET") -> ResponseHead:
     """A response head with these header lines."""
-    gathered = Gathered()
+    gathered = GatheredResponses()
     reader = ResponseReader(gathered)
     reader.expect(method)
     reader.feed_untrusted("\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("latin-1"))
-    return gathered.responses[0]
+    return gathered.heads[0]
 
 
 def backend_of(decision: Forward | Refuse | object) -> str:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from unit.balancer.exchange.http_world import Gathered
+from unit.balancer.exchange.http_world import GatheredResponses
 
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.refusals import Refusal
@@ -12,12 +12,12 @@ ALL = [value for value in vars(refusals).values() if isinstance(value, Refusal)]
 
 def read(data: bytes, method: bytes) -> bytes:
     """The body of a whole response; fails when bytes are left over."""
-    gathered = Gathered()
+    gathered = GatheredResponses()
     reader = ResponseReader(gathered)
     reader.expect(method)
     reader.feed_untrusted(data)
-    assert len(gathered.responses) == 1
-    return b"".join(gathered.response_bodies)
+    assert len(gathered.heads) == 1
+    return b"".join(gathered.bodies)
 
 
 @pytest.mark.parametrize("refusal", ALL, ids=lambda refusal: refusal.reason)
