@@ -6,12 +6,11 @@ A worker is given what it needs (configuration, pools, bound sockets) and owns t
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import socket
 import ssl
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, time
 from typing import Final
@@ -29,7 +28,7 @@ from mfalb.balancer.exchange.radius_peer import RadiusPeer, Secrets
 from mfalb.balancer.exchange.radius_service import RadiusService
 from mfalb.balancer.exchange.tcp import TcpExchanges
 from mfalb.balancer.listeners.http import HttpListener as HttpListenerShell
-from mfalb.balancer.listeners.http_parts import HttpParts
+from mfalb.balancer.listeners.http_parts import HttpParts, Suspicion
 from mfalb.balancer.listeners.radius import RadiusListener as RadiusListenerShell
 from mfalb.balancer.listeners.radius_clients import RadiusClients
 from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch, RadiusParts
@@ -49,6 +48,7 @@ from mfalb.errors import BackendFailure
 from mfalb.net.clock import Clock
 from mfalb.net.datagram_form import DatagramForm, Wrap, datagram_form
 from mfalb.net.datagram_poller import DatagramPoller
+from mfalb.net.garbage import calm_the_garbage_collector
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.rounds import WriteRound
 from mfalb.net.tls_files import TlsFiles, Watched
@@ -146,6 +146,11 @@ class Worker:
         """The TLS of listeners and pools, and how its files fare."""
         return self._tls_files.watched
 
+    @property
+    def suspicions(self) -> dict[str, deque[Suspicion]]:
+        """What each HTTP listener refused because it could be read in two ways, the last of them."""
+        return {name: parts.suspicions for name, parts in self._http_parts.items()}
+
     async def start(self) -> None:
         """Serve. Raises OSError and ssl.SSLError when a listener cannot."""
         loop = asyncio.get_running_loop()
@@ -160,7 +165,7 @@ class Worker:
             else:
                 await self._start_stream(listener, sealer)
         self._timer = loop.call_later(TICK_S, self._tick)
-        _calm_the_garbage_collector()
+        calm_the_garbage_collector()
 
     async def _start_stream(self, listener: HttpListener | TcpListener, sealer: CookieSealer | None) -> None:
         shell: HttpListenerShell | TcpListenerShell
@@ -383,17 +388,6 @@ class Worker:
             stream.tick()
         for upstream in self._upstreams.values():
             upstream.tick(now)
-
-
-def _calm_the_garbage_collector() -> None:
-    """Tables of 100,000 live entries and no cycles on the hot path: looking for cycles often finds nothing.
-
-    What exists at the start is never looked at again, and a young collection comes after 50,000 allocations instead of
-    700: 10 to 15 % of the CPU time of a RADIUS transaction (measured).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def _counters(listener: HttpListener | TcpListener | RadiusListener | RadsecListener) -> ListenerCounters:

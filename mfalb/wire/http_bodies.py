@@ -113,7 +113,7 @@ class ChunkedBody:
     def _size_untrusted(self, line: bytes) -> None:
         matched = _SIZE.fullmatch(line)
         if matched is None:
-            raise MalformedMessage("chunk_size", line)
+            raise MalformedMessage("chunk_size", line + b"\r\n")
         self._left = int(matched.group(1), 16)
         self._place = _IN_DATA if self._left else _IN_TRAILERS
 

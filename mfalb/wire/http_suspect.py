@@ -15,6 +15,8 @@ _SECRET_FIELDS: Final = re.compile(
     rb"(?im)^[ \t]*(?:(?:proxy-)?authorization|cookie2?|set-cookie2?|x-[a-z-]*(?:token|key|auth|secret|otp|pin)[a-z-]*)"
     rb"[ \t]*[:=]?((?:[^\r\n]|\r?\n[ \t]|\r(?!\n))*)"
 )
+_EMPTY_LINE: Final = re.compile(rb"\r?\n\r?\n|\r\r")
+_BODY_EXCERPT_BYTES: Final = 32
 _QUERY: Final = re.compile(rb"\?([^\s]*)")  # a user PIN may stand there
 
 
@@ -31,8 +33,23 @@ class Suspect:
     cut_bytes: int
 
 
+def suspect_in_body(error: MalformedMessage) -> Suspect:
+    """A fault in the framing of a body: its culprit may be what somebody typed, so only its shape is shown.
+
+    Digits are shown as 9 and letters as a.
+    """
+    culprit = error.culprit[:_BODY_EXCERPT_BYTES]
+    shape = re.sub(rb"[A-Za-z\x80-\xff]", b"a", re.sub(rb"[0-9]", b"9", culprit))
+    return Suspect(error.reason, shape, min(error.offset, len(shape)), 0)
+
+
 def suspect_of(error: MalformedMessage, message: bytes) -> Suspect:
-    """The fault in `message`. Masking keeps every length, so that positions stay true."""
+    """The fault in `message`, which is a head. Masking keeps every length, so that positions stay true.
+
+    What stands behind its first empty line, however that is written, is not shown: somebody takes it for the body.
+    """
+    end = _EMPTY_LINE.search(message)
+    message = message if end is None else message[: end.end()]
     found = message.find(error.culprit) if error.culprit else 0
     position = max(found, 0) + error.offset
     masked = _QUERY.sub(_masked, _SECRET_FIELDS.sub(_masked, message))

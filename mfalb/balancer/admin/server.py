@@ -1,29 +1,44 @@
-"""The admin port: /metrics for Prometheus, /status for people and scripts, /ready for whoever holds the address."""
+"""The admin port: /metrics for Prometheus, /status for people and scripts, /ready for whoever holds the address.
+
+/suspects shows the last requests that were refused because they could be read in two ways.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from time import monotonic, time
+from typing import Protocol
 
 from aiohttp import web
 
 from mfalb.balancer.admin.metrics import MetricsPage, Source
 from mfalb.balancer.admin.status import Clocks, status
+from mfalb.balancer.admin.suspects import suspects
 from mfalb.balancer.config.values import Address
+from mfalb.balancer.listeners.http_parts import Suspicion
 from mfalb.balancer.pools.pool import Pool
+
+
+class AdminSource(Source, Protocol):
+    """What all pages are made from."""
+
+    @property
+    def suspicions(self) -> Mapping[str, Collection[Suspicion]]: ...
 
 
 class AdminServer:
     """Read-only; bind it to loopback or a management network, it asks nobody who they are."""
 
-    def __init__(self, address: Address, source: Source, pools: Mapping[str, Pool]) -> None:
+    def __init__(self, address: Address, source: AdminSource, pools: Mapping[str, Pool]) -> None:
         self._address = address
         self._pools = pools
+        self._source = source
         self._page = MetricsPage(source, pools)
         application = web.Application()
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/status", self._status)
         application.router.add_get("/ready", self._ready)
+        application.router.add_get("/suspects", self._suspects)
         self._runner = web.AppRunner(application, access_log=None)
 
     async def start(self) -> None:
@@ -42,6 +57,9 @@ class AdminServer:
         empty = [pool.name for pool in self._pools.values() if not pool.can_serve]
         text = "ready\n" if not empty else f"no backend: {', '.join(empty)}\n"
         return web.Response(text=text, status=503 if empty else 200)
+
+    async def _suspects(self, _request: web.Request) -> web.Response:
+        return web.json_response(suspects(self._source.suspicions))
 
     async def _status(self, _request: web.Request) -> web.Response:
         return web.json_response(status(self._pools, Clocks(monotonic(), time())))
