@@ -76,6 +76,7 @@ COMPILED = (
     "mfalb/balancer/listeners/http_pace.py",
     "mfalb/balancer/listeners/http_parts.py",
     "mfalb/balancer/listeners/http_record.py",
+    "mfalb/balancer/listeners/http_relay.py",
     "mfalb/balancer/listeners/http_upload.py",
     "mfalb/balancer/listeners/radius.py",
     "mfalb/balancer/listeners/radius_dispatch.py",

@@ -1,100 +1,35 @@
-"""One HTTP exchange's bytes between the client's connection and a backend's.
-
-It carries out what the exchange decides. What goes out is gathered while one read is worked on and written once at its
-end (`flush`): one system call, and one TLS record, for a head and its body.
-"""
+"""One HTTP exchange: the events of its two connections, and what follows from each."""
 
 from __future__ import annotations
 
-from time import time
 from typing import Final, assert_never
 
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.http import Forward, HttpExchange, NeedBody, Refuse, RequestDecision, Wait
-from mfalb.balancer.exchange.http_affinity import Moment
 from mfalb.balancer.exchange.refusals import Refusal
-from mfalb.balancer.listeners.http_answer import Answer
 from mfalb.balancer.listeners.http_ending import Ending, Phase
-from mfalb.balancer.listeners.http_host import FlowHost
-from mfalb.balancer.listeners.http_parts import HttpParts
-from mfalb.balancer.listeners.http_upload import Upload
+from mfalb.balancer.listeners.http_relay import HttpRelay
 from mfalb.balancer.pools.backend import Backend
-from mfalb.balancer.pools.waiting_line import Ticket
-from mfalb.balancer.upstreams.http import UpstreamConnection, UpstreamUser
+from mfalb.balancer.upstreams.http import UpstreamConnection
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.wire.http_fields import Framing
-from mfalb.wire.http_heads import SWITCHING_PROTOCOLS, RequestHead, ResponseHead
+from mfalb.wire.http_heads import SWITCHING_PROTOCOLS, ResponseHead
 
 _CONNECTION_BROKE: Final = frozenset(("stale", "reset", "closed_early"))  # all other failures are bad answers
 _SERVER_ERROR: Final = 500
 # Members of an Enum are looked up by name wherever they stand: 0.1 us each in compiled code
 _NO_BODY: Final = Framing.NONE
-_REQUEST: Final = Phase.REQUEST
 _QUEUE: Final = Phase.QUEUE
 _CONNECT: Final = Phase.CONNECT
 _HEAD: Final = Phase.HEAD
 _DATA: Final = Phase.DATA
 _TUNNEL: Final = Phase.TUNNEL
-_NORMAL: Final = Ending.NORMAL
 
 
-class HttpFlow(UpstreamUser):
+class HttpFlow(HttpRelay):
     """From a request's head to the end of its answer."""
 
-    __slots__ = (
-        "_answer",
-        "_connection",
-        "_host",
-        "_is_ended",
-        "_moment",
-        "_parts",
-        "_phase",
-        "_place",
-        "_ticket",
-        "_to_upstream",
-        "_upload",
-        "begun_at",
-        "bytes_out",
-        "deadline",
-        "ending",
-        "exchange",
-        "head",
-        "reason",
-        "status",
-    )
-
-    def __init__(self, host: FlowHost, parts: HttpParts, head: RequestHead) -> None:
-        now = parts.clock.now
-        moment = Moment(now, time(), parts.entropy.take())
-        self._host = host
-        self._parts = parts
-        self.head = head
-        self.exchange: HttpExchange | None = None
-        self._connection: UpstreamConnection | None = None
-        self._place: Backend | None = None  # where it counts as active
-        self._ticket: Ticket | None = None
-        self._answer = Answer(parts.exchanges, moment)
-        self._upload = Upload(head.framing, parts.body_bytes_per_s, now)
-        self._to_upstream: list[bytes] = []
-        self._phase = _REQUEST
-        self._is_ended = False
-        self.begun_at = now
-        self.deadline = now + 120.0  # until a pool says otherwise
-        self._moment = moment
-        self.status = 0
-        self.reason = "-"
-        self.ending = _NORMAL
-        self.bytes_out = 0
-
-    @property
-    def is_request_done(self) -> bool:
-        """Whether the client has sent all of its request."""
-        return self._upload.is_done
-
-    @property
-    def bytes_in(self) -> int:
-        """How much of the request's body came, or of what a tunnel carried."""
-        return self._upload.size
+    __slots__ = ()
 
     # ------------------------------------------------------------------------------ the request
 
@@ -157,10 +92,6 @@ class HttpFlow(UpstreamUser):
             upstream.connect(backend, self, opening)
         else:
             self.upstream_connected(connection)
-
-    def _known_exchange(self) -> HttpExchange:
-        assert self.exchange is not None  # noqa: S101 - set by every decision that leads here
-        return self.exchange
 
     def request_body(self, data: bytes) -> None:
         """The client's event: some of the body, without its framing; or of what a tunnel carries."""
@@ -336,131 +267,6 @@ class HttpFlow(UpstreamUser):
     def upstream_eof(self) -> None:
         self.flush()
         self._host.end_tunnel(is_half=True)
-
-    def _tunnel_ended(self) -> None:
-        self.flush()
-        self._host.end_tunnel(is_half=False)
-        self._end(keep_alive=False)
-
-    # ------------------------------------------------------------------------------ ends
-
-    def refuse(self, refusal: Refusal) -> None:
-        """Answer in the balancer's own name."""
-        keep = self.head.is_keep_alive and self._upload.is_done
-        self.status = refusal.status.value
-        if self.reason == "-":
-            self.reason = refusal.reason
-        if self.ending is _NORMAL:
-            self.ending = self._parts.ending_of(refusal)
-        self._answer.out.append(refusal.answer(is_keep_alive=keep, is_for_head=self.head.method == b"HEAD"))
-        self._end(keep_alive=keep)
-
-    def _break_off(self, refusal: Refusal, ending: Ending) -> None:
-        """The exchange cannot be completed: a refusal while that can still be said, a broken connection afterwards."""
-        if self._is_ended:
-            return
-        self.ending = ending
-        if self._answer.is_released:
-            if self.reason == "-":
-                self.reason = refusal.reason
-            self.flush()
-            self._host.abort()  # before anything could close it politely
-            self._end(keep_alive=False)
-        else:
-            self._answer.forget()
-            self.refuse(refusal)
-
-    def check(self, now: float, *, is_client_stuck: bool) -> None:
-        """Look at the time. Called about once a second; `is_client_stuck`: it takes nothing of its answer."""
-        if is_client_stuck:
-            self.reason = "client_stuck"
-            self._break_off(refusals.BACKEND_SILENT, Ending.CLIENT_TIME)
-        elif now > self.deadline:
-            self._expire()
-        elif self._phase is not _TUNNEL and self._upload.is_too_slow(now, is_paused=self._host.is_paused):
-            self._break_off(refusals.BODY_TOO_SLOW, Ending.CLIENT_TIME)
-
-    def _expire(self) -> None:
-        """The deadline has passed."""
-        if self._phase is _TUNNEL:
-            self.reason = "tunnel_idle"
-            self.ending = Ending.CLIENT_TIME
-            self._tunnel_ended()
-        elif self._phase is _QUEUE:
-            self._break_off(refusals.QUEUE_TIMEOUT, Ending.SERVER_TIME)
-        elif not self._upload.is_done and self._connection is None:
-            self._break_off(refusals.BODY_TOO_SLOW, Ending.CLIENT_TIME)
-        else:
-            exchange = self.exchange
-            if self._answer.is_released:
-                self.reason = "stalled"
-            if exchange is not None and exchange.backend is not None and self._upload.is_done:
-                self._parts.backend_broke(exchange, BackendFailure(exchange.backend.name, "silent", sent=True))
-            self._break_off(refusals.BACKEND_SILENT, Ending.SERVER_TIME)
-
-    def request_broke(self, refusal: Refusal) -> None:
-        """The client's event: the rest of the body cannot be read. The backend is let go of, it never sees the end."""
-        self._break_off(refusal, Ending.PROXY)
-
-    def client_lost(self) -> None:
-        """The client went away: nobody needs the answer any more."""
-        if self._is_ended:
-            return
-        if self._phase is not _TUNNEL:
-            self.reason = "client_left"
-            self.ending = Ending.CLIENT
-        elif self._connection is not None:
-            self.flush()
-            connection, self._connection = self._connection, None
-            connection.leave()
-        self._end(keep_alive=False)
-
-    def pause_answer(self) -> None:
-        """The client reads more slowly than the backend writes."""
-        if self._connection is not None:
-            self._connection.pause()
-
-    def resume_answer(self) -> None:
-        if self._connection is not None:
-            self._connection.resume()
-
-    def flush(self) -> None:
-        """Write what has gathered, both ways."""
-        pieces = self._to_upstream
-        if pieces and self._connection is not None:
-            self._connection.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-            pieces.clear()
-        pieces = self._answer.out
-        if pieces:
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces.clear()
-            self._host.write(data)
-
-    def _give_place_back(self) -> None:
-        place, self._place = self._place, None
-        if place is not None:
-            place.active -= 1
-            pool = self._known_exchange().pool
-            if pool.line.waiting:
-                self._parts.call_next(pool)
-
-    def _end(self, *, keep_alive: bool) -> None:
-        if self._is_ended:
-            return
-        self._is_ended = True
-        self.flush()
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            connection.abort()
-        if self._ticket is not None:
-            self._known_exchange().pool.line.leave(self._ticket)
-        self._give_place_back()
-        self._host.flow_ended(keep_alive=keep_alive)
-
-    @property
-    def termination(self) -> str:
-        """HAProxy's first two letters: who ended it, and what it was doing then."""
-        return "--" if self.ending is _NORMAL else self.ending.value + self._phase.value
 
 
 def refusal_of(error: MalformedMessage) -> Refusal:
