@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from mfalb.telemetry.log_file import LogFile
+
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _WORD: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII but blank, quote, equals sign and backslash
 
@@ -81,14 +83,19 @@ class AccessLog:
         self._stream = stream
         self._rows: list[Row] = []
         self._words: dict[bytes, str] = {}
-        self.left_out = 0
+        self._too_many = 0
 
     def add(self, form: LineForm, values: tuple[object, ...]) -> None:
         """Keep one row; writing waits for `flush`. What a client chose goes through `word` before."""
         if len(self._rows) < self.LIMIT:
             self._rows.append((form, values))
         else:
-            self.left_out += 1
+            self._too_many += 1
+
+    @property
+    def left_out(self) -> int:
+        """Lines that were never written: too many at once, or the file could not be written."""
+        return self._too_many + (self._stream.left_out if isinstance(self._stream, LogFile) else 0)
 
     @property
     def is_worth_a_flush(self) -> bool:

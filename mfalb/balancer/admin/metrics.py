@@ -86,6 +86,7 @@ class MetricsPage(Collector):
         yield from tls_metrics(self._source.tls_files)
         yield from self._pins()
         yield from self._backends()
+        yield from self._pool_rules()
         yield from self._health()
 
     def _listeners(self) -> Iterator[Metric]:
@@ -121,7 +122,9 @@ class MetricsPage(Collector):
         log = self._source.access_log
         if log is not None:
             yield CounterMetricFamily(
-                "mfalb_access_log_left_out", "Access log lines left out because of overload.", value=log.left_out
+                "mfalb_access_log_left_out",
+                "Access log lines left out: overload, or a disk that took none.",
+                value=log.left_out,
             )
 
     def _radius_peers(self) -> Iterator[Metric]:
@@ -201,11 +204,7 @@ class MetricsPage(Collector):
         share = GaugeMetricFamily(
             "mfalb_backend_share", "Part of the backend's weight that counts: below 1 in a slow start.", labels=labels
         )
-        panic = GaugeMetricFamily(
-            "mfalb_pool_panic", "1 while health is ignored for new work, as too few backends are up.", labels=["pool"]
-        )
         for pool in self._pools.values():
-            panic.add_metric([pool.name], pool.is_panicking)
             for backend in pool.backends.values():
                 names = [pool.name, backend.name]
                 share.add_metric(names, backend.share)
@@ -215,7 +214,27 @@ class MetricsPage(Collector):
                 active.add_metric(names, backend.active)
                 for state in AdminState:
                     admin.add_metric([*names, state.value], backend.admin_state is state)
-        yield from (up, admin, requests, failures, active, share, panic)
+        yield from (up, admin, requests, failures, active, share)
+
+    def _pool_rules(self) -> Iterator[Metric]:
+        panic = GaugeMetricFamily(
+            "mfalb_pool_panic", "1 while health is ignored for new work, as too few backends are up.", labels=["pool"]
+        )
+        waiting = GaugeMetricFamily(
+            "mfalb_pool_waiting", "HTTP requests that wait for a backend with a free connection.", labels=["pool"]
+        )
+        retries = CounterMetricFamily("mfalb_pool_retries", "HTTP requests that were tried anew.", labels=["pool"])
+        denied = CounterMetricFamily(
+            "mfalb_pool_retries_denied",
+            "HTTP requests that were not, as the retry budget was used up.",
+            labels=["pool"],
+        )
+        for pool in self._pools.values():
+            panic.add_metric([pool.name], pool.is_panicking)
+            waiting.add_metric([pool.name], pool.line.waiting)
+            retries.add_metric([pool.name], pool.retries.spent)
+            denied.add_metric([pool.name], pool.retries.denied)
+        yield from (panic, waiting, retries, denied)
 
     def _health(self) -> Iterator[Metric]:
         labels, now = ["pool", "backend"], self._clock()

@@ -9,11 +9,12 @@ class RetryBudget:
     When every server of a pool refuses, each request would otherwise be tried on all of them.
     """
 
-    __slots__ = ("_kept", "_reserve", "_share", "denied")
+    __slots__ = ("_kept", "_reserve", "_share", "denied", "spent")
 
     def __init__(self, share: float, reserve: int) -> None:
         self._share = share
         self._reserve = self._kept = float(reserve)
+        self.spent = 0
         self.denied = 0
 
     def earn(self) -> None:
@@ -27,4 +28,5 @@ class RetryBudget:
             self.denied += 1
             return False
         self._kept -= 1
+        self.spent += 1
         return True

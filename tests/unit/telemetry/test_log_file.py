@@ -8,6 +8,7 @@ from stat import S_IMODE
 
 import pytest
 
+from mfalb.telemetry.log import AccessLog, LineForm
 from mfalb.telemetry.log_file import LogFile
 
 
@@ -68,3 +69,14 @@ def test_a_folder_that_vanished_is_tried_again_with_each_batch(tmp_path: Path) -
     file.write("kept\n")
     file.close()
     assert (file.left_out, (folder / "access.log").read_text()) == (1, "kept\n")
+
+
+def test_what_the_file_did_not_take_counts_as_left_out_of_the_access_log(tmp_path: Path) -> None:
+    file = LogFile(tmp_path / "access.log")
+    log = AccessLog(is_json=False, stream=file)
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, int(file._descriptor or 0))
+    os.close(full)
+    log.add(LineForm("request", ("status",)), (200,))
+    log.flush(0.0)
+    assert log.left_out == 1

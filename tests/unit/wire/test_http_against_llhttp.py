@@ -97,6 +97,10 @@ messages = st.builds(
 @example(
     b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", []
 )
+@example(
+    b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nPOST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n",
+    [],
+)
 def test_the_requests_that_ours_finds_are_those_that_llhttp_finds(data: bytes, cuts: list[int]) -> None:
     transcript = read_requests(data, cuts)
     ours = ended(transcript)
@@ -107,6 +111,8 @@ def test_the_requests_that_ours_finds_are_those_that_llhttp_finds(data: bytes, c
     try:
         for piece in pieces(data, cuts):
             theirs.parser.feed_data(piece)
+    except httptools.HttpParserInvalidMethodError:
+        pass  # llhttp has a list of them; what it refused for that is missing below, unless ours did not find it either
     except httptools.HttpParserError:
         assert behind_the_last, "llhttp refuses what ours takes"
     assert theirs.messages[: len(ours)] == ours

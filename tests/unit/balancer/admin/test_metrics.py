@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mfalb.balancer.admin.metrics import MetricsPage
 from mfalb.balancer.affinity.store import Pin, PinTable
 from mfalb.balancer.config.health_models import PassiveCheck, TcpCheck
+from mfalb.balancer.config.http_models import Retries
 from mfalb.balancer.config.models import Backend
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.config.values import Address
@@ -16,7 +17,7 @@ from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.pools.backend import AdminState, LastCheck
 from mfalb.balancer.pools.pool import Pool
 from mfalb.net.tls_files import Watched
-from mfalb.telemetry.log import AccessLog
+from mfalb.telemetry.log import AccessLog, LineForm
 from mfalb.telemetry.metrics import ListenerCounters
 from mfalb.wire.radius import SharedSecret
 
@@ -162,7 +163,9 @@ def test_pins_are_counted_and_never_shown() -> None:
 
 def test_lines_left_out_of_the_access_log_are_told_when_there_is_one() -> None:
     log = AccessLog(is_json=False, stream=io.StringIO())
-    log.left_out = 3
+    form = LineForm("request", ("status",))
+    for _ in range(AccessLog.LIMIT + 3):
+        log.add(form, (200,))
     name = sample("mfalb_access_log_left_out_total")
     assert samples(Source(access_log=log))[name] == 3
     assert name not in samples(Source())
@@ -234,3 +237,14 @@ def test_panic_and_slow_starts_are_told() -> None:
     pool.tick(25.0)
     page = samples(Source(), {"web": pool})
     assert (page[sample("mfalb_pool_panic", pool="web")], page[share]) == (0, 0.5)
+
+
+def test_waiting_requests_and_retries_are_told_by_pool() -> None:
+    config = make_pool().config.model_copy(update={"retries": Retries(budget=0.2, reserve=2)})
+    pool = Pool("web", config)
+    pool.line.join(object())
+    spent = [pool.retries.spend() for _ in range(3)]
+    page = samples(Source(), {"web": pool})
+    names = ("mfalb_pool_waiting", "mfalb_pool_retries_total", "mfalb_pool_retries_denied_total")
+    assert spent == [True, True, False]
+    assert [page[sample(name, pool="web")] for name in names] == [1, 2, 1]
