@@ -59,6 +59,7 @@ _SECRET: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie",
 _NOT_IN_TRAILERS: Final = (REQUEST_SPECIAL | RESPONSE_SPECIAL | _SECRET).union(
     (b"trailer", b"cache-control", b"content-range", b"max-forwards", b"range", b"www-authenticate", b"age", b"date")
 )
+_NEVER_BEHIND_US: Final = (b"h2c", b"http/", b"tls/")
 _FRAMING_NAMES: Final = frozenset((b"content-length", b"transfer-encoding", b"host", b"connection", b"upgrade"))
 
 # field-name ":" OWS field-value OWS (RFC 9112 section 5; RFC 9110 section 5.5): no control byte but the tab.
@@ -133,12 +134,18 @@ class Fields:
         return not is_closing and (minor_version > 0 or connection.find(b"keep-alive") >= 0)
 
     def upgrade(self) -> bytes:
-        """The protocols that an Upgrade which Connection names asks for; b"" for none (RFC 9110 section 7.8)."""
+        """The protocols that an Upgrade which Connection names asks for; b"" for none (RFC 9110 section 7.8).
+
+        HTTP/2 and TLS are left out (RFC 9113 section 3.1 has withdrawn h2c): requests in them would pass unread.
+        """
         special = self.special
         if b"upgrade" not in special or b"connection" not in special:
             return b""
         named = special[b"connection"].split(b",")
-        return special[b"upgrade"] if any(token.strip() == b"upgrade" for token in named) else b""
+        if not any(token.strip() == b"upgrade" for token in named):
+            return b""
+        wanted = [token.strip() for token in special[b"upgrade"].split(b",")]
+        return b", ".join([token for token in wanted if token and not token.lower().startswith(_NEVER_BEHIND_US)])
 
 
 class FieldReader:

@@ -145,6 +145,8 @@ class HttpExchanges:
         exchange = HttpExchange(head, client, pool, affinity)
         if self._ids is not None:
             exchange.request_id = self._ids.id_for(head, client, moment.entropy)
+        if b"expect" in head.special and not _settle_expect(head):
+            return Refuse(refusals.EXPECTATION_FAILED, exchange)
         pool.retries.earn()
         if affinity.body_limit and affinity.needs_request_body(head):
             return NeedBody(exchange, affinity.body_limit)
@@ -256,6 +258,15 @@ class HttpExchanges:
         if exchange.affinity.is_by_cookie:
             exchange.given = "N" if not lines else "I" if exchange.found.cookie is None else "U"
         return lines if self._ids is None else lines + self._ids.answer_line(exchange.request_id)
+
+
+def _settle_expect(head: RequestHead) -> bool:
+    """Whether what is expected can be met: 100-continue alone, and 1.0 knows nothing of it (RFC 9110 section 10.1.1)."""
+    wanted = {one.strip().lower() for one in head.special.pop(b"expect").split(b",")} - {b""}
+    if not head.minor_version or not wanted:
+        return True
+    head.special[b"expect"] = b"100-continue"
+    return wanted == {b"100-continue"}
 
 
 def _strategy(pool: Pool, pins: PinStore, sealer: CookieSealer | None, *, is_secure: bool) -> HttpAffinity:

@@ -137,3 +137,85 @@ def test_an_answer_s_hop_by_hop_fields_stay_behind_and_its_encoding_passes() -> 
 def test_a_length_is_told_with_304_and_never_with_204(status: str, *, expected: bool) -> None:
     head = response("Content-Length: 5", status=status)
     assert ("content-length" in fields(response_bytes(head, Framing.NONE, b"", b""))) is expected
+
+
+# ------------------------------------------------------------------------------------ Forwarded, Via, Upgrade, TE
+
+
+@pytest.mark.parametrize(
+    ("client", "lines", "expected"),
+    [
+        (CLIENT, ("Host: outer",), 'for=192.0.2.7;proto=https;host="outer"'),
+        (CLIENT, ("Host: outer:444",), 'for=192.0.2.7;proto=https;host="outer:444"'),
+        (CLIENT, ("Host: outer", *CLAIMS), 'for=192.0.2.7;proto=https;host="outer"'),
+        (BELIEVED, ("Host: outer", *CLAIMS), 'for=10.1.1.1, for=192.0.2.7;proto=https;host="outer"'),
+        (ClientFacts("2001:db8::7", is_tls=False), ("Host: o",), 'for="[2001:db8::7]";proto=http;host="o"'),
+    ],
+    ids=["a name", "a name with a port", "a stranger's claim", "a trusted proxy's claim", "IPv6"],
+)
+def test_forwarded_tells_who_asked_as_rfc_7239_writes_it(
+    client: ClientFacts, lines: tuple[str, ...], expected: str
+) -> None:
+    writer = RequestWriter(Forwarding(forwarded=True))
+    assert fields(writer.head(request(*lines), client))["forwarded"] == expected
+
+
+def test_a_1_0_client_without_a_host_is_forwarded_for_without_one() -> None:
+    head = request(version="1.0")
+    del head.special[b"host"]
+    seen = fields(RequestWriter(Forwarding(forwarded=True)).head(head, CLIENT))
+    assert seen["forwarded"] == "for=192.0.2.7;proto=https"
+
+
+@pytest.mark.parametrize(
+    ("via", "version", "lines", "expected"),
+    [
+        ("lb.test", "1.1", (), "1.1 lb.test"),
+        ("lb.test", "1.0", (), "1.0 lb.test"),
+        ("lb.test", "1.1", ("Via: 1.0 first",), "1.0 first, 1.1 lb.test"),
+        ("lb.test", "1.1", ("Via: 1.0 first", "Via: 1.1 second"), "1.0 first, 1.1 second, 1.1 lb.test"),
+        (None, "1.1", ("Via: 1.0 first",), "1.0 first"),
+    ],
+)
+def test_our_name_in_via_stands_last_behind_the_version_that_came(
+    via: str | None, version: str, lines: tuple[str, ...], expected: str
+) -> None:
+    head = request(*lines, version=version)
+    assert fields(RequestWriter(Forwarding(via=via)).head(head, CLIENT))["via"] == expected
+
+
+def test_nobody_gives_a_name_in_via_without_one() -> None:
+    assert "via" not in fields(RequestWriter(Forwarding()).head(request(), CLIENT))
+
+
+@pytest.mark.parametrize(
+    ("lines", "ours", "expected"),
+    [((), b"lb", "1.1 lb"), (("Via: 1.0 a",), b"lb", "1.0 a, 1.1 lb"), (("Via: 1.0 a",), b"", "1.0 a"), ((), b"", None)],
+)
+def test_answers_tell_the_way_that_they_came_too(lines: tuple[str, ...], ours: bytes, expected: str | None) -> None:
+    seen = fields(response_bytes(response("Content-Length: 5", *lines), Framing.LENGTH, b"", b"", ours))
+    assert seen.get("via") == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("websocket", "websocket"),
+        ("websocket, h2c", "websocket"),
+        ("H2C,websocket ,TLS/1.0", "websocket"),
+        ("h2c", None),
+        ("HTTP/2.0, tls/1.2", None),
+    ],
+)
+def test_an_upgrade_goes_on_but_never_to_http_2_or_tls_that_nobody_here_would_read(
+    value: str, expected: str | None
+) -> None:
+    head = request("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {value}", "HTTP2-Settings: AAMAAABk")
+    seen = fields(RequestWriter(Forwarding()).head(head, CLIENT))
+    assert (seen.get("upgrade"), seen.get("connection")) == (expected, expected and "upgrade")
+    assert "http2-settings" not in seen
+
+
+def test_of_te_only_trailers_goes_on() -> None:
+    seen = fields(RequestWriter(Forwarding()).head(request("Connection: TE", "TE: gzip, Trailers"), CLIENT))
+    assert (seen["te"], seen["connection"]) == ("trailers", "TE")

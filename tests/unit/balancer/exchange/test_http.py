@@ -109,3 +109,25 @@ def test_cookie_affinity_without_keys_is_a_mistake_that_stops_the_start() -> Non
     config = HttpListener(name="l", protocol="http", bind=(Address("192.0.2.9", 80),), routes=(Route(pool="web"),))
     with pytest.raises(ValueError, match="cookie keys"):
         HttpExchanges(config, {"web": pool}, PinTable(1), None)
+
+
+@pytest.mark.parametrize("value", ["100-continue", "100-Continue", " 100-continue , 100-continue"])
+def test_100_continue_goes_on_to_the_backend_in_one_form(value: str) -> None:
+    exchanges = make_exchanges({"web": make_pool()})
+    asked = request(f"Expect: {value}", "Content-Length: 5", method="POST")
+    exchange = exchange_of(exchanges.begin(asked, CLIENT, moment()))
+    assert exchanges.upstream_head(exchange).count(b"\r\nExpect: 100-continue\r\n") == 1
+
+
+@pytest.mark.parametrize("value", ["meaning=unknown", "100-continue, more", "100-continued", "200-ok"])
+def test_anything_else_that_is_expected_fails(value: str) -> None:
+    decision = make_exchanges({"web": make_pool()}).begin(request(f"Expect: {value}"), CLIENT, moment())
+    assert isinstance(decision, Refuse)
+    assert decision.refusal is refusals.EXPECTATION_FAILED
+
+
+@pytest.mark.parametrize(("value", "version"), [("100-continue", "1.0"), ("anything", "1.0"), ("", "1.1"), (",", "1.1")])
+def test_what_a_1_0_client_or_nobody_expects_is_ignored(value: str, version: str) -> None:
+    exchanges = make_exchanges({"web": make_pool()})
+    exchange = exchange_of(exchanges.begin(request(f"Expect: {value}", version=version), CLIENT, moment()))
+    assert b"expect" not in exchanges.upstream_head(exchange).lower()
