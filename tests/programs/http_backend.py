@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Final, Self
 from weakref import WeakSet
 
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from programs.certificates import CertificateFiles
 from programs.ports import LOOPBACK, free_tcp_port
@@ -53,7 +53,10 @@ class Stats:
 
 
 class HttpBackend(Program):
-    """Serves /echo (what was sent, as JSON), /bytes/<n>, /status/<code>, /early and /wait/<seconds>."""
+    """Serves /echo (what was sent, as JSON), /bytes/<n>, /status/<code>, /early and /wait/<seconds>.
+
+    /ws is a WebSocket that says the server's name, and then echoes.
+    """
 
     def __init__(self, name: str, run_dir: Path, certificate: CertificateFiles | None = None) -> None:
         self.port: Final = free_tcp_port()
@@ -100,6 +103,7 @@ class _Service:
         application.router.add_route("*", "/status/{code}", self._status)
         application.router.add_route("*", "/early", self._early)
         application.router.add_route("*", "/wait/{seconds}", self._wait)
+        application.router.add_get("/ws", self._websocket)
         application.router.add_route("*", "/{rest:.*}", self._echo)
         return application
 
@@ -136,6 +140,18 @@ class _Service:
                 await response.write(block)
         await response.write_eof()
         return response
+
+    async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
+        self._count(request)
+        websocket = web.WebSocketResponse(max_msg_size=0)
+        await websocket.prepare(request)
+        await websocket.send_str(self._name)
+        async for message in websocket:
+            if message.type is WSMsgType.TEXT:
+                await websocket.send_str(message.data)
+            elif message.type is WSMsgType.BINARY:
+                await websocket.send_bytes(message.data)
+        return websocket
 
     async def _status(self, request: web.Request) -> web.Response:
         self._count(request)

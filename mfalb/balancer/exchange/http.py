@@ -261,7 +261,7 @@ class HttpExchanges:
 
 
 def _settle_expect(head: RequestHead) -> bool:
-    """Whether what is expected can be met: 100-continue alone, and 1.0 knows nothing of it (RFC 9110 section 10.1.1)."""
+    """Whether what is expected can be met: 100-continue alone, ignored in 1.0 (RFC 9110 section 10.1.1)."""
     wanted = {one.strip().lower() for one in head.special.pop(b"expect").split(b",")} - {b""}
     if not head.minor_version or not wanted:
         return True

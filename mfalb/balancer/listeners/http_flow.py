@@ -260,11 +260,19 @@ class HttpFlow(HttpRelay):
         """The client's event: it sends nothing more. True when the tunnel stays half open."""
         if self._phase is not _TUNNEL or self._connection is None:
             return False
+        if self._is_half_ended:
+            self._both_ended()
+            return False
+        self._is_half_ended = True
         self.flush()
         self._connection.write_eof()
         return True
 
     def upstream_eof(self) -> None:
+        if self._is_half_ended:
+            self._both_ended()
+            return
+        self._is_half_ended = True
         self.flush()
         self._host.end_tunnel(is_half=True)
 

@@ -39,6 +39,7 @@ class HttpRelay(UpstreamUser):
         "_connection",
         "_host",
         "_is_ended",
+        "_is_half_ended",
         "_moment",
         "_parts",
         "_phase",
@@ -71,6 +72,7 @@ class HttpRelay(UpstreamUser):
         self._to_upstream: list[bytes] = []
         self._phase = _REQUEST
         self._is_ended = False
+        self._is_half_ended = False  # of a tunnel: one side sends nothing more
         self.begun_at = now
         self.deadline = now + 120.0  # until a pool says otherwise
         self._moment = moment
@@ -95,6 +97,15 @@ class HttpRelay(UpstreamUser):
 
     def _tunnel_ended(self) -> None:
         self.flush()
+        self._host.end_tunnel(is_half=False)
+        self._end(keep_alive=False)
+
+    def _both_ended(self) -> None:
+        """A tunnel is over when neither side sends any more: transports that are half open do not close themselves."""
+        self.flush()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.leave()
         self._host.end_tunnel(is_half=False)
         self._end(keep_alive=False)
 

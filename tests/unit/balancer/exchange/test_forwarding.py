@@ -190,7 +190,12 @@ def test_nobody_gives_a_name_in_via_without_one() -> None:
 
 @pytest.mark.parametrize(
     ("lines", "ours", "expected"),
-    [((), b"lb", "1.1 lb"), (("Via: 1.0 a",), b"lb", "1.0 a, 1.1 lb"), (("Via: 1.0 a",), b"", "1.0 a"), ((), b"", None)],
+    [
+        ((), b"lb", "1.1 lb"),
+        (("Via: 1.0 a",), b"lb", "1.0 a, 1.1 lb"),
+        (("Via: 1.0 a",), b"", "1.0 a"),
+        ((), b"", None),
+    ],
 )
 def test_answers_tell_the_way_that_they_came_too(lines: tuple[str, ...], ours: bytes, expected: str | None) -> None:
     seen = fields(response_bytes(response("Content-Length: 5", *lines), Framing.LENGTH, b"", b"", ours))

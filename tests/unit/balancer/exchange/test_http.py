@@ -126,7 +126,9 @@ def test_anything_else_that_is_expected_fails(value: str) -> None:
     assert decision.refusal is refusals.EXPECTATION_FAILED
 
 
-@pytest.mark.parametrize(("value", "version"), [("100-continue", "1.0"), ("anything", "1.0"), ("", "1.1"), (",", "1.1")])
+@pytest.mark.parametrize(
+    ("value", "version"), [("100-continue", "1.0"), ("anything", "1.0"), ("", "1.1"), (",", "1.1")]
+)
 def test_what_a_1_0_client_or_nobody_expects_is_ignored(value: str, version: str) -> None:
     exchanges = make_exchanges({"web": make_pool()})
     exchange = exchange_of(exchanges.begin(request(f"Expect: {value}", version=version), CLIENT, moment()))
