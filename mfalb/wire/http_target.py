@@ -39,7 +39,8 @@ def refuse_bad_host(authority: bytes) -> None:
 def origin_form_untrusted(method: bytes, target: bytes) -> tuple[bytes, bytes]:
     """The path and query of a target that does not begin with a slash, and the authority in it (b"" for `*`).
 
-    The authority of an absolute-form target replaces Host (RFC 9112 section 3.2.2).
+    The authority of an absolute-form target replaces Host (RFC 9112 section 3.2.2); OPTIONS of one without a path is
+    about the server as a whole (section 3.2.4).
     """
     if target == b"*" and method == b"OPTIONS":
         return target, b""
@@ -49,7 +50,7 @@ def origin_form_untrusted(method: bytes, target: bytes) -> tuple[bytes, bytes]:
     authority, slash, path = rest.partition(b"/")
     if not authority or b"@" in authority or b"?" in authority:
         raise MalformedMessage("target")
-    return slash + path or b"/", authority
+    return slash + path or (b"*" if method == b"OPTIONS" else b"/"), authority
 
 
 def routing_path_untrusted(target: bytes, *, accepts_slashes: bool = False) -> bytes:
@@ -57,8 +58,10 @@ def routing_path_untrusted(target: bytes, *, accepts_slashes: bool = False) -> b
 
     Raises MalformedMessage for what a backend could resolve to another path than the one that was routed: dot
     segments (encoded or not, with parameters or not), fragments, encodings that are none (http.sys reads %u002e),
-    encoded control bytes, and encoded slashes unless `accepts_slashes`.
+    encoded control bytes, and encoded slashes unless `accepts_slashes`. `*` goes where the root goes.
     """
+    if target == b"*":
+        return b"/"
     if b"#" in target:
         raise MalformedMessage("fragment")
     path = target.partition(b"?")[0]
