@@ -87,7 +87,7 @@ class HttpFlow(HttpRelay):
         self.deadline = self._parts.clock.now + pool.response_timeout_s
         upstream = self._parts.upstreams[pool.name]
         opening = upstream.opening(self._host.client.endpoints)
-        connection = upstream.idle_connection(backend, opening)
+        connection = upstream.idle_connection(backend, opening, must_be_fresh=not exchange.may_be_sent_twice)
         if connection is None:
             upstream.connect(backend, self, opening)
         else:

@@ -23,6 +23,7 @@ from mfalb.wire.proxy_protocol import Endpoints, proxy_header
 
 IDLE_LIMIT: Final = 256  # idle connections kept per backend; one more is closed
 IDLE_TIMEOUT_S: Final = 30.0  # shorter than any server's own, so that we seldom write into a closing connection
+FRESH_S: Final = 1.0  # no server closes a connection that was used so shortly ago for being idle
 
 _log = logging.getLogger("mfalb.upstreams.http")
 
@@ -301,24 +302,32 @@ class HttpUpstream:
             return b""
         return proxy_header(self._send_proxy, endpoints)
 
-    def idle_connection(self, backend: Backend, opening: bytes = b"") -> UpstreamConnection | None:
+    def idle_connection(
+        self, backend: Backend, opening: bytes = b"", *, must_be_fresh: bool = False
+    ) -> UpstreamConnection | None:
         """The connection that was used last, so that the others may time out; None when there is none.
 
         One that began with a PROXY protocol header is its client connection's only: to the backend it is that client.
+        `must_be_fresh`: for a request that cannot be sent a second time when the backend closes an idle connection at
+        this very moment.
         """
         idle = self._ports[backend.name].idle
+        since = self._shared.clock.now - FRESH_S if must_be_fresh else 0.0
         if opening:
-            return self._idle_for(idle, opening)
+            return self._idle_for(idle, opening, since)
         while idle:
-            connection = idle.pop()
+            connection = idle[-1]
+            if connection.idle_since < since and connection.is_usable:
+                return None
+            idle.pop()
             if connection.is_usable:
                 return connection
         return None
 
     @staticmethod
-    def _idle_for(idle: list[UpstreamConnection], opening: bytes) -> UpstreamConnection | None:
+    def _idle_for(idle: list[UpstreamConnection], opening: bytes, since: float) -> UpstreamConnection | None:
         for connection in reversed(idle):
-            if connection.opening == opening and connection.is_usable:
+            if connection.opening == opening and connection.idle_since >= since and connection.is_usable:
                 idle.remove(connection)
                 return connection
         return None
