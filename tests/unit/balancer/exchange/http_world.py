@@ -99,7 +99,7 @@ def response(*lines: str, status: str = "200 OK", method: bytes = b"GET") -> Res
     """A response head with these header lines."""
     gathered = GatheredResponses()
     reader = ResponseReader(gathered)
-    reader.expect(method)
+    reader.expect(method, may_switch=True)
     reader.feed_untrusted("\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("latin-1"))
     return gathered.heads[0]
 
