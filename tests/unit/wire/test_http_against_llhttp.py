@@ -93,7 +93,7 @@ messages = st.builds(
 
 
 @given(st.lists(messages, min_size=1, max_size=3).map(b"".join), cut_lists)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @example(
     b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", []
 )
@@ -144,7 +144,7 @@ answers = st.builds(
 
 
 @given(answers, cut_lists)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_the_answer_that_ours_finds_is_the_one_that_llhttp_finds(data: bytes, cuts: list[int]) -> None:
     transcript = read_responses(data, cuts)
     if transcript.fault or not transcript.messages or not transcript.messages[0].is_ended:

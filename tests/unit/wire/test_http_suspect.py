@@ -68,7 +68,7 @@ def test_the_query_of_a_target_is_masked() -> None:
     ),
     cut_lists,
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_text_of_a_body_is_ever_shown(body: bytes, cuts: list[int]) -> None:
     start = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
     shown = suspect_in(start + body % SECRET, cuts).excerpt

@@ -115,7 +115,7 @@ def test_a_short_password_is_no_radius_secret_that_could_be_guessed(folder: Fold
 
 
 @given(st.floats(0.001, 1), st.integers(1, 50))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_limit_of_ejections_is_a_part_of_the_pool_and_never_all_of_it(limit: float, backends: int) -> None:
     most = PassiveCheck(ejection_limit=limit).most_ejected(backends)
     assert 0 <= most < backends

@@ -149,25 +149,24 @@ def _check_octets(octets: bytes) -> None:
             assert isinstance(config, Config)
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(_ROOTS.map(_as_flow))
 def test_whatever_shape_a_file_has_it_is_loaded_or_refused(text: str) -> None:
     _check_octets(text.encode("utf-8", "surrogatepass"))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.text(st.sampled_from(" \n\t:-?[]{}#&*!|>'\"%@`,\\abxuU0~<=.\x00\x85\u2028\ufeff\U0001f600"), max_size=40))
 def test_whatever_characters_a_file_has_it_is_loaded_or_refused(text: str) -> None:
     _check_octets(text.encode())
 
 
 @given(st.binary(max_size=60))
-@settings(deadline=None)
 def test_whatever_octets_a_file_has_it_is_loaded_or_refused(octets: bytes) -> None:
     _check_octets(octets)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_good_file_with_one_piece_cut_out_is_loaded_or_refused(data: st.DataObject) -> None:
     text = LISTENERS + POOLS + "    affinity: {preset: azure_mfa_sdk}\n"

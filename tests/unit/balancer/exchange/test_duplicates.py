@@ -53,7 +53,7 @@ class Duplicates(RuleBasedStateMachine):
 
 
 TestDuplicates = Duplicates.TestCase
-TestDuplicates.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestDuplicates.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def test_the_oldest_answer_gives_way_when_the_table_is_full() -> None:

@@ -44,7 +44,7 @@ class Identifiers(RuleBasedStateMachine):
 
 
 TestIdentifiers = Identifiers.TestCase
-TestIdentifiers.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestIdentifiers.settings = settings(max_examples=40, stateful_step_count=30)
 
 
 def test_c5_an_identifier_that_was_freed_last_is_used_again_last() -> None:

@@ -86,7 +86,7 @@ def test_b3_proxy_states_are_forwarded_unchanged_and_none_is_added(
 
 
 @given(st.lists(st.binary(max_size=253), max_size=10))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_b3_nothing_depends_on_what_a_proxy_state_says(values: list[bytes]) -> None:
     world = World()
     states = [(radius.PROXY_STATE, value) for value in values]

@@ -100,7 +100,7 @@ async def test_the_calls_are_soap_1_1_in_the_namespace_that_is_written() -> None
 
 
 @given(st.binary(max_size=300), st.integers(0, len(SECURE.body)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_a_server_says_it_is_a_result_or_a_reason_in_our_own_words(garbage: bytes, cut: int) -> None:
     for body in (garbage, SECURE.body[:cut] + garbage, SECURE.body[:cut]):
         try:

@@ -309,7 +309,7 @@ def _could_serve(backend: Backend) -> bool:
 @given(
     data=st.data(), names=st.sampled_from(POOLS), limit=st.sampled_from([0.2, 0.34, 0.5, 1.0]), is_probed=st.booleans()
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_never_more_than_the_limit_are_out_and_never_the_last_one(
     data: st.DataObject, names: list[str], limit: float, is_probed: bool
 ) -> None:
