@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -53,6 +55,11 @@ def garbage(peer: RawPeer) -> None:
 def halfway(peer: RawPeer) -> None:
     peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
     peer.reset()
+
+
+def cut_short(peer: RawPeer) -> None:
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+    peer.socket.close()
 
 
 def busy(peer: RawPeer) -> None:
@@ -109,6 +116,7 @@ FAILURES: dict[str, tuple[Script, str]] = {
     "reset": (reset, "reset"),
     "closed": (close, "closed_early"),
     "half an answer": (halfway, "reset"),
+    "an answer cut short behind a good head": (cut_short, "closed_early"),
     "silence": (silent, "silent"),
     "garbage": (garbage, "status_line"),
     "503": (busy, "status_503"),
@@ -215,3 +223,40 @@ def test_tcp_connections_that_are_refused_eject_and_no_client_notices(tmp_path: 
             assert balancer.metrics().total("mfalb_backend_failures_total", backend="b1") == 3
             (change,) = json.loads(balancer.get("/status"))["failovers"]
             assert (change["backend"], change["reason"]) == ("b1", "ejected: connect_refused")
+
+
+def test_a_good_tcp_connection_now_and_then_keeps_a_server_in(tmp_path: Path) -> None:
+    def named(peer: RawPeer) -> None:
+        peer.send(b"b2")
+
+    port = free_tcp_port()
+    with RawBackend(named) as good:
+        front = new_tcp_front()
+        rule = RULE | {"consecutive_failures": 2}
+        pool = http_pool(f"{LOOPBACK}:{port}", good.address, passive_check=rule)
+        config = {"listeners": [front.listener([{"pool": "p"}])], "pools": {"p": pool}}
+
+        def ask_both() -> set[bytes]:
+            answers = set()
+            for _ in range(2):
+                with front.open() as client:
+                    answers.add(read_all(client))
+            return answers
+
+        with Balancer(config, tmp_path / "mfalb") as balancer:
+            for turn in range(1, 4):
+                assert ask_both() == {b"b2"}
+                assert balancer.backend("p")["consecutive_failures"] == 1, turn
+                with socket.create_server((LOOPBACK, port)) as server:
+                    back = threading.Thread(target=_greet_one, args=(server,))
+                    back.start()
+                    assert ask_both() == {b"b1", b"b2"}
+                    back.join(10)
+                assert balancer.backend("p")["consecutive_failures"] == 0, turn
+            assert balancer.metrics().total("mfalb_backend_ejections_total") == 0
+
+
+def _greet_one(server: socket.socket) -> None:
+    peer, _ = server.accept()
+    with peer:
+        peer.sendall(b"b1")

@@ -15,7 +15,7 @@ from mfalb.balancer.exchange.refusals import Refusal
 from mfalb.balancer.listeners.http_flow import HttpFlow, refusal_of
 from mfalb.balancer.listeners.http_host import FlowHost
 from mfalb.balancer.listeners.http_parts import HttpParts, Suspicion
-from mfalb.balancer.listeners.http_record import count_answer, record
+from mfalb.balancer.listeners.http_record import record, record_unread
 from mfalb.errors import MalformedMessage
 from mfalb.net.rounds import GatheredWrites
 from mfalb.wire.http import RequestReader
@@ -201,7 +201,7 @@ class ClientConnection(FlowHost):
         self._parts.suspicions.append(Suspicion(time(), self.client.address, suspect))
 
     def _refuse_and_close(self, refusal: Refusal) -> None:
-        count_answer(self._parts, refusal.status.value)
+        record_unread(self._parts, refusal, self.client)
         self.write(refusal.answer(is_keep_alive=False))
         self._linger()
 

@@ -202,14 +202,18 @@ class HttpFlow(HttpRelay):
             return
         status = self.status = head.status
         self._phase = _DATA
-        backend = self._place
-        if backend is not None and (backend.consecutive_failures or status >= _SERVER_ERROR):
-            self._parts.backend_answered(backend, status)
         if status == SWITCHING_PROTOCOLS:
+            self._score(status)
             self._begin_tunnel(head)
         else:
             may_keep = self.head.is_keep_alive and self._upload.is_done
             self._answer.begin(head, self._known_exchange(), may_keep=may_keep)
+
+    def _score(self, status: int) -> None:
+        """Passive health: the answer is complete. One that breaks off after a good head is no good answer."""
+        backend = self._place
+        if backend is not None and (backend.consecutive_failures or status >= _SERVER_ERROR):
+            self._parts.backend_answered(backend, status)
 
     def response_body(self, data: bytes) -> None:
         """The backend's event: some of the answer's body, without its framing; or of what a tunnel carries."""
@@ -236,6 +240,7 @@ class HttpFlow(HttpRelay):
                 self._parts.pins.put(pin, now)  # before the answer: half two may come at once
             answer.release(exchange)
         answer.end(trailers)
+        self._score(head.status)
         self._connection = None
         self.flush()
         connection.release(is_reusable=head.is_keep_alive and self._upload.is_done)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from time import monotonic
 from typing import Final
 
+from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.forwarding import ClientFacts
+from mfalb.balancer.exchange.refusals import Refusal
+from mfalb.balancer.listeners.http_ending import Ending, Phase
 from mfalb.balancer.listeners.http_flow import HttpFlow
 from mfalb.balancer.listeners.http_parts import HttpParts
 from mfalb.telemetry.log import LineForm
@@ -21,9 +24,21 @@ _LINE: Final = LineForm(
 )  # fmt: skip
 
 
-def count_answer(parts: HttpParts, status: int) -> None:
-    """An answer of the balancer's own that belongs to no exchange."""
-    parts.counters.count_answer(_CLASSES[status // 100])
+def record_unread(parts: HttpParts, refusal: Refusal, client: ClientFacts) -> None:
+    """A request was refused that could not be read: count the answer, and note a line that says only why."""
+    counters = parts.counters
+    counters.count_answer(_CLASSES[refusal.status.value // 100])
+    log = parts.access_log
+    if log is None:
+        return
+    ending = Ending.CLIENT_TIME if refusal is refusals.HEADER_TIMEOUT else Ending.PROXY
+    log.add(
+        _LINE,
+        (
+            counters.name, client.address, "-", "-", refusal.status.value, "-", "-",
+            ending.value + Phase.REQUEST.value, "--", refusal.reason, "-", 0, 0, 0.0,
+        ),
+    )  # fmt: skip
 
 
 def record(parts: HttpParts, flow: HttpFlow, client: ClientFacts) -> None:

@@ -167,8 +167,10 @@ class TcpConnection(asyncio.Protocol):
 
     def relay_joined(self, _relay: Relay) -> None:
         if self._exchange is not None:
-            self._exchange.backend.active += 1
-            self._exchange.backend.requests += 1
+            backend = self._exchange.backend
+            backend.active += 1
+            backend.requests += 1
+            backend.consecutive_failures = 0  # of connects, which are all that can fail here
         self._reader = None
 
     def relay_ended(self, relay: Relay) -> None:
