@@ -45,12 +45,13 @@ BACKEND_GARBAGE = Refusal(HTTPStatus.BAD_GATEWAY, "backend_garbage", "The server
 BACKEND_SILENT = Refusal(HTTPStatus.GATEWAY_TIMEOUT, "backend_silent", "The server did not answer in time.")
 HEADER_TIMEOUT = Refusal(HTTPStatus.REQUEST_TIMEOUT, "header_timeout", "The request was not completed in time.")
 
-QUEUE_FULL = Refusal(
-    HTTPStatus.SERVICE_UNAVAILABLE, "queue_full", "This service has more work than it can bear. Please try again.", 5
+_TOO_MUCH = "This service has more work than it can bear. Please try again."
+TOO_MANY_CONNECTIONS = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "connection_limit", _TOO_MUCH, 5)
+TOO_MANY_FROM_SOURCE = Refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE, "source_connection_limit", "There are too many connections from your network.", 5
 )
-QUEUE_TIMEOUT = Refusal(
-    HTTPStatus.SERVICE_UNAVAILABLE, "queue_timeout", "This service has more work than it can bear. Please try again.", 5
-)
+QUEUE_FULL = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "queue_full", _TOO_MUCH, 5)
+QUEUE_TIMEOUT = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "queue_timeout", _TOO_MUCH, 5)
 BODY_TOO_LARGE = Refusal(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_bytes", "The request's body is larger than is accepted here."
 )

@@ -11,7 +11,9 @@ from time import monotonic
 from typing import Final, cast
 
 from mfalb.balancer.config.proxy_models import ProxyProtocol
+from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.forwarding import ClientFacts, is_trusted
+from mfalb.balancer.exchange.refusals import Refusal
 from mfalb.balancer.listeners.client_identity import identity_lines
 from mfalb.balancer.listeners.endpoints import endpoints_of
 from mfalb.balancer.listeners.http_connection import ClientConnection, ConnectionHost
@@ -21,6 +23,8 @@ from mfalb.wire.proxy_protocol import Endpoints
 
 _SHUTDOWN_TIMEOUT_S: Final = 5.0
 _BACKLOG: Final = 4096
+
+_TURNED_AWAY_LIMIT: Final = 500  # told at once that they are not served; 2 s each at most
 
 
 class HttpListener(ConnectionHost):
@@ -40,6 +44,7 @@ class HttpListener(ConnectionHost):
         self._tls = tls
         self._servers: list[asyncio.Server] = []
         self._connections: set[ClientConnection] = set()
+        self._turned_away: set[ClientConnection] = set()  # are being told so
         self._sources: dict[str, int] = {}
         self._proxied = self._arrivals(proxy_protocol) if proxy_protocol is not None else None
 
@@ -102,20 +107,28 @@ class HttpListener(ConnectionHost):
             return b""
         return identity_lines(transport.get_extra_info("ssl_object").getpeercert(binary_form=True), headers)
 
-    def admit(self, connection: ClientConnection) -> bool:
-        """Whether one more connection is served. Past a limit it is closed: memory does not grow with clients."""
+    def admit(self, connection: ClientConnection) -> Refusal | None:
+        """Why one more connection is not served; None when it is. Memory does not grow with clients."""
         limits = self.parts.limits
-        if len(self._connections) >= limits.connections:
-            self.parts.counters.drops["connection_limit"] += 1
-            return False
         source = self._source(connection.client.address)
-        if self._sources.get(source, 0) >= limits.connections_per_source:
-            self.parts.counters.drops["source_connection_limit"] += 1
+        if len(self._connections) >= limits.connections:
+            refusal = refusals.TOO_MANY_CONNECTIONS
+        elif self._sources.get(source, 0) >= limits.connections_per_source:
+            refusal = refusals.TOO_MANY_FROM_SOURCE
+        else:
+            connection.source = source
+            self._sources[source] = self._sources.get(source, 0) + 1
+            self._connections.add(connection)
+            self.parts.counters.connections = len(self._connections)
+            return None
+        self.parts.counters.drops[refusal.reason] += 1
+        return refusal
+
+    def may_turn_away(self, connection: ClientConnection) -> bool:
+        """Whether there is room to tell a client that is not served why: in a flood there is not."""
+        if len(self._turned_away) >= _TURNED_AWAY_LIMIT:
             return False
-        connection.source = source
-        self._sources[source] = self._sources.get(source, 0) + 1
-        self._connections.add(connection)
-        self.parts.counters.connections = len(self._connections)
+        self._turned_away.add(connection)
         return True
 
     def _source(self, address: str) -> str:
@@ -128,6 +141,7 @@ class HttpListener(ConnectionHost):
 
     def forget(self, connection: ClientConnection) -> None:
         if connection not in self._connections:
+            self._turned_away.discard(connection)
             return
         self._connections.discard(connection)
         self.parts.counters.connections = len(self._connections)
@@ -140,7 +154,7 @@ class HttpListener(ConnectionHost):
     def tick(self) -> None:
         """Look at every connection's deadline: one coarse timer instead of one timer a connection."""
         now = monotonic()
-        for connection in list(self._connections):
+        for connection in [*self._connections, *self._turned_away]:
             connection.check_deadline(now)
         if self._proxied is not None:
             self._proxied.tick(now)
@@ -152,7 +166,7 @@ class HttpListener(ConnectionHost):
             server.close()
         if self._proxied is not None:
             await self._proxied.close()
-        for connection in list(self._connections):
+        for connection in [*self._connections, *self._turned_away]:
             connection.leave()
         for server in self._servers:
             await server.wait_closed()

@@ -39,7 +39,12 @@ class ConnectionHost(ABC):
     is_closing: bool
 
     @abstractmethod
-    def admit(self, connection: ClientConnection) -> bool: ...
+    def admit(self, connection: ClientConnection) -> Refusal | None:
+        """Why it is not served; None when it is."""
+
+    @abstractmethod
+    def may_turn_away(self, connection: ClientConnection) -> bool:
+        """Whether a connection that is not served may stay until its client has been told why."""
 
     @abstractmethod
     def forget(self, connection: ClientConnection) -> None: ...
@@ -99,7 +104,12 @@ class ClientConnection(FlowHost):
         self._transport = self._out.transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
         self.client = self._listener.facts(self._transport, self._endpoints)
         self._deadline = monotonic() + self._parts.limits.header_timeout_s
-        if not self._listener.admit(self):
+        refusal = self._listener.admit(self)
+        if refusal is None:
+            return
+        if self._listener.may_turn_away(self):
+            self._refuse_and_close(refusal)
+        else:
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from time import monotonic
 from typing import Final
 
@@ -25,13 +26,17 @@ _LINE: Final = LineForm(
 
 
 def record_unread(parts: HttpParts, refusal: Refusal, client: ClientFacts) -> None:
-    """A request was refused that could not be read: count the answer, and note a line that says only why."""
+    """A request was refused that was not read: count the answer, and note a line that says only why."""
     counters = parts.counters
     counters.count_answer(_CLASSES[refusal.status.value // 100])
     log = parts.access_log
     if log is None:
         return
-    ending = Ending.CLIENT_TIME if refusal is refusals.HEADER_TIMEOUT else Ending.PROXY
+    ending = Ending.PROXY
+    if refusal is refusals.HEADER_TIMEOUT:
+        ending = Ending.CLIENT_TIME
+    elif refusal.status is HTTPStatus.SERVICE_UNAVAILABLE:
+        ending = Ending.RESOURCE
     log.add(
         _LINE,
         (

@@ -52,5 +52,5 @@ def test_what_cannot_be_read_gets_the_status_that_says_why(reason: str, status: 
 
 def test_only_refusals_that_may_pass_by_waiting_ask_to_come_again() -> None:
     assert {refusal.reason for refusal in ALL if refusal.retry_after_s} == {
-        "no_backend", "backend_refused", "queue_full", "queue_timeout",
+        "no_backend", "backend_refused", "queue_full", "queue_timeout", "connection_limit", "source_connection_limit",
     }  # fmt: skip
