@@ -54,7 +54,7 @@ def test_the_shell_scripts_pass_shellcheck() -> None:
 
 def soak(length_s: str, directory: Path, body: str) -> subprocess.CompletedProcess[str]:
     """.ci/soak with a pytest that notes what it was asked for, and then does `body`."""
-    note = f'echo "${{FUZZ_PACKETS:-}}|${{SOAK_KILLS_S:-}}|$*" >> {directory}/asked'
+    note = f'echo "${{FUZZ_PACKETS:-}}|${{SOAK_KILLS_S:-}}|${{SOAK_CHAOS_S:-}}|$*" >> {directory}/asked'
     put_program(directory, "pytest", f"{note}\n{body}")
     command = ["sh", str(SOAK), length_s, str(directory / "pytest")]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
@@ -62,17 +62,17 @@ def soak(length_s: str, directory: Path, body: str) -> subprocess.CompletedProce
 
 def test_a_soak_gives_its_length_to_each_part_and_ends_in_time(tmp_path: Path) -> None:
     begun_at = time.monotonic()
-    finished = soak("2", tmp_path, "sleep 0.2")
-    assert time.monotonic() - begun_at < 6
+    finished = soak("6", tmp_path, "sleep 0.5")
+    assert time.monotonic() - begun_at < 20
     assert finished.returncode == 0, finished.stderr
     asked = (tmp_path / "asked").read_text("utf-8").splitlines()
-    assert asked[0] == "5000||-q -x tests/scenarios/test_radius_fuzz.py"
-    assert asked[1] == "|1|-q -x tests/scenarios/test_radius_soak.py"
-    assert 1 <= len(asked) - 2 <= 15
-    assert (
-        finished.stdout
-        == f"soak: 5000 wrong packets, 1 s of killing, {len(asked) - 2} files of tests/scenarios passed\n"
-    )
+    assert asked[0] == "15000|||-q -x tests/scenarios/test_radius_fuzz.py"
+    assert asked[1] == "|2||-q -x tests/scenarios/test_radius_soak.py"
+    assert asked[2] == "||1|-q -x tests/scenarios/test_http_chaos.py"
+    files = len(asked) - 3
+    assert 1 <= files <= 15
+    said = f"soak: 15000 wrong packets, 2 s of killing, 1 s of chaos, {files} files of tests/scenarios passed\n"
+    assert finished.stdout == said
 
 
 def test_a_soak_ends_with_the_first_failure(tmp_path: Path) -> None:
