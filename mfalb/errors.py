@@ -56,14 +56,15 @@ class BackendFailure(MfalbError):  # noqa: N818
     """A backend could not carry an exchange.
 
     `sent` says whether any byte of the exchange may have reached it: only when nothing was sent may another
-    backend be tried without asking.
+    backend be tried without asking. `is_answered` says whether any byte of an answer came back.
     """
 
-    def __init__(self, backend: str, reason: str, *, sent: bool) -> None:
+    def __init__(self, backend: str, reason: str, *, sent: bool, is_answered: bool = False) -> None:
         super().__init__(f"backend {backend}: {reason}")
         self.backend = backend
         self.reason = reason
         self.sent = sent
+        self.is_answered = is_answered
 
 
 class NoBackend(MfalbError):  # noqa: N818

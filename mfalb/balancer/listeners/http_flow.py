@@ -166,7 +166,7 @@ class HttpFlow(HttpRelay):
             return
         self._to_upstream.clear()
         is_broken = failure.reason in _CONNECTION_BROKE
-        is_untouched = is_broken and self._answer.head is None and not self.bytes_in
+        is_untouched = is_broken and not failure.is_answered and not self.bytes_in
         if is_untouched and failure.reason == "stale" and exchange.may_be_sent_twice:
             self._connect_anew(exchange, backend)
             return

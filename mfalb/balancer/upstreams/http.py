@@ -241,13 +241,13 @@ class UpstreamConnection(ResponseEvents):
             self._user.upstream_resume()
 
     def _fail(self, reason: str) -> None:
-        user = self._user
+        user, is_answered = self._user, self._has_received
         # A connection from the pool that dies before its first byte of answer was most likely closing already
-        if self.is_reused and not self._has_received and reason in ("reset", "closed_early"):
+        if self.is_reused and not is_answered and reason in ("reset", "closed_early"):
             reason = "stale"
         self.abort()
         if user is not None:
-            user.upstream_failed(BackendFailure(self._backend.name, reason, sent=True))
+            user.upstream_failed(BackendFailure(self._backend.name, reason, sent=True, is_answered=is_answered))
 
     # ------------------------------------------------------------------------------ the reader's events
 

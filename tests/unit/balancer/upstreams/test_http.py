@@ -52,6 +52,7 @@ class Exchange(User):
         self.is_complete = False
         self.trailers: list[bytes] = []
         self.failures: list[tuple[str, bool]] = []
+        self.is_answered = False
         connection.begin(self, method, may_switch=False)
 
     def response_head(self, head: ResponseHead) -> None:
@@ -66,6 +67,7 @@ class Exchange(User):
 
     def upstream_failed(self, failure: BackendFailure) -> None:
         self.failures.append((failure.reason, failure.sent))
+        self.is_answered = failure.is_answered
 
     def upstream_connected(self, connection: UpstreamConnection) -> None: ...
     def upstream_eof(self) -> None: ...
@@ -181,6 +183,7 @@ def test_a_connection_lost_under_a_request_is_told_with_what_that_says(
         connection.data_received(received)
     connection.connection_lost(error)
     assert (exchange.failures, exchange.is_complete) == ([(reason, True)], False)
+    assert exchange.is_answered == bool(received)
     assert not connection.is_usable
 
 
