@@ -12,6 +12,7 @@ from programs.certificates import CertificateFiles
 from programs.http_backend import RawPeer
 from programs.http_pool import Responses, read_all
 from programs.http_sites import HEADER_BYTES, RoughSite, rough_site
+from programs.odd_requests import AMBIGUOUS, BAD_CHUNKS, CHUNKED, SMUGGLED
 from programs.ports import LOOPBACK
 from programs.process import wait_until
 
@@ -29,61 +30,6 @@ def site(running: RoughSite) -> Iterator[RoughSite]:
 
 
 # ---------------------------------------------------------------------------------- requests in two minds
-
-HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
-CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
-
-AMBIGUOUS = {
-    "length and chunked": HEAD + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "chunked and length": HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "two lengths": HEAD + b"Content-Length: 0\r\nContent-Length: 35\r\n\r\n" + SMUGGLED,
-    "two equal lengths": HEAD + b"Content-Length: 0\r\nContent-Length: 0\r\n\r\n" + SMUGGLED,
-    "a list of lengths": HEAD + b"Content-Length: 0, 35\r\n\r\n" + SMUGGLED,
-    "an empty length": HEAD + b"Content-Length: \r\n\r\n" + SMUGGLED,
-    "a length with a plus": HEAD + b"Content-Length: +35\r\n\r\n" + SMUGGLED,
-    "a negative length": HEAD + b"Content-Length: -1\r\n\r\n" + SMUGGLED,
-    "a length in hex": HEAD + b"Content-Length: 0x23\r\n\r\n" + SMUGGLED,
-    "a length with an underscore": HEAD + b"Content-Length: 3_5\r\n\r\n" + SMUGGLED,
-    "a length past 64 bits": HEAD + b"Content-Length: 18446744073709551617\r\n\r\n" + SMUGGLED,
-    "an unknown transfer coding": HEAD + b"Transfer-Encoding: identity\r\n\r\n" + SMUGGLED,
-    "a comma before chunked": HEAD + b"Transfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "two transfer codings": HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "two lines of codings": HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "chunked twice": HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "chunked with a tail": HEAD + b"Transfer-Encoding: chunkedx\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "chunked in 1.0": b"POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "a blank before the colon": HEAD + b"Content-Length : 35\r\n\r\n" + SMUGGLED,
-    "a folded line": HEAD + b"X-A: b\r\n Content-Length: 35\r\n\r\n" + SMUGGLED,
-    "a line without a colon": HEAD + b"Content-Length 35\r\n\r\n" + SMUGGLED,
-    "a NUL in a value": HEAD + b"X-A: a\0b\r\n\r\n" + SMUGGLED,
-    "a CR in a value": HEAD + b"X-A: a\rContent-Length: 35\r\n\r\n" + SMUGGLED,
-    "bare line feeds": b"POST / HTTP/1.1\nHost: x\nContent-Length: 35\n\n" + SMUGGLED,
-    "a control byte in a name": HEAD + b"X\x01A: b\r\n\r\n" + SMUGGLED,
-    "no host": b"GET / HTTP/1.1\r\n\r\n" + SMUGGLED,
-    "two hosts": b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n" + SMUGGLED,
-    "an upgrade with a body": HEAD + b"Connection: upgrade\r\nUpgrade: x\r\nContent-Length: 35\r\n\r\n" + SMUGGLED,
-    "http 2 without being asked": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "connect": b"CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n" + SMUGGLED,
-    "a foreign scheme": b"GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a blank in the target": b"GET / a HTTP/1.1\r\nHost: x\r\n\r\n",
-    "no HTTP at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello\r\n\r\n",
-    "a mail client": b"EHLO mail.example.test\r\n\r\n",
-}  # fmt: skip
-
-BAD_CHUNKS = {
-    "a size with 0x": b"0x5\r\nhello\r\n0\r\n\r\n",
-    "a size with a plus": b"+5\r\nhello\r\n0\r\n\r\n",
-    "a negative size": b"-5\r\nhello\r\n0\r\n\r\n",
-    "a size with an underscore": b"1_0\r\nhello\r\n0\r\n\r\n",
-    "a blank before the size": b" 5\r\nhello\r\n0\r\n\r\n",
-    "no size": b"\r\nhello\r\n0\r\n\r\n",
-    "a size past 64 bits": b"fffffffffffffffff\r\nhello\r\n0\r\n\r\n",
-    "more than the size": b"5\r\nhelloo\r\n0\r\n\r\n",
-    "bare line feeds": b"5\nhello\n0\n\n",
-    "an extra line before the last chunk": b"5\r\nhello\r\n\r\n0\r\n\r\n",
-    "a bare CR in an extension": b"5;a\rb\r\nhello\r\n0\r\n\r\n",
-}
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)

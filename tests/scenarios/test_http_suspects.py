@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from programs.certificates import CertificateFiles
 from programs.http_sites import RoughSite, rough_site
+from programs.odd_requests import AMBIGUOUS, BAD_CHUNKS, CHUNKED, SMUGGLED
 from programs.ports import LOOPBACK
-from scenarios.test_http_bad_input import AMBIGUOUS, BAD_CHUNKS, CHUNKED, SMUGGLED
 
 
 @pytest.fixture(scope="module")
