@@ -14,6 +14,11 @@ from mfalb.net.udp_sockets import BUFFER_BYTES, bound_socket, receive_buffer_byt
 
 _FIRST_BACKLOG: Final = 128  # clients that may wait until the listener itself starts, and sets its own
 
+# What of an answer may wait in the kernel for a client that reads slowly: by default megabytes for each, and
+# send_timeout would see it taken in strides of half a megabyte only.
+UNSENT_BYTES: Final = 128 * 1024
+_TCP_NOTSENT_LOWAT: Final = 25  # linux/tcp.h; not named by Python
+
 _log = logging.getLogger("mfalb.supervisor.sockets")
 
 
@@ -69,6 +74,7 @@ def _tcp(address: Address) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # connections inherit it
         sock.bind(target)
         # With SO_REUSEADDR two sockets can be bound to overlapping addresses (0.0.0.0 and one of ours, or another
         # program's that starts at this moment); which of them may serve is only known when they listen.
