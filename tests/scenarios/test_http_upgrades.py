@@ -174,6 +174,10 @@ async def test_aiohttp_s_client_is_served_and_its_close_passes_both_ways(site: U
                 assert await websocket.receive_str() in ("b1", "b2")
             await websocket.send_bytes(LARGE)
             assert await websocket.receive_bytes() == LARGE
+            opened = websocket.get_extra_info("socket")
+        # aiohttp is done before TLS has said goodbye; the loop would end too early
+        while opened.fileno() >= 0:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.01)
         assert websocket.close_code == aiohttp.WSCloseCode.OK
 
 
