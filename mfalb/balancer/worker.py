@@ -48,8 +48,8 @@ from mfalb.errors import BackendFailure
 from mfalb.net.clock import Clock
 from mfalb.net.datagram_form import DatagramForm, Wrap, datagram_form
 from mfalb.net.datagram_poller import DatagramPoller
-from mfalb.net.garbage import calm_the_garbage_collector
 from mfalb.net.lifecycle import Tasks
+from mfalb.net.memory import calm_the_garbage_collector, keep_large_blocks_apart
 from mfalb.net.rounds import WriteRound
 from mfalb.net.tls_files import TlsFiles, Watched
 from mfalb.telemetry.log import AccessLog
@@ -153,6 +153,7 @@ class Worker:
 
     async def start(self) -> None:
         """Serve. Raises OSError and ssl.SSLError when a listener cannot."""
+        keep_large_blocks_apart()
         loop = asyncio.get_running_loop()
         self._poller = DatagramPoller(loop, self._flush_datagrams)
         keys = [key.reveal() for key in self._config.pins.cookie_keys]

@@ -19,6 +19,7 @@ from mfalb.balancer.listeners.endpoints import endpoints_of
 from mfalb.balancer.listeners.http_connection import ClientConnection, ConnectionHost
 from mfalb.balancer.listeners.http_parts import HttpParts
 from mfalb.balancer.listeners.proxied import ProxiedArrivals, ProxiedWiring
+from mfalb.net.tls_reads import SharedReads
 from mfalb.wire.proxy_protocol import Endpoints
 
 _SHUTDOWN_TIMEOUT_S: Final = 5.0
@@ -61,7 +62,7 @@ class HttpListener(ConnectionHost):
             self._tls,
             self.parts.counters,
             lambda: len(self._connections),
-            lambda endpoints: cast(asyncio.Protocol, ClientConnection(self, endpoints)),
+            self._protocol,
             limits.handshake_timeout_s,
         )
         return ProxiedArrivals(wiring)
@@ -74,7 +75,7 @@ class HttpListener(ConnectionHost):
         is_tls = self._tls is not None
         for sock in self._sockets:
             server = await loop.create_server(
-                lambda: cast(asyncio.Protocol, ClientConnection(self)),
+                lambda: self._protocol(None),
                 sock=sock,
                 ssl=self._tls,
                 backlog=_BACKLOG,
@@ -82,6 +83,10 @@ class HttpListener(ConnectionHost):
                 ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT_S if is_tls else None,
             )
             self._servers.append(server)
+
+    def _protocol(self, endpoints: Endpoints | None) -> asyncio.BaseProtocol:
+        connection = cast(asyncio.Protocol, ClientConnection(self, endpoints))
+        return connection if self._tls is None else SharedReads(connection)
 
     def facts(self, transport: asyncio.Transport, endpoints: Endpoints | None) -> ClientFacts:
         if endpoints is None and self.parts.tells_endpoints:

@@ -46,7 +46,7 @@ class ProxiedWiring:
     tls: ssl.SSLContext | None
     counters: ListenerCounters
     open: Callable[[], int]
-    protocol: Callable[[Endpoints | None], asyncio.Protocol]
+    protocol: Callable[[Endpoints | None], asyncio.BaseProtocol]
     handshake_timeout_s: float = 0.0  # counts with `tls` only
 
 

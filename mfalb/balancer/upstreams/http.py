@@ -16,6 +16,7 @@ from mfalb.net.clock import Clock
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.opened_sockets import opened_socket
 from mfalb.net.rounds import GatheredWrites, WriteRound
+from mfalb.net.tls_reads import SharedReads
 from mfalb.wire.http import NO_TRAILERS, ResponseEvents, ResponseReader
 from mfalb.wire.http_fields import RESPONSE_SPECIAL, FieldReader
 from mfalb.wire.http_heads import ResponseHead
@@ -367,9 +368,10 @@ class HttpUpstream:
     async def _connected(self, backend: Backend, opening: bytes) -> UpstreamConnection:
         made: list[UpstreamConnection] = []
 
-        def protocol() -> asyncio.Protocol:
+        def protocol() -> asyncio.BaseProtocol:
             made.append(UpstreamConnection(backend, self._ports[backend.name], self._shared))
-            return cast(asyncio.Protocol, made[0])
+            plain = cast(asyncio.Protocol, made[0])
+            return plain if self._tls is None else SharedReads(plain)
 
         tls, loop = self._pool.config.upstream_tls, asyncio.get_running_loop()
         name = None if self._tls is None else (tls.server_name if tls else None) or backend.address.host
