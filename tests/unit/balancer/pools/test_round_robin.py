@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.balancer.pools.pool_builder import backends
 
-from mfalb.balancer.pools.round_robin import RoundRobin, spread_by_weight
+from mfalb.balancer.pools.round_robin import RoundRobin, WeightedTurn
 
 weights = st.lists(st.integers(1, 12), min_size=1, max_size=6)
 
@@ -36,7 +36,8 @@ def served(turns: RoundRobin, count: int) -> list[str]:
     ],
 )
 def test_a_turn_is_as_short_as_the_weights_allow_and_spread(given_weights: list[int], turn: str) -> None:
-    assert "".join(backend.name[1:] for backend in spread_by_weight(backends(given_weights))) == turn
+    laid = WeightedTurn(backends(given_weights)).laid
+    assert "".join(backend.name[1:] for backend in laid) == turn
 
 
 @given(weights, st.integers(0, 100))
@@ -62,6 +63,23 @@ def test_the_share_of_one_that_leaves_goes_to_the_rest_by_weight(
     counts = Counter(served(turns, 2 * sum(backend.config.weight for backend in rest)))
     assert all(counts[backend.name] == 2 * backend.config.weight for backend in rest)
     assert counts.total() == 2 * sum(backend.config.weight for backend in rest)
+
+
+def test_a_turn_of_many_unlike_weights_is_laid_bit_by_bit_and_whole_in_the_end() -> None:
+    given_weights = [*range(157, 257), 1]
+    turns = robin(*given_weights)
+    counts = Counter(served(turns, sum(given_weights)))
+    assert counts == {f"b{index}": weight for index, weight in enumerate(given_weights)}
+    first = WeightedTurn(backends(given_weights)).laid
+    assert served(turns, len(first)) == [backend.name for backend in first], "the next turn is as the first"
+    assert len(first) < 100 < sum(given_weights)
+
+
+def test_a_retry_finds_the_one_whose_turn_is_not_laid_yet() -> None:
+    given_weights = [256] * 20 + [1]
+    chosen = robin(*given_weights).next_except(frozenset(f"b{index}" for index in range(20)))
+    assert chosen is not None
+    assert chosen.name == "b20"
 
 
 @given(weights, st.lists(st.sets(st.integers(0, 5)), max_size=10))
@@ -123,17 +141,14 @@ def test_turns_come_in_the_very_order_of_smooth_weighted_round_robin(given_weigh
 
 @given(st.lists(st.integers(1, 256), min_size=2, max_size=12), st.integers(1, 19))
 @settings(max_examples=40)
-def test_a_turn_stays_short_while_one_warms_up_and_nearly_keeps_the_shares(weights: list[int], step: int) -> None:
+def test_while_one_warms_up_each_prefix_of_the_turn_keeps_the_shares(weights: list[int], step: int) -> None:
     found = backends(weights)
     found[0].warm_up(0.0)
     found[0].warm(step + 0.5, 20.0)
-    counts = Counter(backend.name for backend in spread_by_weight(found))
-    assert counts.total() <= 2000 + len(weights)
+    turns = RoundRobin()
+    turns.set_backends(found)
     total = sum(backend.pull for backend in found)
-    for backend in found:
-        assert counts[backend.name] / counts.total() == pytest.approx(backend.pull / total, abs=0.008)
-
-
-def test_a_long_turn_of_warm_servers_is_exact() -> None:
-    counts = Counter(backend.name for backend in spread_by_weight(backends([256, 255, 254] * 4)))
-    assert counts == {f"b{index}": weight for index, weight in enumerate([256, 255, 254] * 4)}
+    for picks in (100, 1000):
+        counts = Counter(served(turns, picks))
+        for backend in found:
+            assert counts[backend.name] == pytest.approx(picks * backend.pull / total, abs=len(weights)), picks
