@@ -68,6 +68,7 @@ COMPILED = (
     "mfalb/balancer/exchange/radius_service.py",
     "mfalb/balancer/exchange/request_ids.py",
     "mfalb/balancer/exchange/routes.py",
+    "mfalb/balancer/listeners/crowd.py",
     "mfalb/balancer/listeners/http.py",
     "mfalb/balancer/listeners/http_answer.py",
     "mfalb/balancer/listeners/http_connection.py",

@@ -25,11 +25,13 @@ class TcpFront:
         bind = [f"{LOOPBACK}:{self.port}"]
         return {"name": "tcp", "protocol": "tcp", "bind": bind, "routes": list(routes)} | more
 
-    def open(self, *, receive_buffer_bytes: int = 0) -> socket.socket:
-        """A connection as it is."""
+    def open(self, *, receive_buffer_bytes: int = 0, source: str = "") -> socket.socket:
+        """A connection as it is, from this address of the loopback network."""
         client = socket.socket()
         if receive_buffer_bytes:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        if source:
+            client.bind((source, 0))
         client.settimeout(_TIMEOUT_S)
         client.connect((LOOPBACK, self.port))
         return client

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -355,6 +355,29 @@ def test_more_connections_than_allowed_are_closed_and_the_others_go_on(tmp_path:
             client.close()
         wait_until(lambda: balancer.metrics().total("mfalb_listener_connections", listener="tcp") == 0, "all to leave")
         assert balancer.metrics().total("mfalb_listener_drops_total", reason="connection_limit") == 1
+
+
+def test_one_network_s_connections_past_its_share_are_closed_while_others_are_served(tmp_path: Path) -> None:
+    fronts = new_tcp_front(), new_tcp_front()
+    share = {"connections_per_source": 2, "source_networks": {"ipv4": 30, "ipv6": 64}}
+    with ExitStack() as stack:
+        backend = stack.enter_context(RawBackend(echo))
+        balancer = stack.enter_context(Balancer(settings(fronts, backend.address, **share), tmp_path))
+        held = [stack.enter_context(fronts[0].open(source=source)) for source in ("127.0.0.4", "127.0.0.5")]
+        assert [said_back(client) for client in held] == [b"in", b"in"]
+        with suppress(ConnectionResetError), fronts[0].open(source="127.0.0.6") as late:
+            assert read_all(late) == b""
+        assert said_back(stack.enter_context(fronts[0].open(source="127.0.0.8"))) == b"in"
+        held.pop().close()
+        wait_until(lambda: balancer.metrics().total("mfalb_listener_connections", listener="tcp") == 2, "room")
+        assert said_back(stack.enter_context(fronts[0].open(source="127.0.0.7"))) == b"in"
+        assert said_back(held[0]) == b"in"
+        assert balancer.metrics().total("mfalb_listener_drops_total", reason="source_connection_limit") == 1
+
+
+def said_back(client: socket.socket) -> bytes:
+    client.sendall(b"in")
+    return client.recv(10)
 
 
 def test_stopping_breaks_open_connections_says_so_and_ends_cleanly(tmp_path: Path) -> None:

@@ -7,25 +7,19 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from mfalb.balancer.config.balancing_models import Share, check_part_name
+from mfalb.balancer.config.connection_models import ConnectionLimits
 from mfalb.balancer.config.tables import Table
 from mfalb.balancer.config.values import Count, Flag, Host, Seconds, SizeBytes
 
 FieldName = Annotated[str, AfterValidator(check_part_name)]
 
 
-class SourceNetworks(Table):
-    """How long the prefix is by which clients' addresses are counted as one."""
-
-    ipv4: Count = Field(default=32, ge=8, le=32)
-    ipv6: Count = Field(default=64, ge=16, le=128)
-
-
-class HttpLimits(Table):
-    """What clients may take: `connections` at once on the listener (in each worker), the rest on each connection.
+class HttpLimits(ConnectionLimits):
+    """What clients may take: so many connections, and this on each of them.
 
     `body_bytes_per_second` is the least that a body may come with, and `send_timeout_s` how long a client may take
-    nothing of its answer; `tunnel_timeout_s` how long a WebSocket may be silent. `connections_per_source` counts those
-    from one of `source_networks`. `handshake_timeout_s` is for TLS.
+    nothing of its answer; `tunnel_timeout_s` how long a WebSocket may be silent. `handshake_timeout_s` is
+    for TLS.
     """
 
     header_bytes: SizeBytes = 32 * 1024
@@ -37,9 +31,6 @@ class HttpLimits(Table):
     body_bytes_per_second: Count = Field(default=128, ge=0)
     send_timeout_s: Seconds = 60.0
     tunnel_timeout_s: Seconds = 3600.0
-    connections: Count = Field(default=20_000, ge=1)
-    connections_per_source: Count = Field(default=4000, ge=1)
-    source_networks: SourceNetworks = SourceNetworks()
 
 
 class Forwarding(Table):

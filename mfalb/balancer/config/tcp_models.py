@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
+from mfalb.balancer.config.connection_models import ConnectionLimits
 from mfalb.balancer.config.proxy_models import ProxyProtocol
 from mfalb.balancer.config.tables import Table
-from mfalb.balancer.config.values import Address, Count, Name, Seconds, check_host, quoted
+from mfalb.balancer.config.values import Address, Name, Seconds, check_host, quoted
 
 _WILDCARD = "*."
 
@@ -37,12 +38,11 @@ class TcpRoute(Table):
     pool: Name
 
 
-class TcpLimits(Table):
-    """What clients may take: `connections` at once on the listener (in each worker), and time."""
+class TcpLimits(ConnectionLimits):
+    """What clients may take: so many connections, and time."""
 
     hello_timeout_s: Seconds = 10.0
     idle_timeout_s: Seconds = 600.0
-    connections: Count = Field(default=20_000, ge=1)
 
 
 class TcpListener(Table):

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
-from ipaddress import ip_network
 from time import monotonic
 from typing import Final, cast
 
@@ -15,6 +14,7 @@ from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.forwarding import ClientFacts, is_trusted
 from mfalb.balancer.exchange.refusals import Refusal
 from mfalb.balancer.listeners.client_identity import identity_lines
+from mfalb.balancer.listeners.crowd import Crowd, Crowding
 from mfalb.balancer.listeners.endpoints import endpoints_of
 from mfalb.balancer.listeners.http_connection import ClientConnection, ConnectionHost
 from mfalb.balancer.listeners.http_parts import HttpParts
@@ -26,6 +26,10 @@ _SHUTDOWN_TIMEOUT_S: Final = 5.0
 _BACKLOG: Final = 4096
 
 _TURNED_AWAY_LIMIT: Final = 500  # told at once that they are not served; 2 s each at most
+_REFUSALS: Final = {
+    Crowding.EVERYWHERE: refusals.TOO_MANY_CONNECTIONS,
+    Crowding.AT_SOURCE: refusals.TOO_MANY_FROM_SOURCE,
+}
 
 
 class HttpListener(ConnectionHost):
@@ -46,7 +50,7 @@ class HttpListener(ConnectionHost):
         self._servers: list[asyncio.Server] = []
         self._connections: set[ClientConnection] = set()
         self._turned_away: set[ClientConnection] = set()  # are being told so
-        self._sources: dict[str, int] = {}
+        self._crowd = Crowd(parts.limits)
         self._proxied = self._arrivals(proxy_protocol) if proxy_protocol is not None else None
 
     @property
@@ -114,20 +118,16 @@ class HttpListener(ConnectionHost):
 
     def admit(self, connection: ClientConnection) -> Refusal | None:
         """Why one more connection is not served; None when it is. Memory does not grow with clients."""
-        limits = self.parts.limits
-        source = self._source(connection.client.address)
-        if len(self._connections) >= limits.connections:
-            refusal = refusals.TOO_MANY_CONNECTIONS
-        elif self._sources.get(source, 0) >= limits.connections_per_source:
-            refusal = refusals.TOO_MANY_FROM_SOURCE
-        else:
-            connection.source = source
-            self._sources[source] = self._sources.get(source, 0) + 1
-            self._connections.add(connection)
-            self.parts.counters.connections = len(self._connections)
-            return None
-        self.parts.counters.drops[refusal.reason] += 1
-        return refusal
+        source = self._crowd.network(connection.client.address)
+        crowding = self._crowd.crowding(source)
+        if crowding is not None:
+            self.parts.counters.drops[crowding.value] += 1
+            return _REFUSALS[crowding]
+        connection.source = source
+        self._crowd.enter(source)
+        self._connections.add(connection)
+        self.parts.counters.connections = len(self._connections)
+        return None
 
     def may_turn_away(self, connection: ClientConnection) -> bool:
         """Whether there is room to tell a client that is not served why: in a flood there is not."""
@@ -136,25 +136,13 @@ class HttpListener(ConnectionHost):
         self._turned_away.add(connection)
         return True
 
-    def _source(self, address: str) -> str:
-        """The network that a client is counted under."""
-        networks = self.parts.limits.source_networks
-        prefix, whole = (networks.ipv6, 128) if ":" in address else (networks.ipv4, 32)
-        if prefix == whole or not address:
-            return address
-        return str(ip_network((address.partition("%")[0], prefix), strict=False))
-
     def forget(self, connection: ClientConnection) -> None:
         if connection not in self._connections:
             self._turned_away.discard(connection)
             return
         self._connections.discard(connection)
         self.parts.counters.connections = len(self._connections)
-        left = self._sources[connection.source] - 1
-        if left:
-            self._sources[connection.source] = left
-        else:
-            del self._sources[connection.source]
+        self._crowd.leave(connection.source)
 
     def tick(self) -> None:
         """Look at every connection's deadline: one coarse timer instead of one timer a connection."""

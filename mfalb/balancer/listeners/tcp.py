@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Final
 
 from mfalb.balancer.config.proxy_models import ProxyProtocol
+from mfalb.balancer.listeners.crowd import Crowd, Crowding
 from mfalb.balancer.listeners.proxied import ProxiedArrivals, ProxiedWiring
 from mfalb.balancer.listeners.tcp_connection import TcpConnection
 from mfalb.balancer.listeners.tcp_parts import TcpParts
@@ -26,6 +27,7 @@ class TcpListener:
         self._sockets = sockets
         self._servers: list[asyncio.Server] = []
         self._connections: set[TcpConnection] = set()
+        self._crowd = Crowd(parts.config.limits)
         self._all_left = asyncio.Event()
         proxy_protocol = parts.config.proxy_protocol
         self._proxied = self._arrivals(proxy_protocol) if proxy_protocol is not None else None
@@ -51,16 +53,22 @@ class TcpListener:
         for sock in self._sockets:
             self._servers.append(await loop.create_server(lambda: TcpConnection(self), sock=sock, backlog=_BACKLOG))
 
-    def admit(self, connection: TcpConnection) -> bool:
-        """Whether one more connection is served. Past the limit it is closed: memory does not grow with clients."""
-        if len(self._connections) >= self.parts.config.limits.connections:
-            return False
-        self._connections.add(connection)
-        self.parts.counters.connections = len(self._connections)
-        return True
+    def admit(self, connection: TcpConnection) -> Crowding | None:
+        """Why one more connection is closed at once; None when it is served. Memory does not grow with clients."""
+        source = self._crowd.network(connection.client)
+        crowding = self._crowd.crowding(source)
+        if crowding is None:
+            connection.source = source
+            self._crowd.enter(source)
+            self._connections.add(connection)
+            self.parts.counters.connections = len(self._connections)
+        return crowding
 
     def forget(self, connection: TcpConnection) -> None:
+        if connection not in self._connections:
+            return
         self._connections.discard(connection)
+        self._crowd.leave(connection.source)
         self.parts.counters.connections = len(self._connections)
         if not self._connections:
             self._all_left.set()

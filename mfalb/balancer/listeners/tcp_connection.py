@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Final, Protocol, assert_never, cast
 
 from mfalb.balancer.exchange.tcp import Connect, Refuse, TcpDecision, TcpExchange
+from mfalb.balancer.listeners.crowd import Crowding
 from mfalb.balancer.listeners.endpoints import endpoints_of
 from mfalb.balancer.listeners.tcp_parts import Ending, TcpParts
 from mfalb.errors import BackendFailure, MalformedMessage
@@ -22,7 +23,7 @@ class TcpConnectionHost(Protocol):
 
     parts: TcpParts
 
-    def admit(self, connection: TcpConnection) -> bool: ...
+    def admit(self, connection: TcpConnection) -> Crowding | None: ...
 
     def forget(self, connection: TcpConnection) -> None: ...
 
@@ -32,7 +33,6 @@ class TcpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_begun_at",
-        "_client",
         "_deadline",
         "_endpoints",
         "_exchange",
@@ -45,6 +45,8 @@ class TcpConnection(asyncio.Protocol):
         "_relay",
         "_server_name",
         "_transport",
+        "client",
+        "source",
     )
 
     def __init__(self, listener: TcpConnectionHost, endpoints: Endpoints | None = None) -> None:
@@ -56,7 +58,8 @@ class TcpConnection(asyncio.Protocol):
         self._relay: Relay | None = None
         self._exchange: TcpExchange | None = None
         self._endpoints = endpoints
-        self._client = ""
+        self.client = ""  # its address
+        self.source = ""  # what its listener counts it under
         self._server_name = self._pool = self._reason = "-"
         self._is_refused = False
         self._begun_at = self._deadline = 0.0
@@ -67,10 +70,11 @@ class TcpConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
         if self._endpoints is None:
             self._endpoints = endpoints_of(self._transport)
-        self._client = self._endpoints.client[0]
+        self.client = self._endpoints.client[0]
         self._begun_at = monotonic()
-        if not self._listener.admit(self):
-            self._reason = "connection_limit"
+        crowding = self._listener.admit(self)
+        if crowding is not None:
+            self._reason = crowding.value
             self._transport.abort()
             return
         self._parts.counters.requests += 1
@@ -78,7 +82,7 @@ class TcpConnection(asyncio.Protocol):
             self._deadline = self._begun_at + self._parts.config.limits.hello_timeout_s
             self._reader = ClientHelloReader()
         else:
-            self._decide(self._parts.exchanges.begin("", self._client))
+            self._decide(self._parts.exchanges.begin("", self.client))
 
     def data_received(self, data: bytes) -> None:
         if self._relay is not None:
@@ -94,7 +98,7 @@ class TcpConnection(asyncio.Protocol):
             return
         if hello is not None:
             self._server_name = hello.server_name or "-"
-            self._decide(self._parts.exchanges.begin(hello.server_name, self._client))
+            self._decide(self._parts.exchanges.begin(hello.server_name, self.client))
 
     def eof_received(self) -> bool:
         if self._relay is not None:
@@ -188,7 +192,7 @@ class TcpConnection(asyncio.Protocol):
         self._relay = None
         is_joined = relay is not None and relay.is_joined
         ending = Ending(
-            self._client,
+            self.client,
             self._server_name,
             self._pool,
             exchange.backend.name if is_joined and exchange is not None else "-",
