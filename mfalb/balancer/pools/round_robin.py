@@ -9,8 +9,8 @@ from typing import Final
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.choice import NO_KEY, Choice
 
-# Picks: a millisecond with a hundred backends. Their whole turn can have 25,600, and twenty times as many for the moments
-# in which one of them warms up.
+# Picks: a millisecond with a hundred backends. Their whole turn can have 25,600, and twenty times as many for the
+# moments in which one of them warms up.
 _LAID_AT_ONCE: Final = 64
 
 
