@@ -19,6 +19,7 @@ from programs.ports import LOOPBACK, free_tcp_port
 from programs.process import Launch, Program
 
 _METRICS_TIMEOUT_S: Final = 5.0
+WORKERS = 1  # unless a configuration says something else: with one, turns and limits are exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Balancer(Program):
     ) -> None:
         self.config_path: Final = run_dir / "mfalb.yaml"
         self.admin_port: Final = free_tcp_port()
-        self._config = {**config, "admin": {"bind": f"{LOOPBACK}:{self.admin_port}"}}
+        self._config = {"workers": WORKERS, **config, "admin": {"bind": f"{LOOPBACK}:{self.admin_port}"}}
         self._secrets = secrets
         self._ready_fd, self._told_fd = os.pipe()
         given = launch or Launch()

@@ -65,6 +65,8 @@ class PinTable:
     def _time(self) -> float:
         return self._now
 
+    evicted = 0  # not counted here
+
     def __len__(self) -> int:
         return len(self._pins)
 
