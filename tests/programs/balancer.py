@@ -77,6 +77,17 @@ class Balancer(Program):
         readable, _, _ = select.select([self._ready_fd], [], [], 0)
         return bool(readable) and os.read(self._ready_fd, 64).startswith(b"ready")
 
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of the workers, who are the nursery's children."""
+        return [worker for nursery in _children_of(self.pid) for worker in _children_of(nursery)]
+
+    @property
+    def worker(self) -> int:
+        """The process id of the only worker."""
+        (pid,) = self.workers
+        return pid
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes the configuration file; JSON is YAML."""
         self.config_path.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
@@ -129,3 +140,8 @@ class Balancer(Program):
         with suppress(OSError, http.client.HTTPException):
             return bool(self.get("/metrics"))
         return False
+
+
+def _children_of(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii")
+    return [int(child) for child in listed.split()]

@@ -34,11 +34,6 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in listed.split()]
 
 
-def workers_of(balancer: Balancer) -> list[int]:
-    """The process ids of the workers, who are the nursery's children."""
-    return [worker for nursery in children_of(balancer.pid) for worker in children_of(nursery)]
-
-
 class Site:
     """Two backends, a balancer of several workers before them, and its front."""
 
@@ -49,9 +44,9 @@ class Site:
 
     def kill_a_worker(self) -> int:
         """SIGKILL; returns the pid that is no more."""
-        victim = workers_of(self.balancer)[0]
+        victim = self.balancer.workers[0]
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: victim not in workers_of(self.balancer), "the end of a worker")
+        wait_until(lambda: victim not in self.balancer.workers, "the end of a worker")
         return victim
 
     def total(self, name: str, **labels: str) -> float:
@@ -86,12 +81,12 @@ def test_connections_are_dealt_out_among_workers_and_their_numbers_are_added_up(
         caller.start()
     for caller in callers:
         caller.join()
-    assert len(workers_of(site.balancer)) == WORKERS
+    assert len(site.balancer.workers) == WORKERS
     assert site.total("mfalb_workers") == WORKERS
     assert site.total("mfalb_listener_requests_total", listener="web") == 4 * REQUESTS_EACH
     sent = sum(site.balancer.backend("web", name)["requests"] for name in ("b1", "b2"))
     assert sent == 4 * REQUESTS_EACH
-    used = {worker for worker in workers_of(site.balancer) if switches_of(worker) > REQUESTS_EACH // 4}
+    used = {worker for worker in site.balancer.workers if switches_of(worker) > REQUESTS_EACH // 4}
     assert len(used) == WORKERS, "some worker has done nothing"
 
 
@@ -139,8 +134,8 @@ def test_a_killed_worker_is_replaced_and_what_waits_for_it_is_served_by_the_next
     before = site.total("mfalb_listener_requests_total", listener="web")
     victim = site.kill_a_worker()
     get_often(site.front)  # a fourth of them come to the socket of the dead one, and wait there
-    wait_until(lambda: len(workers_of(site.balancer)) == WORKERS, "a new worker")
-    assert victim not in workers_of(site.balancer)
+    wait_until(lambda: len(site.balancer.workers) == WORKERS, "a new worker")
+    assert victim not in site.balancer.workers
     assert site.total("mfalb_worker_restarts_total") == 1
     wait_until(lambda: "a worker was replaced" in site.balancer.log(), "word of the new worker")
     (took_ms,) = re.findall(r"a worker was replaced worker=\d+ took_ms=(\d+)", site.balancer.log())
@@ -153,7 +148,7 @@ def test_a_killed_worker_is_replaced_and_what_waits_for_it_is_served_by_the_next
 def test_workers_that_die_at_once_are_begun_more_and_more_slowly(site: Site) -> None:
     for death in range(1, 4):
         restarted = site.total("mfalb_worker_restarts_total", worker="0")
-        seen = set(workers_of(site.balancer))
+        seen = set(site.balancer.workers)
         os.kill(max(seen) if death > 1 else min(seen), signal.SIGKILL)
         wait_until(lambda: site.total("mfalb_worker_restarts_total") > restarted, "the replacement")  # noqa: B023
         wait_until(lambda: site.total("mfalb_workers") == WORKERS, "all workers")
@@ -165,7 +160,7 @@ def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     config = {"listeners": [front.listener("web", [{"pool": "web"}])], "pools": {"web": http_pool(f"{LOOPBACK}:9")}}
     balancer = Balancer({**config, "workers": WORKERS}, tmp_path)
     balancer.start()
-    family = [*children_of(balancer.pid), *workers_of(balancer)]
+    family = [*children_of(balancer.pid), *balancer.workers]
     assert len(family) == WORKERS + 1
     balancer.kill()
     wait_until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists() and not is_zombie(pid)], "their end")
@@ -241,12 +236,10 @@ async def test_a_code_is_accepted_though_every_worker_was_killed_since_it_was_se
             radclient.send, target, [(("User-Name", user.name), ("User-Password", user.password))]
         )
         assert begun is not None
-        victims = workers_of(balancer)
+        victims = balancer.workers
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
-        await asyncio.to_thread(
-            wait_until, lambda: len(set(workers_of(balancer)) - set(victims)) == WORKERS, "new workers"
-        )
+        await asyncio.to_thread(wait_until, lambda: len(set(balancer.workers) - set(victims)) == WORKERS, "new workers")
         (code, *_) = await balanced.estate.cloud.codes(user.name)
         given = (("User-Name", user.name), ("User-Password", code), ("State", begun.attributes["State"]))
         (ended,) = await asyncio.to_thread(radclient.send, target, [given])

@@ -39,6 +39,7 @@ class ReportedEvidence:
         self._pools = pools
         self._tell = tell
         self._replies: dict[Backend, float] = {}
+        self._failing: set[Backend] = set()
 
     def failed(self, backend: Backend, reason: str) -> None:
         if reason == LOCAL_SHORTAGE:
@@ -51,7 +52,7 @@ class ReportedEvidence:
             self._fail(backend, {"status": status})
         elif backend.consecutive_failures:
             backend.consecutive_failures = 0
-            self._tell({"kind": "good", **_who(backend)})
+            self._forgive(backend)
 
     def refused(self, backend: Backend, reason: str) -> None:
         self._tell({"kind": "refused", **_who(backend), "reason": reason})
@@ -68,7 +69,9 @@ class ReportedEvidence:
         )
 
     def tick(self) -> None:
-        """Tell who was heard since the last time. Called a few times a second."""
+        """Tell who was heard, and who served well after failures, since the last time. Called a few times a second."""
+        for backend in [one for one in self._failing if not one.consecutive_failures]:
+            self._forgive(backend)  # the data path of TCP sets it to 0 by itself
         heard = []
         for pool in self._pools.values():
             for backend in pool.backends.values():
@@ -82,7 +85,12 @@ class ReportedEvidence:
     def _fail(self, backend: Backend, what: dict[str, Any]) -> None:
         if self._pools[backend.pool].config.passive_check is not None:
             backend.consecutive_failures += 1
+            self._failing.add(backend)
         self._tell({"kind": "failed", **_who(backend), **what, "streak": backend.consecutive_failures})
+
+    def _forgive(self, backend: Backend) -> None:
+        self._failing.discard(backend)
+        self._tell({"kind": "good", **_who(backend)})
 
 
 def _who(backend: Backend) -> dict[str, str]:

@@ -74,6 +74,7 @@ class WorkerProcess:
         self._stop = asyncio.Event()
         self._briefed: asyncio.Future[Message | None] | None = None
         self._worker: Worker | None = None
+        self._evidence: ReportedEvidence | None = None
         self._access_file: LogFile | None = None
         self._pools: dict[str, Pool] = {}
         self._channel: ControlChannel
@@ -106,6 +107,8 @@ class WorkerProcess:
         elif kind == "backends":
             self._follow(message.words["states"])
         elif kind == "report":
+            if self._evidence is not None:
+                self._evidence.tick()
             self._channel.send(Message({"kind": "report", "id": message.words["id"], **self._report()}))
         elif kind == "reopen":
             self._reopen()
@@ -120,11 +123,14 @@ class WorkerProcess:
         for pool, name, host, port in briefing.addresses:
             found = self._pools[pool].backends[name]
             found.address = found.address._replace(host=host, port=port)
-        evidence = ReportedEvidence(self._pools, lambda words: self._channel.send(Message(words)))
+        evidence = self._evidence = ReportedEvidence(self._pools, lambda words: self._channel.send(Message(words)))
         for one in self._pools.values():
             for backend in one.backends.values():
                 backend.on_suspicion = partial(evidence.suspected, backend)
         self._follow(message.words["states"])
+        for one in self._pools.values():
+            for _ in range(briefing.number):  # workers that all began with the first backend would favour it
+                one.pick()
         memory = mmap.mmap(hub_descriptor, briefing.hub.size_bytes)
         os.close(hub_descriptor)
         tls_files = TlsFiles(briefing.ticket_secret, config.tls.file_check_interval_s)
