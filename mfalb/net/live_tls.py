@@ -83,6 +83,11 @@ class LiveTls(ABC):
     def renew(self, now: float) -> None:
         """Do what is to be done from time to time, though no file has changed."""
 
+    def take_over(self, former: LiveTls) -> None:
+        """Stand where another one stood: who holds its context gets what is current here."""
+        former.context.current = self.context.current
+        self.context = former.context
+
     def _note(self, expiries: Mapping[Path, float], crl_expiries: Mapping[Path, float]) -> None:
         self.expiries, self.crl_expiries = dict(expiries), dict(crl_expiries)
 
@@ -123,6 +128,11 @@ class LiveServer(LiveTls):
             self.renew(now)
 
         return swap
+
+    def take_over(self, former: LiveTls) -> None:
+        super().take_over(former)
+        if isinstance(former, LiveServer):
+            self.handshakes.counts.update(former.handshakes.counts)
 
     def renew(self, now: float) -> None:
         """See to it that a session is resumed only under the trust, the secret and the hour in which it was begun.

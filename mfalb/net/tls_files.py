@@ -96,6 +96,31 @@ class TlsFiles:
             watched = self._watched[role, name] = Watched(role, live, Changes(live.at_start))
         return watched.live.context
 
+    def prepare_server(self, listener: str, files: ServerFiles) -> Swap:
+        """What gives a listener other files: contexts that were handed out stay. Raises as `server` does."""
+        return self._prepare("listener", listener, lambda now: LiveServer(listener, files, self._secret, now))
+
+    def prepare_client(self, pool: str, files: ClientFiles) -> Swap:
+        """The same for a pool."""
+        return self._prepare("pool", pool, lambda now: LiveClient(pool, files, now))
+
+    def _prepare(self, role: str, name: str, make: Callable[[float], LiveTls]) -> Swap:
+        live = make(self._clock())
+
+        def swap() -> None:
+            former = self._watched.get((role, name))
+            watched = Watched(role, live, Changes(live.at_start))
+            if former is not None:
+                live.take_over(former.live)
+                watched.reloads = former.reloads
+            self._watched[role, name] = watched
+
+        return swap
+
+    def forget(self, role: str, name: str) -> None:
+        """A listener or pool has left: its files are of no interest any more."""
+        self._watched.pop((role, name), None)
+
     def start(self) -> None:
         """Begin to watch."""
         native = native_tls()

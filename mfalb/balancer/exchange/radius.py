@@ -56,6 +56,16 @@ class RadiusExchanges:
         self.unknown_states = 0  # requests with a State that is not on record
         self._superseded: dict[RadiusExchange, None] = {}
 
+    def follow(self, other: RadiusExchanges) -> None:
+        """Go on by the rules of another one. What is in flight keeps its deadline, and who it was sent to."""
+        self.service = other.service
+        self.pool = other.pool
+        self._response_timeout_s = other.pool.config.response_timeout_s
+        self.guards = other.guards
+        mine, limits = self.duplicates, other.duplicates
+        mine.in_flight_limit, mine.answered_limit = limits.in_flight_limit, limits.answered_limit
+        mine.answer_life_s = limits.answer_life_s
+
     # ------------------------------------------------------------------------------ the client's side
 
     def request(self, datagram: bytes, source: RadiusSource, now: float, entropy: bytes) -> RequestDecision:

@@ -18,16 +18,16 @@ class Crowding(Enum):
 class Crowd:
     """Counts connections against their limits. Networks without a connection take no memory."""
 
-    __slots__ = ("_by_network", "_limits", "_total")
+    __slots__ = ("_by_network", "_total", "limits")
 
     def __init__(self, limits: ConnectionLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._total = 0
         self._by_network: dict[str, int] = {}
 
     def network(self, address: str) -> str:
         """What a client is counted under; `address` is "" where there is none."""
-        networks = self._limits.source_networks
+        networks = self.limits.source_networks
         prefix, whole = (networks.ipv6, 128) if ":" in address else (networks.ipv4, 32)
         if prefix == whole or not address:
             return address
@@ -35,9 +35,9 @@ class Crowd:
 
     def crowding(self, network: str) -> Crowding | None:
         """Why one more from this network is not served; None when it is, and then `enter()` comes next."""
-        if self._total >= self._limits.connections:
+        if self._total >= self.limits.connections:
             return Crowding.EVERYWHERE
-        if self._by_network.get(network, 0) >= self._limits.connections_per_source:
+        if self._by_network.get(network, 0) >= self.limits.connections_per_source:
             return Crowding.AT_SOURCE
         return None
 

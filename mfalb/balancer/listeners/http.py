@@ -152,11 +152,21 @@ class HttpListener(ConnectionHost):
         if self._proxied is not None:
             self._proxied.tick(now)
 
-    async def close(self) -> None:
-        """Accept nobody more and let go of everyone."""
+    def limit(self) -> None:
+        """The limits of `parts` are others now."""
+        self._crowd.limits = self.parts.limits
+
+    def retire(self) -> None:
+        """Accept nobody more. Connections that are open end with their next answer, or when they are idle for long."""
         self.is_closing = True
         for server in self._servers:
             server.close()
+        if self._proxied is not None:
+            self._proxied.stop()
+
+    async def close(self) -> None:
+        """Accept nobody more and let go of everyone."""
+        self.retire()
         if self._proxied is not None:
             await self._proxied.close()
         for connection in [*self._connections, *self._turned_away]:

@@ -65,6 +65,11 @@ class HttpParts:
     idle_timeout_s: float = 0.0
 
     def __post_init__(self) -> None:
+        self.limit(self.limits)
+
+    def limit(self, limits: HttpLimits) -> None:
+        """Other limits from now on."""
+        self.limits = limits
         self.body_bytes = self.limits.body_bytes
         self.body_bytes_per_s = self.limits.body_bytes_per_second
         self.idle_timeout_s = self.limits.idle_timeout_s

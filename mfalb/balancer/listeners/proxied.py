@@ -82,13 +82,18 @@ class ProxiedArrivals:
         for arrived in late:
             self._refuse(arrived, "proxy_timeout")
 
-    async def close(self) -> None:
-        """Accept nobody more, and let go of those who are not passed on yet."""
+    def stop(self) -> None:
+        """Accept nobody more."""
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             loop.remove_reader(sock)
             sock.close()
         self._sockets.clear()
+
+    async def close(self) -> None:
+        """Accept nobody more, and let go of those who are not passed on yet."""
+        self.stop()
+        loop = asyncio.get_running_loop()
         for arrived in self._waiting:
             loop.remove_reader(arrived)
             arrived.close()

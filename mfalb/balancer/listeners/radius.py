@@ -68,6 +68,12 @@ class RadiusListener:
             endpoint.io.socket.close()
         self.dispatch.upstream.close()
 
+    def follow(self, clients: RadiusClients) -> None:
+        """Other clients, or other secrets of theirs. A client's socket stays the same source."""
+        self._clients = clients
+        for endpoint in self._endpoints:
+            endpoint.sources.clear()
+
     def dropped_by_kernel(self) -> int:
         """Datagrams of clients that were lost because nobody read them in time."""
         return sum(endpoint.io.dropped_by_kernel() for endpoint in self._endpoints)

@@ -96,6 +96,17 @@ class RadiusDispatch:
         self._told_unhandled = parts.told_unhandled
         self.upstream = upstream(self)
 
+    def follow(self, exchanges: RadiusExchanges) -> None:
+        """Other rules, pool or secrets; what is in flight or was answered goes on being known."""
+        self._exchanges.follow(exchanges)
+        self._bound_by = exchanges.service.bound_by
+        self.backend_endpoints = backend_endpoints(exchanges.pool)
+        self.upstream.follow(exchanges.pool.backends)
+
+    @property
+    def pool(self) -> Pool:
+        return self._exchanges.pool
+
     @property
     def in_flight(self) -> int:
         return len(self._exchanges.duplicates.in_flight)
@@ -123,6 +134,7 @@ class RadiusDispatch:
     def expire(self, now: float) -> None:
         """Forget what no longer counts, tell what was seen for the first time. Called about once a second."""
         self._exchanges.guards.expire(now)
+        self.upstream.tick()
         self._tell_of_unhandled()
 
     def _tell_of_unhandled(self) -> None:

@@ -61,13 +61,21 @@ class RadsecListener:
             sock.listen(_BACKLOG)
             self._accept_from(sock)
 
-    async def close(self) -> None:
-        """Accept nobody more and let go of everyone."""
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    def retire(self) -> None:
+        """Accept nobody more. Connections that are open go on until they are idle for too long."""
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             loop.remove_reader(sock)
             sock.close()
         self._sockets.clear()
+
+    async def close(self) -> None:
+        """Accept nobody more and let go of everyone."""
+        self.retire()
         await self._handshakes.close()
         for connection in list(self._connections):
             connection.abort()

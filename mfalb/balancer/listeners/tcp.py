@@ -81,10 +81,24 @@ class TcpListener:
         if self._proxied is not None:
             self._proxied.tick(now)
 
-    async def close(self) -> None:
-        """Accept nobody more and let go of everyone."""
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    def limit(self) -> None:
+        """The limits of `parts` are others now."""
+        self._crowd.limits = self.parts.config.limits
+
+    def retire(self) -> None:
+        """Accept nobody more. Connections that are open go on until both sides are done."""
         for server in self._servers:
             server.close()
+        if self._proxied is not None:
+            self._proxied.stop()
+
+    async def close(self) -> None:
+        """Accept nobody more and let go of everyone."""
+        self.retire()
         if self._proxied is not None:
             await self._proxied.close()
         self._all_left.clear()

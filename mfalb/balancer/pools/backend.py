@@ -110,6 +110,21 @@ class Backend:
         self.suspected_at = 0.0
         self.on_suspicion: Callable[[], None] | None = None  # set by whoever watches this backend
 
+    def reconfigure(self, config: BackendConfig) -> None:
+        """Be what the configuration says now; its history stays.
+
+        So does a weight that an operator set, until the configuration has another one.
+        """
+        if config.weight != self.config.weight:
+            self.weight = config.weight
+            self.pull = self.weight * WARM_STEPS
+            self.warming_since = None
+        if config.address != self.config.address:
+            self.address = config.address
+        self.config = config
+        self.is_backup = config.backup
+        self.connection_limit = config.connections or 0
+
     def __repr__(self) -> str:
         return f"Backend({self.pool}/{self.name})"
 

@@ -41,6 +41,13 @@ class HealthState:
         self.reason = ""
         self.changed_at = 0.0
 
+    def reconfigure(self, thresholds: Thresholds, *, is_probed: bool) -> None:
+        """Judge by other rules from now on. What is known stands, unless nobody could ever change it."""
+        self.thresholds = thresholds
+        self.is_probed = is_probed
+        if not is_probed:
+            self.health, self.streak = Health.UP, 0
+
     @property
     def results_to_flip(self) -> int:
         """How many more results against the present health would flip it."""

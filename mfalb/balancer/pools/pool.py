@@ -9,6 +9,7 @@ from typing import Final, assert_never
 
 from mfalb.balancer.config.balancing_models import Algorithm
 from mfalb.balancer.config.health_models import RadiusCheck
+from mfalb.balancer.config.models import Backend as BackendConfig
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.pools.backend import WARM_STEPS, AdminState, Backend
 from mfalb.balancer.pools.choice import NO_KEY, Choice
@@ -51,8 +52,10 @@ class Pool:
 
     __slots__ = (
         "_choices",
+        "_draw",
         "_ejection",
         "_first",
+        "_follows",
         "_returned",
         "_warming",
         "backends",
@@ -69,23 +72,46 @@ class Pool:
     def __init__(self, name: str, config: PoolConfig, draw: Draw | None = None, *, follows: bool = False) -> None:
         self.name = name
         self.on_change: Callable[[Pool], None] | None = None
-        self.response_timeout_s = config.response_timeout_s
-        self.config = config
-        self.backends = {
-            backend.name: Backend(name, backend, _health(config), None if follows else _watchdog(config))
-            for backend in config.backends
-        }
+        self._draw = draw
+        self._follows = follows
+        self.backends: dict[str, Backend] = {}
         self.changes: deque[Change] = deque(maxlen=CHANGES_KEPT)  # RFC 3539 section 3.4.2 asks for such a table
         self.is_panicking = False
         self.retries = RetryBudget(config.retries.budget, config.retries.reserve)
         self.line = WaitingLine(config.queue.limit)
         self._warming: list[Backend] = []
-        passive = None if follows else config.passive_check
         self._returned: list[Backend] = []
+        self.reconfigure(config)
+
+    def reconfigure(self, config: PoolConfig) -> None:
+        """Be what this configuration says. A backend's identity is its name: all that is known of it stays.
+
+        Whoever has left is nobody's choice any more; what it is carrying goes on.
+        """
+        former = self.backends
+        self.config = config
+        self.response_timeout_s = config.response_timeout_s
+        self.backends = {one.name: self._member(former.get(one.name), one) for one in config.backends}
+        self._warming = [one for one in self._warming if self.backends.get(one.name) is one]
+        self.retries = self.retries.resized(config.retries.budget, config.retries.reserve)
+        self.line.limit = config.queue.limit
+        passive = None if self._follows else config.passive_check
         self._ejection = Ejection(passive, self.backends.values()) if passive is not None else None
-        self._choices = [_choice(config, draw) for _ in range(_TIERS)]
+        self._choices = [_choice(config, self._draw) for _ in range(_TIERS)]
         self._first = self._choices[0]  # of those that have backends: what nearly every pick needs
         self.refresh()
+
+    def _member(self, known: Backend | None, config: BackendConfig) -> Backend:
+        check = self.config.health_check
+        thresholds = Thresholds() if check is None else Thresholds(check.rise, check.fall)
+        watchdog = None if self._follows else _watchdog(self.config)
+        if known is None:
+            return Backend(self.name, config, HealthState(thresholds, is_probed=check is not None), watchdog)
+        known.reconfigure(config)
+        known.health.reconfigure(thresholds, is_probed=check is not None)
+        if known.watchdog is None or watchdog is None or known.watchdog.pace != watchdog.pace:
+            known.watchdog = watchdog
+        return known
 
     def refresh(self) -> None:
         """Lay the turns anew. Call after a backend's health, admin state or pull changed."""
@@ -327,13 +353,6 @@ def _choice(config: PoolConfig, draw: Draw | None) -> Choice:
                 raise ValueError("hash needs a key")  # `check` says so with a position
             return RendezvousHash(config.hash.load_factor)
     assert_never(config.algorithm)
-
-
-def _health(config: PoolConfig) -> HealthState:
-    check = config.health_check
-    if check is None:
-        return HealthState(Thresholds(), is_probed=False)
-    return HealthState(Thresholds(check.rise, check.fall), is_probed=True)
 
 
 def _watchdog(config: PoolConfig) -> Watchdog | None:

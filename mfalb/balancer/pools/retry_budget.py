@@ -17,6 +17,13 @@ class RetryBudget:
         self.spent = 0
         self.denied = 0
 
+    def resized(self, share: float, reserve: int) -> RetryBudget:
+        """Another budget that goes on counting; what was kept counts as far as it may."""
+        other = RetryBudget(share, reserve)
+        other.spent, other.denied = self.spent, self.denied
+        other._kept = min(self._kept, other._reserve)
+        return other
+
     def earn(self) -> None:
         """An exchange has begun."""
         if self._kept < self._reserve:

@@ -268,14 +268,22 @@ class UpstreamConnection(ResponseEvents):
 class HomePort:
     """Where the idle connections to one backend wait for their next use; the one used last is taken first."""
 
-    __slots__ = ("idle",)
+    __slots__ = ("idle", "is_closed")
 
     def __init__(self) -> None:
         self.idle: list[UpstreamConnection] = []
+        self.is_closed = False
+
+    def close(self) -> None:
+        """Nobody waits here any more."""
+        self.is_closed = True
+        for connection in self.idle:
+            connection.abort()
+        self.idle.clear()
 
     def take_back(self, connection: UpstreamConnection) -> None:
         """It waits here, unless there are enough already."""
-        if len(self.idle) < IDLE_LIMIT:
+        if len(self.idle) < IDLE_LIMIT and not self.is_closed:
             self.idle.append(connection)
         else:
             connection.abort()
@@ -285,17 +293,34 @@ class HttpUpstream:
     """The connections to all backends of one pool; over TLS when there is a context."""
 
     def __init__(self, pool: Pool, writes: WriteRound, clock: Clock, tls: ssl.SSLContext | None) -> None:
-        self._pool = pool
+        self.pool = pool
         self._tasks = Tasks(f"upstream {pool.name}")
         self._ports = {name: HomePort() for name in pool.backends}
         self._shared = Shared(writes, clock)
         self._tls = tls
         self._send_proxy = pool.config.send_proxy
+        self._upstream_tls = pool.config.upstream_tls
+        self._addresses = {name: backend.address for name, backend in pool.backends.items()}
 
     @property
     def is_told_endpoints(self) -> bool:
         """Whether its connections begin with a PROXY protocol header."""
         return self._send_proxy is not None
+
+    def follow(self, tls: ssl.SSLContext | None) -> None:
+        """The pool's configuration may be another one: what is open is used again only where nothing has changed."""
+        backends = self.pool.backends
+        config = self.pool.config
+        has_changed = (config.send_proxy, config.upstream_tls) != (self._send_proxy, self._upstream_tls)
+        for name, port in list(self._ports.items()):
+            backend = backends.get(name)
+            if has_changed or backend is None or backend.address != self._addresses[name]:
+                port.close()
+                self._ports[name] = HomePort()  # also for who has left: something may still be on its way there
+        for name, backend in backends.items():
+            self._ports.setdefault(name, HomePort())
+            self._addresses[name] = backend.address
+        self._send_proxy, self._upstream_tls, self._tls = config.send_proxy, config.upstream_tls, tls
 
     def opening(self, endpoints: Endpoints | None) -> bytes:
         """What a connection for this client begins with: its PROXY protocol header, b"" where none is sent."""
@@ -353,7 +378,7 @@ class HttpUpstream:
 
     async def _open(self, backend: Backend, opening: bytes) -> UpstreamConnection:
         try:
-            async with asyncio.timeout(self._pool.config.connect_timeout_s):
+            async with asyncio.timeout(self.pool.config.connect_timeout_s):
                 connection = await self._connected(backend, opening)
         except TimeoutError as error:
             raise BackendFailure(backend.name, "connect_timeout", sent=False) from error
@@ -373,7 +398,7 @@ class HttpUpstream:
             plain = cast(asyncio.Protocol, made[0])
             return plain if self._tls is None else SharedReads(plain)
 
-        tls, loop = self._pool.config.upstream_tls, asyncio.get_running_loop()
+        tls, loop = self.pool.config.upstream_tls, asyncio.get_running_loop()
         name = None if self._tls is None else (tls.server_name if tls else None) or backend.address.host
         host, port = backend.address
         if opening:
@@ -397,6 +422,4 @@ class HttpUpstream:
     async def close(self) -> None:
         await self._tasks.close()
         for port in self._ports.values():
-            for connection in port.idle:
-                connection.abort()
-            port.idle.clear()
+            port.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Final, Protocol
 
@@ -89,6 +89,14 @@ class RadiusCarrier(ABC):
         """Answers of a backend that were lost because nobody read them in time."""
 
     @abstractmethod
+    def follow(self, backends: Mapping[str, Backend]) -> None:
+        """The pool has these backends now. Who has left, or has another address, is asked nothing more where it was."""
+
+    @abstractmethod
+    def tick(self) -> None:
+        """Close what nothing waits for any more. Called about once a second."""
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of every socket."""
 
@@ -99,10 +107,11 @@ Sign = Callable[[RadiusExchange, int], bytes]  # the datagram for an exchange's 
 class UpstreamSocket:
     """One connected socket and who holds its identifiers."""
 
-    __slots__ = ("backend", "identifiers", "io", "outbox")
+    __slots__ = ("address", "backend", "identifiers", "io", "outbox")
 
     def __init__(self, backend: Backend, io: DatagramSocket) -> None:
         self.backend = backend
+        self.address = backend.address
         self.io = io
         self.identifiers: IdentifierTable[RadiusExchange] = IdentifierTable()
         self.outbox: list[Datagram] = []
@@ -118,6 +127,7 @@ class RadiusUpstream(RadiusCarrier):
         self._sign = sign
         self._sockets: dict[str, list[UpstreamSocket]] = {}
         self._waiting: list[UpstreamSocket] = []
+        self._leaving: list[UpstreamSocket] = []
         self._rare_log = RareLog(_log)
 
     def send(self, exchange: RadiusExchange, now: float) -> None:
@@ -183,12 +193,27 @@ class RadiusUpstream(RadiusCarrier):
     def dropped_by_kernel(self, backend_name: str) -> int:
         return sum(upstream.io.dropped_by_kernel() for upstream in self._sockets.get(backend_name, ()))
 
+    def follow(self, backends: Mapping[str, Backend]) -> None:
+        for name, sockets in list(self._sockets.items()):
+            backend = backends.get(name)
+            if backend is None or any(one.address != backend.address for one in sockets):
+                self._leaving += self._sockets.pop(name)
+
+    def tick(self) -> None:
+        for upstream in [one for one in self._leaving if not one.identifiers.held]:
+            self._leaving.remove(upstream)
+            self._close(upstream)
+
     def close(self) -> None:
-        for sockets in self._sockets.values():
+        for sockets in (*self._sockets.values(), self._leaving):
             for upstream in sockets:
-                self._poller.forget(upstream.io.socket)
-                upstream.io.socket.close()
+                self._close(upstream)
         self._sockets.clear()
+        self._leaving.clear()
+
+    def _close(self, upstream: UpstreamSocket) -> None:
+        self._poller.forget(upstream.io.socket)
+        upstream.io.socket.close()
 
     # ----------------------------------------------------------------------------------------------
 

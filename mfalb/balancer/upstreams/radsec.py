@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
@@ -122,6 +122,12 @@ class RadsecUpstream(RadiusCarrier):
 
     def flush(self) -> None:
         """Nothing to do: links write at the end of each round by themselves."""
+
+    def follow(self, backends: Mapping[str, Backend]) -> None:
+        """Nothing to do: a listener whose pool over TLS changes is replaced, and its upstreams with it."""
+
+    def tick(self) -> None:
+        """Nothing to do, for the same reason."""
 
     def release(self, exchange: RadiusExchange, now: float) -> None:
         link: RadsecLink | None = exchange.carrier

@@ -18,12 +18,12 @@ class TcpUpstream:
     """Connects relays to the backends of one pool."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+        self.pool = pool
         self._tasks = Tasks(f"upstream {pool.name}")
 
     def opening(self, endpoints: Endpoints) -> bytes:
         """What a connection for this client begins with: its PROXY protocol header, b"" where none is sent."""
-        version = self._pool.config.send_proxy
+        version = self.pool.config.send_proxy
         return proxy_header(version, endpoints) if version is not None else b""
 
     def connect(self, backend: Backend, relay: Relay, on_failure: Callable[[BackendFailure], None]) -> None:
@@ -34,7 +34,7 @@ class TcpUpstream:
     async def _connect(self, backend: Backend, relay: Relay, on_failure: Callable[[BackendFailure], None]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._pool.config.connect_timeout_s):
+            async with asyncio.timeout(self.pool.config.connect_timeout_s):
                 await loop.create_connection(lambda: relay.backend, backend.address.host, backend.address.port)
         except TimeoutError:
             reason = "connect_timeout"
