@@ -19,6 +19,7 @@ from mfalb.balancer.config.models import Config, HttpListener
 from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.tcp_models import TcpListener
+from mfalb.balancer.config.values import Address
 from mfalb.balancer.exchange.radius_assembly import AnyRadiusListener
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.listeners.http_parts import Suspicion
@@ -39,6 +40,13 @@ _SLOW_TICKS: Final = 4  # connections and tables are looked at once a second
 
 Listener = HttpListener | TcpListener | RadiusListener | RadsecListener
 Sockets = Mapping[str, Sequence[socket.socket]]
+Addresses = Sequence[tuple[str, str, str, int]]  # pool, backend, host, port
+
+
+def address_backends(pools: Mapping[str, Pool], found: Addresses) -> None:
+    """Let backends be where their host names were found."""
+    for pool, name, host, port in found:
+        pools[pool].backends[name].address = Address(host, port)
 
 
 @dataclass(slots=True)
@@ -173,14 +181,16 @@ class Worker:
                 swaps.append(files.prepare_client(name, pool.upstream_tls.files))
         return swaps
 
-    async def change(self, config: Config, pools: Mapping[str, Pool], sockets: Sockets) -> None:
+    async def change(self, config: Config, pools: Mapping[str, Pool], sockets: Sockets, found: Addresses) -> None:
         """Be what the configuration says from now on; `pools` are the new ones. Raises OSError and ssl.SSLError.
 
-        `sockets` are one for each address of all listeners; those that are not needed are closed.
+        `sockets` are one for each address of all listeners; those that are not needed are closed. `found` are the
+        addresses of backends whose host names were looked up.
         """
         former, self._wiring.config = self.config, config
         touched = {name for name, pool in config.pools.items() if former.pools.get(name) != pool}
         self._change_pools(config, pools)
+        address_backends(self.pools, found)
         self._streams.follow_pools()
         left = dict(sockets)
         known = {one.name: one for one in former.listeners}

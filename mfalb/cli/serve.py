@@ -30,7 +30,7 @@ def serve(
         raise typer.Exit(1) from None
     configure(settings.log.level, is_json=settings.log.format is LogFormat.JSON)
     try:
-        run(settings, lambda: _tell(ready_fd))
+        run(settings, lambda: _tell(ready_fd), lambda: loader.load(config))
     except CannotBind as error:
         typer.echo(f"mfalb: {error}", err=True)
         raise typer.Exit(1) from None

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import select
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -61,7 +62,7 @@ class Balancer(Program):
     ) -> None:
         self.config_path: Final = run_dir / "mfalb.yaml"
         self.admin_port: Final = free_tcp_port()
-        self._config = {"workers": WORKERS, **config, "admin": {"bind": f"{LOOPBACK}:{self.admin_port}"}}
+        self._config = self.completed(config)
         self._secrets = secrets
         self._ready_fd, self._told_fd = os.pipe()
         given = launch or Launch()
@@ -72,6 +73,14 @@ class Balancer(Program):
             ready=lambda _: self._has_said_ready(),
             launch=replace(given, pass_fds=(*given.pass_fds, self._told_fd)),
         )
+
+    def completed(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A configuration with what each has here."""
+        return {"workers": WORKERS, **config, "admin": {"bind": f"{LOOPBACK}:{self.admin_port}"}}
+
+    def hang_up(self) -> None:
+        """SIGHUP: the access log was renamed, or there is another configuration."""
+        os.kill(self.pid, signal.SIGHUP)
 
     def _has_said_ready(self) -> bool:
         readable, _, _ = select.select([self._ready_fd], [], [], 0)

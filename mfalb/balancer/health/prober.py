@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from time import monotonic
 
 from mfalb.balancer.config.health_models import HttpCheck, SdkCheck, TcpCheck
@@ -21,28 +22,43 @@ from mfalb.net.tls_files import TlsFiles
 from mfalb.wire.radius import SharedSecret
 
 
+@dataclass(slots=True)
+class _Watched:
+    """What goes on for one pool."""
+
+    tasks: Tasks = field(default_factory=lambda: Tasks("health"))
+    watches: list[RadiusWatch] = field(default_factory=list)
+
+
 class Prober:
     """One task a backend of each pool that is checked by HTTP, SDK or TCP, one watch a backend of each RADIUS pool."""
 
-    def __init__(self, pools: Iterable[Pool], tls_files: TlsFiles) -> None:
-        self._pools = list(pools)
+    def __init__(self, tls_files: TlsFiles) -> None:
         self._tls_files = tls_files
-        self._tasks = Tasks("health")
-        self._watches: list[RadiusWatch] = []
+        self._watched: dict[Pool, _Watched] = {}
+        self._watching = _Watched()
 
-    async def start(self) -> None:
+    async def start(self, pools: Iterable[Pool]) -> None:
         """Probe everybody once, then go on by intervals. Returns when each first result is in (a timeout is one)."""
-        first = [known for pool in self._pools for known in self._begin(pool)]
+        first = [known for pool in pools for known in self.watch(pool)]
         for is_known in first:
             await is_known.wait()
 
     async def close(self) -> None:
-        for watch in self._watches:
-            watch.close()
-        await self._tasks.close()
+        for pool in list(self._watched):
+            await self.forget(pool)
 
-    def _begin(self, pool: Pool) -> list[asyncio.Event]:
-        """Start with each backend of a pool; returns what tells that its first result is in."""
+    async def forget(self, pool: Pool) -> None:
+        """Probe nobody of this pool any more."""
+        watched = self._watched.pop(pool, None)
+        if watched is not None:
+            for watch in watched.watches:
+                watch.close()
+            await watched.tasks.close()
+
+    def watch(self, pool: Pool) -> list[asyncio.Event]:
+        """Begin with each backend of a pool; returns what tells that its first result is in."""
+        self._watching = self._watched[pool] = _Watched()
         check = pool.config.health_check
         if isinstance(check, HttpCheck | SdkCheck | TcpCheck):
             probe = probe_for(check, pool.config, self._context(pool))
@@ -50,7 +66,7 @@ class Prober:
         return [self._watch_over(pool, one, one.watchdog) for one in pool.backends.values() if one.watchdog is not None]
 
     def _probe(self, watch: CheckWatch) -> asyncio.Event:
-        self._tasks.start(watch.name, watch.run())
+        self._watching.tasks.start(watch.name, watch.run())
         return watch.is_known
 
     def _context(self, pool: Pool) -> ssl.SSLContext | None:
@@ -65,7 +81,7 @@ class Prober:
             is_known.set()
             return is_known
         watch = RadiusWatch(pool, backend, watchdog, self._question(pool, backend, SharedSecret(secret.reveal())))
-        self._watches.append(watch)
+        self._watching.watches.append(watch)
         watch.start()
         return watch.is_known
 
@@ -80,4 +96,5 @@ class Prober:
         address = backend.config.address
         context = self._tls_files.client(pool.name, tls.files)
         target = TlsTarget(address, tls.server_name or address.host, context, secret)
-        return lambda events: TlsStatusProbe(target, self._tasks, events)
+        tasks = self._watching.tasks
+        return lambda events: TlsStatusProbe(target, tasks, events)

@@ -48,6 +48,7 @@ class Seat:
     born_at: float = 0.0
     quick_deaths: int = 0
     restarts: int = 0
+    asked: int = 0  # the number of the last question
     is_ready: bool = False
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -119,21 +120,27 @@ class Crew:
 
     async def reports(self) -> dict[int, dict[str, Any]]:
         """The numbers of all workers that answer in time, by the number of their seats."""
-        asked = {seat.number: self._ask(seat) for seat in self.seats if seat.is_ready}
+        return await self.ask_all(lambda _: Message({"kind": "report"}), REPORT_TIMEOUT_S)
+
+    async def ask_all(self, question: Callable[[int], Message], timeout_s: float) -> dict[int, dict[str, Any]]:
+        """Ask each worker that serves; the answers of those who answer in time, by the number of their seats."""
+        asked = {seat.number: self._ask(seat, question(seat.number)) for seat in self.seats if seat.is_ready}
         if asked:
-            await asyncio.wait(asked.values(), timeout=REPORT_TIMEOUT_S)
+            await asyncio.wait(asked.values(), timeout=timeout_s)
         for answer in asked.values():
             answer.cancel()
         return {number: answer.result() for number, answer in asked.items() if not answer.cancelled()}
 
-    def _ask(self, seat: Seat) -> asyncio.Future[dict[str, Any]]:
+    def _ask(self, seat: Seat, question: Message) -> asyncio.Future[dict[str, Any]]:
         self._last_report_id += 1
         number = self._last_report_id
         answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._reports[number] = answer
         answer.add_done_callback(lambda _: self._reports.pop(number, None))
         if seat.channel is not None:
-            seat.channel.send(Message({"kind": "report", "id": number}))
+            words = question.words | {"id": number}
+            seat.asked = number
+            seat.channel.send(Message(words, question.data, question.descriptors))
         return answer
 
     # ------------------------------------------------------------------------------ birth and death
@@ -181,7 +188,7 @@ class Crew:
         elif message.kind == "unfit":
             seat.fault = str(message.words.get("reason", ""))
             seat.ready.set()
-        elif message.kind == "report":
+        elif message.kind in ("report", "answer"):
             answer = self._reports.get(message.words.get("id", 0))
             if answer is not None and not answer.done():
                 answer.set_result(message.words)

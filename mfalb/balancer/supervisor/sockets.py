@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from mfalb.balancer.config.models import Config
+from mfalb.balancer.config.models import Config, Listener
 from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.values import Address
 from mfalb.errors import MfalbError
@@ -27,31 +27,53 @@ class CannotBind(MfalbError):  # noqa: N818 - says what, in the operator's words
     """A listener's address, or a file to write, cannot be had; nothing was started."""
 
 
+Places = dict[tuple[bool, Address], list[socket.socket]]
 Bound = dict[str, list[list[socket.socket]]]  # by listener: for each of its addresses one socket a worker
 
 
-def bind_all(config: Config) -> Bound:
-    """The bound sockets of each listener, by its name. Raises CannotBind, with no socket left open.
+def bind_all(config: Config, former: Places | None = None) -> Bound:
+    """The bound sockets of each listener, by its name. Raises CannotBind, with no socket left open that is new.
+
+    Places that are bound already (`former`, by `places_of`) are kept, whoever they were for.
 
     With several workers each has a socket of its own on every address (SO_REUSEPORT), and the kernel deals out
     connections, and datagrams by the client's address and port, among them.
     """
     bound: Bound = {}
+    fresh: Bound = {}
+    known = former or {}
     try:
         for listener in config.listeners:
             sockets = bound.setdefault(listener.name, [])
-            bind = _udp if isinstance(listener, RadiusListener) else _tcp
             for address in listener.bind:
-                try:
-                    sockets.append(_bound(bind, address, config.workers))
-                except OSError as error:
-                    reason = error.strerror or str(error)
-                    raise CannotBind(f"listener {listener.name}: cannot bind {address}: {reason}") from error
+                shared = known.get((isinstance(listener, RadiusListener), address))
+                if shared is None:
+                    shared = _opened(listener, address, config.workers)
+                    fresh.setdefault(listener.name, []).append(shared)
+                sockets.append(shared)
     except CannotBind:
-        close_all(bound)
+        close_all(fresh)
         raise
-    _tell_of_small_buffers(bound)
+    _tell_of_small_buffers(fresh)
     return bound
+
+
+def _opened(listener: Listener, address: Address, workers: int) -> list[socket.socket]:
+    bind = _udp if isinstance(listener, RadiusListener) else _tcp
+    try:
+        return _bound(bind, address, workers)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CannotBind(f"listener {listener.name}: cannot bind {address}: {reason}") from error
+
+
+def places_of(config: Config, bound: Bound) -> Places:
+    """What is bound for a configuration, by transport (whether it is UDP) and address."""
+    return {
+        (isinstance(listener, RadiusListener), address): shared
+        for listener in config.listeners
+        for address, shared in zip(listener.bind, bound[listener.name], strict=True)
+    }
 
 
 def _bound(bind: Callable[..., socket.socket], address: Address, workers: int) -> list[socket.socket]:
@@ -93,6 +115,15 @@ def close_all(bound: Bound) -> None:
     """Close what `bind_all` has bound."""
     for addresses in bound.values():
         for shared in addresses:
+            for sock in shared:
+                sock.close()
+
+
+def close_places(places: Places, *, but: Places) -> None:
+    """Close what is bound at these places and not among the others."""
+    kept = {id(shared) for shared in but.values()}
+    for shared in places.values():
+        if id(shared) not in kept:
             for sock in shared:
                 sock.close()
 

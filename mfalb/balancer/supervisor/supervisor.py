@@ -6,11 +6,12 @@ import asyncio
 import logging
 import mmap
 import os
+import pickle
 import random
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -22,7 +23,6 @@ from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.shares import share_for_worker
-from mfalb.balancer.config.values import Address
 from mfalb.balancer.health.prober import Prober
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.backend_state import BackendState
@@ -30,9 +30,20 @@ from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.supervisor.crew import Crew, Orders
 from mfalb.balancer.supervisor.evidence import EvidenceDesk
 from mfalb.balancer.supervisor.nursery import start_nursery
+from mfalb.balancer.supervisor.reload_plan import CannotReload, ReloadPlan, plan_reload
 from mfalb.balancer.supervisor.reports import Reports
-from mfalb.balancer.supervisor.sockets import Bound, CannotBind, bind_all, close_all, sockets_of
+from mfalb.balancer.supervisor.sockets import (
+    Bound,
+    CannotBind,
+    bind_all,
+    close_all,
+    close_places,
+    places_of,
+    sockets_of,
+)
 from mfalb.balancer.supervisor.worker_process import Briefing, quiet_on_peers_faults, run_worker
+from mfalb.balancer.worker import Addresses, address_backends
+from mfalb.errors import ConfigError
 from mfalb.net.control_channel import Message
 from mfalb.net.descriptors import allow_many_descriptors
 from mfalb.net.lifecycle import Tasks
@@ -42,12 +53,17 @@ from mfalb.telemetry import unraisable
 from mfalb.telemetry.log_file import LogFile
 
 _TICK_S: Final = 0.25
+_FIRST_LOOK_S: Final = 5.0  # a reload waits no longer for new backends
+_ANSWER_S: Final = 10.0  # a worker that takes longer stands still
 
 _log = logging.getLogger("mfalb.supervisor")
 
 
-def run(config: Config, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT. Raises CannotBind before anything was served."""
+def run(config: Config, on_ready: Callable[[], None], load: Callable[[], Config]) -> None:
+    """Serve until SIGTERM or SIGINT. Raises CannotBind before anything was served.
+
+    `load` reads the configuration anew, for a reload; it may raise ConfigError.
+    """
     allow_many_descriptors()
     unraisable.install()
     _try_access_file(config)
@@ -55,18 +71,18 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     nursery, pid = start_nursery(run_worker)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(Supervisor(config, sockets, nursery).serve(on_ready))
+            runner.run(Supervisor(config, sockets, nursery, load).serve(on_ready))
     finally:
         nursery.close()
         os.waitpid(pid, 0)
-        close_all(sockets)
 
 
 class Supervisor:
     """What outlives a worker: sockets, pins, the pools that decide, health, the admin port."""
 
-    def __init__(self, config: Config, sockets: Bound, nursery: socket.socket) -> None:
+    def __init__(self, config: Config, sockets: Bound, nursery: socket.socket, load: Callable[[], Config]) -> None:
         self._config = config
+        self._load = load
         self._share = share_for_worker(config)
         self._sockets = sockets
         self._nursery = nursery
@@ -77,10 +93,13 @@ class Supervisor:
         os.ftruncate(self._hub_descriptor, self._hub.size_bytes)
         self._hub_memory = mmap.mmap(self._hub_descriptor, self._hub.size_bytes)
         self._ticket_secret = os.urandom(SECRET_BYTES)
-        self._addresses: list[tuple[str, str, str, int]] = []
+        self._addresses: Addresses = ()
         self._changed: dict[str, Pool] = {}
         self._panicking: set[str] = set()
         self._tasks = Tasks("supervisor")
+        self._reloading = asyncio.Lock()
+        self._tls_files = TlsFiles(self._ticket_secret, config.tls.file_check_interval_s)
+        self._prober = Prober(self._tls_files)
         self._crew: Crew
         self._reports: Reports
 
@@ -91,17 +110,17 @@ class Supervisor:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reopen)
-        await self._resolve_radius_backends()
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        self._addresses = await found_addresses(self._config)
+        address_backends(self._pools, self._addresses)
         self._crew = Crew(self._nursery, self._config.workers, self._brief, self._heard)
         self._reports = Reports(self._crew, self._pools)
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._tasks.close)
-            tls_files = TlsFiles(self._ticket_secret, self._config.tls.file_check_interval_s)
-            stack.push_async_callback(tls_files.close)
+            stack.callback(lambda: close_all(self._sockets))
+            stack.push_async_callback(self._tls_files.close)
             stack.push_async_callback(self._crew.stop)
-            prober = Prober(self._pools.values(), tls_files)
-            stack.push_async_callback(prober.close)
+            stack.push_async_callback(self._prober.close)
+            stack.push_async_callback(self._tasks.close)
             admin = AdminServer(self._config.admin.bind, self._reports, self._pools)
             stack.push_async_callback(admin.close)
             try:
@@ -110,9 +129,9 @@ class Supervisor:
                 raise CannotBind(f"admin: cannot bind {self._config.admin.bind}: {error.strerror or error}") from error
             for pool in self._pools.values():
                 pool.on_change = self._note_change
-            await prober.start()
+            await self._prober.start(self._pools.values())
             await self._crew.start()
-            tls_files.start()
+            self._tls_files.start()
             self._tasks.start("tend pools", self._tend())
             facts = {"listeners": len(self._config.listeners), "pools": len(self._pools)}
             _log.info("ready", extra=facts | {"workers": self._config.workers})
@@ -123,18 +142,24 @@ class Supervisor:
     # ------------------------------------------------------------------------------ workers
 
     def _brief(self, number: int) -> Orders:
-        sockets = sockets_of(self._sockets, number)
+        briefing, descriptors = self._briefing(number, self._share, self._sockets, self._addresses)
+        return Orders({"states": self._all_states()}, briefing, (self._hub_descriptor, *descriptors))
+
+    def _briefing(self, number: int, share: Config, bound: Bound, found: Addresses) -> tuple[Briefing, list[int]]:
+        """What a worker is told, and the descriptors of its sockets."""
+        sockets = sockets_of(bound, number)
         briefing = Briefing(
             number=number,
-            config=self._share,
+            config=share,
             ticket_secret=self._ticket_secret,
             hub=self._hub,
             sockets=tuple((name, len(some)) for name, some in sockets),
-            addresses=tuple(self._addresses),
+            addresses=tuple(found),
         )
-        descriptors = [sock.fileno() for _, some in sockets for sock in some]
-        backends = (one for pool in self._pools.values() for one in pool.backends.values())
-        return Orders({"states": _states(backends)}, briefing, (self._hub_descriptor, *descriptors))
+        return briefing, [sock.fileno() for _, some in sockets for sock in some]
+
+    def _all_states(self) -> list[dict[str, Any]]:
+        return _states(one for pool in self._pools.values() for one in pool.backends.values())
 
     def _heard(self, number: int, message: Message) -> None:
         if not self._desk.take_untrusted(number, message.words):
@@ -151,8 +176,16 @@ class Supervisor:
         states = _states(one for pool in changed.values() for one in pool.backends.values())
         self._crew.tell_all(Message({"kind": "backends", "states": states}))
 
+    def _hung_up(self) -> None:
+        """SIGHUP: the access log may have been renamed, and the configuration may be another one."""
+        self._reopen()
+        self._tasks.start("reload", self._reload_quietly())
+
+    async def _reload_quietly(self) -> None:
+        with suppress(ConfigError, CannotReload):  # the log has it
+            await self.reload()
+
     def _reopen(self) -> None:
-        """SIGHUP: the access log was renamed."""
         if self._config.log.access_file is None or not self._config.log.access:
             _log.info("SIGHUP: there is no access_file to reopen")
             return
@@ -180,25 +213,149 @@ class Supervisor:
             self._panicking.remove(pool.name)
             _log.info("panic is over", extra=facts)
 
-    async def _resolve_radius_backends(self) -> None:
-        """Turn host names of RADIUS backends into addresses once: the data path may not wait for a name server.
+    # ------------------------------------------------------------------------------ another configuration
 
-        Over TLS each connection looks its host up, and the certificate is checked against the name.
+    async def reload(self, *, is_dry_run: bool = False) -> ReloadPlan:
+        """Take up what the configuration file says now: all of it, or nothing. Returns what was (or would be) changed.
+
+        Raises ConfigError and CannotReload with everything as it was.
         """
-        loop, config = asyncio.get_running_loop(), self._config
-        for listener in config.listeners:
-            if not isinstance(listener, RadiusListener | RadsecListener):
+        async with self._reloading:
+            try:
+                config = await asyncio.to_thread(self._load)
+                plan = plan_reload(self._config, config)
+                plan.refuse_what_is_fixed()
+                if not is_dry_run and not plan.is_empty:
+                    await self._take_up(config)
+            except (ConfigError, CannotReload) as error:
+                _log.error("the new configuration is not used", extra={"reason": str(error)})
+                raise
+            if not is_dry_run:
+                _log.info("reloaded" if plan.changes else "reloaded: nothing has changed", extra=_told(plan))
+            return plan
+
+    async def _take_up(self, config: Config) -> None:
+        former_places = places_of(self._config, self._sockets)
+        try:
+            found = await found_addresses(config)
+            bound = bind_all(config, former_places)
+        except CannotBind as error:
+            raise CannotReload(str(error)) from error
+        fresh = places_of(config, bound)
+        try:
+            swaps = self._client_swaps(config)
+            shadows = await self._first_looks(config, found)
+            await self._prepare_workers(config, bound, found)
+        except BaseException as error:
+            close_places(fresh, but=former_places)
+            if isinstance(error, OSError | ValueError):
+                raise CannotReload(str(error)) from error
+            raise
+        for swap in swaps:
+            swap()
+        await self._change_pools(config, shadows)
+        address_backends(self._pools, found)
+        self._config, self._share, self._sockets, self._addresses = config, share_for_worker(config), bound, found
+        await self._commit_workers()
+        close_places(former_places, but=fresh)
+
+    def _client_swaps(self, config: Config) -> list[Callable[[], None]]:
+        """What gives checks the TLS of pools that have another now. Raises OSError and ValueError."""
+        swaps = []
+        for name, pool in config.pools.items():
+            known = self._config.pools.get(name)
+            if pool.upstream_tls is not None and (known is None or known.upstream_tls != pool.upstream_tls):
+                swaps.append(self._tls_files.prepare_client(name, pool.upstream_tls.files))
+        return swaps
+
+    async def _first_looks(self, config: Config, found: Addresses) -> dict[str, Pool]:
+        """Pools that are new, or have new backends, with what a first probe says of each: before they get any work."""
+        shadows = {}
+        for name, settings in config.pools.items():
+            known = self._config.pools.get(name)
+            places = {one.name: one.address for one in known.backends} if known is not None else {}
+            if any(places.get(one.name) != one.address for one in settings.backends):
+                shadows[name] = Pool(name, settings, random.random)
+        address_backends(shadows, [one for one in found if one[0] in shadows])
+        looks = Prober(TlsFiles(self._ticket_secret, config.tls.file_check_interval_s))
+        try:
+            async with asyncio.timeout(_FIRST_LOOK_S):
+                await looks.start(shadows.values())
+        except TimeoutError:
+            _log.warning("not every new backend has answered its first probe")
+        finally:
+            await looks.close()
+        return shadows
+
+    async def _prepare_workers(self, config: Config, bound: Bound, found: Addresses) -> None:
+        share = share_for_worker(config)
+
+        def question(number: int) -> Message:
+            briefing, descriptors = self._briefing(number, share, bound, found)
+            return Message({"kind": "prepare"}, pickle.dumps(briefing), tuple(descriptors))
+
+        answers = await self._crew.ask_all(question, _ANSWER_S)
+        fault = next((words["fault"] for words in answers.values() if words["fault"]), "")
+        if fault or len(answers) < self._crew.alive:
+            self._crew.tell_all(Message({"kind": "abandon"}))
+            raise CannotReload(fault or "a worker does not answer")
+
+    async def _commit_workers(self) -> None:
+        prepared = {seat.number: seat.asked for seat in self._crew.seats}
+        states = self._all_states()
+        await self._crew.ask_all(
+            lambda number: Message({"kind": "commit", "prepared": prepared[number], "states": states}), _ANSWER_S
+        )
+
+    async def _change_pools(self, config: Config, shadows: Mapping[str, Pool]) -> None:
+        for name in self._pools.keys() - config.pools.keys():
+            await self._prober.forget(self._pools.pop(name))
+            self._panicking.discard(name)
+        for name, settings in config.pools.items():
+            known = self._pools.get(name)
+            if known is not None and known.config == settings:
                 continue
-            over_udp = [self._pools[name] for name in listener.pools.values() if not config.pools[name].upstream_tls]
-            for pool in over_udp:
-                for backend in pool.backends.values():
-                    host, port = backend.address.host, backend.address.port
-                    try:
-                        found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-                    except OSError as error:
-                        raise CannotBind(f"pool {pool.name}: backend {backend.name}: cannot find {host}") from error
-                    backend.address = Address(str(found[0][4][0]), port)
-                    self._addresses.append((pool.name, backend.name, backend.address.host, port))
+            pool = known or shadows[name]
+            if known is not None:
+                await self._prober.forget(known)
+                seen = set(known.backends)
+                known.reconfigure(settings)
+                _look_alike(known, shadows.get(name), seen)
+            self._pools[name] = pool
+            pool.on_change = self._note_change
+            self._prober.watch(pool)
+
+
+def _look_alike(pool: Pool, shadow: Pool | None, seen: set[str]) -> None:
+    """Backends that are new to a pool are as their first probe has found them."""
+    for name, backend in pool.backends.items():
+        if shadow is not None and name not in seen:
+            found = shadow.backends[name].health
+            backend.health.decide(found.health, found.reason, found.changed_at)
+    pool.refresh()
+
+
+def _told(plan: ReloadPlan) -> dict[str, object]:
+    return {"changes": "; ".join(plan.changes)} if plan.changes else {}
+
+
+async def found_addresses(config: Config) -> Addresses:
+    """The addresses of RADIUS backends, looked up once: the data path may not wait for a name server.
+
+    Over TLS each connection looks its host up, and the certificate is checked against the name. Raises CannotBind.
+    """
+    loop, found = asyncio.get_running_loop(), []
+    radius = [one for one in config.listeners if isinstance(one, RadiusListener | RadsecListener)]
+    for name in dict.fromkeys(name for listener in radius for name in listener.pools.values()):
+        pool = config.pools[name]
+        for backend in pool.backends if pool.upstream_tls is None else ():
+            host, port = backend.address
+            try:
+                answers = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            except OSError as error:
+                raise CannotBind(f"pool {name}: backend {backend.name}: cannot find {host}") from error
+            found.append((name, backend.name, str(answers[0][4][0]), port))
+    return tuple(found)
 
 
 def _states(backends: Any) -> list[dict[str, Any]]:

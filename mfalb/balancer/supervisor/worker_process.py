@@ -2,8 +2,9 @@
 
 From the supervisor: `begin` (once; the configuration, the states of backends, descriptors of the pin memory and the
 sockets), `backends` (states that have changed), `report` (asks for numbers), `reopen` (the access log was renamed),
-`stop`. From the worker: `ready` or `unfit` after `begin`, `report`, and evidence (`pools.evidence`). When the channel
-ends the supervisor is gone, and the worker goes, too.
+`prepare`, `commit` and `abandon` (another configuration, in two steps), `stop`. From the worker: `ready` or `unfit`
+after `begin`, `report`, `answer`, and evidence (`pools.evidence`). When the channel ends the supervisor is gone, and
+the worker goes, too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import random
 import signal
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -33,8 +35,9 @@ from mfalb.balancer.config.models import Config, LogFormat
 from mfalb.balancer.pools.backend_state import BackendState, follow
 from mfalb.balancer.pools.evidence import ReportedEvidence
 from mfalb.balancer.pools.pool import Pool
-from mfalb.balancer.worker import Worker, WorkerParts
+from mfalb.balancer.worker import Worker, WorkerParts, address_backends
 from mfalb.net.control_channel import ControlChannel, Message
+from mfalb.net.lifecycle import Tasks
 from mfalb.net.tls_files import TlsFiles
 from mfalb.telemetry import unraisable
 from mfalb.telemetry.log import AccessLog
@@ -58,6 +61,16 @@ class Briefing:
     addresses: tuple[tuple[str, str, str, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A configuration that can be put into use. `message` has the descriptors of its sockets."""
+
+    number: int
+    briefing: Briefing
+    swaps: list[Callable[[], None]]
+    message: Message
+
+
 def run_worker(control: int) -> None:
     """The process's life, with the descriptor of its control channel."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor sees to its workers
@@ -77,6 +90,8 @@ class WorkerProcess:
         self._evidence: ReportedEvidence | None = None
         self._access_file: LogFile | None = None
         self._pools: dict[str, Pool] = {}
+        self._prepared: _Prepared | None = None
+        self._tasks = Tasks("worker process")
         self._channel: ControlChannel
 
     async def run(self) -> None:
@@ -90,6 +105,7 @@ class WorkerProcess:
             async with AsyncExitStack() as stack:
                 await self._begin(message, stack)
                 await self._stop.wait()
+                await self._tasks.close()
         self._channel.close()
 
     def _end(self) -> None:
@@ -110,6 +126,12 @@ class WorkerProcess:
             if self._evidence is not None:
                 self._evidence.tick()
             self._channel.send(Message({"kind": "report", "id": message.words["id"], **self._report()}))
+        elif kind == "prepare":
+            self._prepare(message)
+        elif kind == "abandon":
+            self._abandon()
+        elif kind == "commit":
+            self._tasks.start("commit", self._commit(message))
         elif kind == "reopen":
             self._reopen()
         elif kind == "stop":
@@ -120,13 +142,9 @@ class WorkerProcess:
         hub_descriptor, *descriptors = message.descriptors
         config = briefing.config
         self._pools = {name: Pool(name, pool, random.random, follows=True) for name, pool in config.pools.items()}
-        for pool, name, host, port in briefing.addresses:
-            found = self._pools[pool].backends[name]
-            found.address = found.address._replace(host=host, port=port)
+        address_backends(self._pools, briefing.addresses)
         evidence = self._evidence = ReportedEvidence(self._pools, lambda words: self._channel.send(Message(words)))
-        for one in self._pools.values():
-            for backend in one.backends.values():
-                backend.on_suspicion = partial(evidence.suspected, backend)
+        self._report_suspicions(evidence)
         self._follow(message.words["states"])
         for one in self._pools.values():
             for _ in range(briefing.number):  # workers that all began with the first backend would favour it
@@ -154,6 +172,58 @@ class WorkerProcess:
             return
         tls_files.start()
         self._channel.send(Message({"kind": "ready"}))
+
+    def _report_suspicions(self, evidence: ReportedEvidence) -> None:
+        for pool in self._pools.values():
+            for backend in pool.backends.values():
+                backend.on_suspicion = partial(evidence.suspected, backend)
+
+    # ------------------------------------------------------------------------------ another configuration
+
+    def _prepare(self, message: Message) -> None:
+        """Read what a new configuration needs, and say whether that is possible. Nothing changes yet."""
+        briefing: Briefing = pickle.loads(message.data)  # noqa: S301 - only the supervisor has the other end
+        number, worker = message.words["id"], self._worker
+        if worker is None:
+            return  # it is asked only when it has said that it is ready
+        try:
+            swaps = worker.prepare(briefing.config)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            for descriptor in message.descriptors:
+                os.close(descriptor)
+            self._channel.send(Message({"kind": "answer", "id": number, "fault": str(error) or type(error).__name__}))
+            return
+        self._prepared = _Prepared(number, briefing, swaps, message)
+        self._channel.send(Message({"kind": "answer", "id": number, "fault": ""}))
+
+    def _abandon(self) -> None:
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            for descriptor in prepared.message.descriptors:
+                os.close(descriptor)
+
+    async def _commit(self, message: Message) -> None:
+        """Do what was prepared."""
+        prepared, self._prepared = self._prepared, None
+        worker, evidence = self._worker, self._evidence
+        if prepared is None or worker is None or evidence is None or prepared.number != message.words["prepared"]:
+            self._end()  # we are not what the others are: the next worker will be
+            return
+        config = prepared.briefing.config
+        for swap in prepared.swaps:
+            swap()
+        new = {
+            name: Pool(name, pool, random.random, follows=True)
+            for name, pool in config.pools.items()
+            if name not in self._pools
+        }
+        sockets = _sockets(prepared.briefing.sockets, list(prepared.message.descriptors))
+        await worker.change(config, new, sockets, prepared.briefing.addresses)
+        self._report_suspicions(evidence)
+        self._follow(message.words["states"])
+        self._channel.send(Message({"kind": "answer", "id": message.words["id"], "fault": ""}))
+
+    # ------------------------------------------------------------------------------ health and numbers
 
     def _follow(self, states: list[dict[str, Any]]) -> None:
         by_pool: dict[str, list[BackendState]] = {}

@@ -1,0 +1,279 @@
+"""Promise: another configuration is taken up while everybody goes on working, as a whole or not at all."""
+
+from __future__ import annotations
+
+import copy
+import http.client
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from programs.balancer import Balancer
+from programs.certificates import make_certificate
+from programs.http_backend import HttpBackend
+from programs.http_pool import Front, http_pool, new_front
+from programs.ports import LOOPBACK, free_tcp_port
+from programs.process import wait_until
+from programs.radius_pool import radius_pool
+from programs.radius_responder import RadiusResponder
+
+from mfalb.wire import radius
+from mfalb.wire.radius import SharedSecret
+
+SOAK_S: Final = float(os.environ.get("RELOAD_SOAK_S", "5"))
+WORKERS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Two backends and a balancer whose configuration changes."""
+
+    balancer: Balancer
+    front: Front
+    backends: tuple[HttpBackend, ...]
+    config: dict[str, Any]
+
+    def reload(self, config: dict[str, Any], word: str = "reloaded") -> str:
+        """Write it, send SIGHUP, and wait for the log to say so; returns that line."""
+        before = self.lines(word)
+        self.balancer.write_config(self.balancer.completed(config))
+        self.balancer.hang_up()
+        wait_until(lambda: len(self.lines(word)) > len(before), f"{word!r} in the log")
+        return self.lines(word)[-1]
+
+    def lines(self, word: str) -> list[str]:
+        return [line for line in self.balancer.log().splitlines() if f" {word}" in line]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with ExitStack() as stack:
+        backends = tuple(stack.enter_context(HttpBackend(f"b{n}", tmp_path / f"b{n}")) for n in (1, 2))
+        front = new_front()
+        config = {
+            "workers": WORKERS,
+            "listeners": [front.listener("web", [{"pool": "one"}])],
+            "pools": {name: http_pool(b.address) for name, b in zip(("one", "two"), backends, strict=True)},
+        }
+        balancer = stack.enter_context(Balancer(config, tmp_path / "mfalb"))
+        yield Site(balancer, front, backends, config)
+
+
+def served_by(connection: http.client.HTTPConnection) -> str:
+    connection.request("GET", "/echo")
+    response = connection.getresponse()
+    body = response.read()
+    assert response.status == 200
+    name: str = json.loads(body)["name"]
+    return name
+
+
+def one_request(front: Front) -> str:
+    """Who serves a request on a connection of its own."""
+    with closing(front.connect()) as connection:
+        return served_by(connection)
+
+
+def test_an_open_connection_follows_the_new_routes_with_its_next_request(site: Site) -> None:
+    changed = copy.deepcopy(site.config)
+    changed["listeners"][0]["routes"] = [{"pool": "two"}]
+    with closing(site.front.connect()) as kept:
+        assert served_by(kept) == "b1"
+        assert "listener web: routes" in site.reload(changed)
+        sock = kept.sock
+        assert served_by(kept) == "b2"
+        assert kept.sock is sock, "it was another connection"
+
+
+def test_listeners_come_and_go_while_the_others_keep_their_connections(site: Site) -> None:
+    other = Front(free_tcp_port())
+    changed = copy.deepcopy(site.config)
+    changed["listeners"].append(other.listener("more", [{"pool": "two"}]))
+    with closing(site.front.connect()) as kept:
+        assert served_by(kept) == "b1"
+        assert "listener more: added" in site.reload(changed)
+        for _ in range(8):  # whichever worker it comes to
+            assert other.get("/echo")[0] == 200
+        assert "listener more: removed" in site.reload(site.config)
+        with pytest.raises(ConnectionRefusedError):
+            other.get("/echo")
+        sock = kept.sock
+        assert served_by(kept) == "b1"
+        assert kept.sock is sock
+
+
+def test_a_pool_that_gets_another_backend_keeps_what_it_knows_of_the_others(site: Site, tmp_path: Path) -> None:
+    for _ in range(6):
+        site.front.get("/echo")
+    before = site.balancer.backend("one", "b1")
+    with HttpBackend("b3", tmp_path / "b3") as third:
+        changed = copy.deepcopy(site.config)
+        check = {"type": "tcp", "interval": "1h"}
+        first, second = site.backends[0].address, third.address
+        changed["pools"]["one"] = http_pool(first, second, health_check=check)
+        line = site.reload(changed)
+        assert "pool one: backend b2: added" in line
+        assert "pool one: health_check" in line
+        names = set()
+        for _ in range(12):
+            names.add(one_request(site.front))
+        assert names == {"b1", "b3"}, "its first probe came before its first request"
+        assert site.balancer.backend("one", "b1")["requests"] >= before["requests"] + 6
+        assert "pool one: backend b2: removed" in site.reload(site.config)
+        assert {one_request(site.front) for _ in range(6)} == {"b1"}
+
+
+def test_a_configuration_with_a_mistake_changes_nothing_and_its_place_is_told(site: Site) -> None:
+    changed = copy.deepcopy(site.config)
+    changed["listeners"][0]["routes"] = [{"pool": "twoo"}]
+    line = site.reload(changed, "the new configuration is not used")
+    assert "mfalb.yaml:" in line
+    assert "did you mean 'two'" in line
+    assert one_request(site.front) == "b1"
+
+
+def test_a_listener_that_cannot_be_had_leaves_all_as_it_was(site: Site) -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        other = Front(taken.getsockname()[1])
+        changed = copy.deepcopy(site.config)
+        changed["listeners"].append(other.listener("more", [{"pool": "two"}]))
+        changed["listeners"][0]["routes"] = [{"pool": "two"}]
+        line = site.reload(changed, "the new configuration is not used")
+        assert "listener more: cannot bind" in line
+    assert one_request(site.front) == "b1"
+
+
+def test_what_takes_a_restart_is_refused_by_name(site: Site) -> None:
+    line = site.reload({**site.config, "workers": WORKERS + 1}, "the new configuration is not used")
+    assert "these settings take a restart, nothing was changed: workers" in line
+    assert len(site.balancer.workers) == WORKERS
+
+
+def test_a_worker_that_dies_after_a_reload_is_replaced_by_one_that_knows_the_new_configuration(site: Site) -> None:
+    changed = copy.deepcopy(site.config)
+    changed["listeners"][0]["routes"] = [{"pool": "two"}]
+    site.reload(changed)
+    victims = site.balancer.workers
+    for victim in victims:
+        os.kill(victim, 9)
+    wait_until(lambda: len(set(site.balancer.workers) - set(victims)) == WORKERS, "new workers")
+    assert {one_request(site.front) for _ in range(8)} == {"b2"}
+
+
+def test_a_tls_listener_shows_another_certificate_after_a_reload_and_keeps_its_connections(tmp_path: Path) -> None:
+    first, second = (make_certificate(tmp_path / name, LOOPBACK) for name in ("first", "second"))
+    with HttpBackend("b1", tmp_path / "b1") as backend:
+        front = Front(free_tcp_port(), first)
+        config = {
+            "workers": WORKERS,
+            "listeners": [front.listener("web", [{"pool": "one"}])],
+            "pools": {"one": http_pool(backend.address)},
+        }
+        with Balancer(config, tmp_path / "mfalb") as balancer:
+            site = Site(balancer, front, (backend,), config)
+            later = Front(front.port, second)
+            changed = {**config, "listeners": [later.listener("web", [{"pool": "one"}])]}
+            with closing(front.connect()) as kept:
+                assert served_by(kept) == "b1"
+                assert "listener web: tls" in site.reload(changed)
+                for _ in range(6):
+                    assert later.get("/echo")[0] == 200
+                sock = kept.sock
+                assert served_by(kept) == "b1"
+                assert kept.sock is sock
+
+
+# ------------------------------------------------------------------------------------ under load
+
+
+class HttpCaller(threading.Thread):
+    """Asks on one kept connection, and on new ones, until it is told to stop. Every failure is kept."""
+
+    def __init__(self, front: Front) -> None:
+        super().__init__()
+        self.front = front
+        self.is_over = threading.Event()
+        self.failures: list[str] = []
+        self.served = 0
+
+    def run(self) -> None:
+        kept = self.front.connect()
+        kept.connect()
+        sock = kept.sock
+        while not self.is_over.is_set():
+            for connection in (kept, self.front.connect()):
+                try:
+                    served_by(connection)
+                    self.served += 1
+                except (OSError, http.client.HTTPException, AssertionError) as error:
+                    self.failures.append(repr(error))
+                if connection is not kept:
+                    connection.close()
+        if kept.sock is not sock:
+            self.failures.append("the kept connection was closed")
+        kept.close()
+
+
+def sign_in(port: int, secret: SharedSecret, user: bytes) -> int | None:
+    """One request from a socket of its own, never sent again; the code of the answer, None for silence."""
+    body = radius.attribute(radius.USER_NAME, user)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(2.0)
+        sock.connect((LOOPBACK, port))
+        sock.send(radius.signed_request(radius.ACCESS_REQUEST, 7, os.urandom(16), body, secret))
+        try:
+            return sock.recv(4096)[0]
+        except TimeoutError:
+            return None
+
+
+def test_nothing_fails_and_no_datagram_is_lost_while_configurations_change_again_and_again(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        web = tuple(stack.enter_context(HttpBackend(f"w{n}", tmp_path / f"w{n}")) for n in (1, 2))
+        made = radius_pool(
+            [stack.enter_context(RadiusResponder(f"r{n}", f"towards-server-{n:02}")) for n in (1, 2)], tmp_path
+        )
+        nas = SharedSecret(made.client_secret.encode())
+        front = new_front()
+        made.config["workers"] = WORKERS
+        made.config["listeners"].append(front.listener("web", [{"pool": "web"}]))
+        made.config["pools"]["web"] = http_pool(*(one.address for one in web))
+        balancer = stack.enter_context(Balancer(made.config, tmp_path / "mfalb"))
+        site = Site(balancer, front, web, made.config)
+        callers = [HttpCaller(front) for _ in range(2)]
+        for caller in callers:
+            caller.start()
+        asked = answered = reloads = 0
+        until = time.monotonic() + SOAK_S
+        try:
+            while time.monotonic() < until:
+                changed = copy.deepcopy(made.config)
+                changed["pools"]["web"]["response_timeout"] = f"{60 + reloads % 7}s"
+                changed["pools"]["web"]["backends"].reverse() if reloads % 2 else None
+                changed["listeners"][0]["answer_cache"] = f"{20 + reloads % 5}s"
+                if reloads % 3 == 0:
+                    changed["listeners"].append(Front(free_tcp_port()).listener("more", [{"pool": "web"}]))
+                site.reload(changed)
+                reloads += 1
+                for _ in range(20):
+                    asked += 1
+                    answered += sign_in(made.port, nas, b"user%d" % asked) == radius.ACCESS_ACCEPT
+        finally:
+            for caller in callers:
+                caller.is_over.set()
+            for caller in callers:
+                caller.join(30)
+        assert [caller.failures for caller in callers] == [[], []]
+        assert min(caller.served for caller in callers) > 50
+        assert answered == asked
+        assert reloads >= SOAK_S / 2
+        with suppress(KeyError):
+            assert balancer.metrics().total("mfalb_listener_kernel_drops_total") == 0
