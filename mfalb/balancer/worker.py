@@ -41,6 +41,8 @@ from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.ejection import Shown
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.http import HttpUpstream
+from mfalb.balancer.upstreams.pin_sharing import PinSharing
+from mfalb.balancer.upstreams.pin_sharing_assembly import share_pins
 from mfalb.balancer.upstreams.radius import Events, RadiusCarrier, RadiusUpstream, Sign
 from mfalb.balancer.upstreams.radsec import RadsecUpstream, RadsecWiring
 from mfalb.balancer.upstreams.tcp import TcpUpstream
@@ -99,6 +101,7 @@ class Worker:
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
         self._panicking: set[str] = set()
+        self.pin_sharing: PinSharing | None = None
 
     @property
     def in_flight(self) -> dict[str, int]:
@@ -158,6 +161,8 @@ class Worker:
         self._poller = DatagramPoller(loop, self._flush_datagrams)
         keys = [key.reveal() for key in self._config.pins.cookie_keys]
         sealer = CookieSealer(keys) if keys else None
+        self.pin_sharing = share_pins(self._config, self.pins, self._tls_files, self._answers_wait)
+        self._assembly.is_shared = self.pin_sharing is not None
         for listener in self._config.listeners:
             if isinstance(listener, RadiusListener):
                 self._radius.append(self._radius_listener(listener, self._poller))
@@ -192,6 +197,8 @@ class Worker:
         for tcp_upstream in self._tcp_upstreams.values():
             await tcp_upstream.close()
         await self._tasks.close()
+        if self.pin_sharing is not None:
+            await self.pin_sharing.close()
         if self._poller is not None:
             self._poller.close()
         if self.access_log is not None:
@@ -226,6 +233,7 @@ class Worker:
             exchanges = self._assembly.exchanges(config, kind, counters.unhandled_hidden)
             backends += exchanges.service.upstreams.values()
             parts = RadiusParts(exchanges, self.pins, counters, self.access_log, self._radius_refused, told_unhandled)
+            parts.sharing = self.pin_sharing
             made[kind] = RadiusDispatch(parts, self._upstream_of(exchanges.service, poller))
         return made
 
@@ -268,14 +276,15 @@ class Worker:
             config.limits,
             self.counters[config.name],
             self.access_log,
-            self._http_refused,
-            self._http_broke,
+            self._http_failed,
+            self._http_failed,
             self._http_answered,
             self._writes,
             self._request_fields(config),
             None if asked is None else asked.headers,
             self._clock,
         )
+        parts.sharing = self.pin_sharing
         self._http_parts[config.name] = parts
         tls = self._tls_files.server(config.name, config.tls.files) if config.tls is not None else None
         return HttpListenerShell(parts, self._sockets[config.name], tls, config.proxy_protocol)
@@ -306,11 +315,7 @@ class Worker:
     def _radius_refused(self, exchange: RadiusExchange) -> None:
         self._observe_refusal(exchange.backend, "port_unreachable")
 
-    def _http_refused(self, exchange: HttpExchange, failure: BackendFailure) -> None:
-        if exchange.backend is not None:
-            self._observe_failure(exchange.backend, failure.reason)
-
-    def _http_broke(self, exchange: HttpExchange, failure: BackendFailure) -> None:
+    def _http_failed(self, exchange: HttpExchange, failure: BackendFailure) -> None:
         if exchange.backend is not None:
             self._observe_failure(exchange.backend, failure.reason)
 

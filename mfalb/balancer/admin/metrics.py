@@ -15,12 +15,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 import mfalb
+from mfalb.balancer.admin.pin_store_metrics import pin_store_metrics
 from mfalb.balancer.admin.tls_metrics import tls_metrics
 from mfalb.balancer.affinity.store import PinTable
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.balancer.pools.health_state import Health
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.pin_sharing import PinSharing
 from mfalb.net.tls_files import Watched
 from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
@@ -59,6 +61,9 @@ class Source(Protocol):
     @property
     def tls_files(self) -> Sequence[Watched]: ...
 
+    @property
+    def pin_sharing(self) -> PinSharing | None: ...
+
 
 class MetricsPage(Collector):
     """Collects when asked; nothing on the data path knows of it."""
@@ -85,6 +90,7 @@ class MetricsPage(Collector):
         yield self._unhandled_hidden()
         yield from tls_metrics(self._source.tls_files)
         yield from self._pins()
+        yield from pin_store_metrics(self._source.pin_sharing)
         yield from self._backends()
         yield from self._pool_rules()
         yield from self._health()
