@@ -30,6 +30,13 @@ class Node:
         except KeyError:  # nothing was asked for yet
             return 0
 
+    def differs(self, node: str) -> float | None:
+        """Whether another node is said to be set otherwise: 1 or 0; None when it was not seen."""
+        for name, labels, value in self.balancer.metrics().samples:
+            if name == "mfalb_node_settings_differ" and labels["node"] == node:
+                return value
+        return None
+
     @property
     def is_store_up(self) -> bool:
         return self.balancer.metrics().total("mfalb_pin_store_up") == 1
