@@ -95,6 +95,7 @@ class PinSharing:
         timeout_s: float,
         known: frozenset[str],
         released: Callable[[], None],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.watch = watch
         self.counters = SharingCounters()
@@ -104,6 +105,7 @@ class PinSharing:
         self._timeout_s = timeout_s
         self._known = known
         self._released = released
+        self._clock = clock
         self._tasks = Tasks("pin store")
         self._store_line = _Line("store")
         self._look_up_line = _Line("look_up")
@@ -120,10 +122,11 @@ class PinSharing:
 
     async def close(self) -> None:
         """Let go of the store. What is held is lost with its listeners."""
-        await self._tasks.close()
+        self.is_up = False
         for line in (self._store_line, self._look_up_line):
-            for waiting in line.gathered:
-                self._settle(waiting)
+            while line.gathered:
+                self._settle(line.gathered.popleft())
+        await self._tasks.close()
         await self._shared.close()
 
     @property
@@ -174,7 +177,7 @@ class PinSharing:
             return
         self._settle(waiting)
         try:
-            waiting.then(monotonic())
+            waiting.then(self._clock())
         except Exception as error:  # noqa: BLE001 - a fault of ours, in one message: the others go on
             self._rare_log.error(type(error).__name__, "internal error: what waited for the pin store is lost", error)
 
@@ -207,14 +210,14 @@ class PinSharing:
         self._call_soon(line)
 
     async def _carried(self, line: _Line, batch: list[_Waiting]) -> None:
-        began = monotonic()
+        began = self._clock()
         work = self._store_batch if line is self._store_line else self._look_up_batch
         try:
             failure = await self._limited(work(batch, began))
         finally:
             line.under_way -= 1
         self.counters.calls[line.name] += 1
-        self.counters.seconds[line.name] += monotonic() - began
+        self.counters.seconds[line.name] += self._clock() - began
         if failure is None:
             self._late_in_a_row = 0
         else:
@@ -252,7 +255,7 @@ class PinSharing:
     async def _look_up_batch(self, batch: list[_Waiting], _now: float) -> None:
         keys = [key for waiting in batch for key in waiting.keys]
         found = iter(await self._shared.look_up(keys))
-        now = monotonic()
+        now = self._clock()
         for waiting in batch:
             results = [self._taken(key, next(found), now) for key in waiting.keys]
             if not waiting.is_over:
@@ -300,7 +303,11 @@ class PinSharing:
             _log.info("the pin store answers", extra={"pins_to_hand_in": len(self._backlog)})
 
     async def _tend(self) -> None:
-        """Announce this node every now and then, which shows whether the store takes what is written to it."""
+        """Announce this node every now and then, which shows whether the store takes what is written to it.
+
+        The pause before the next look at one that is away doubles until it has served for a whole interval: a store
+        that takes announcements but no pins would be away and back all the time.
+        """
         pause_s = _FIRST_PAUSE_S
         while True:
             self._wake.clear()
@@ -310,18 +317,20 @@ class PinSharing:
                 failure = await self._limited(self._hand_in())
             if failure is not None:
                 self._went_away(failure)
-                self._wake.clear()
-            await self._rest(ANNOUNCE_EVERY_S if failure is None else pause_s)
-            pause_s = _FIRST_PAUSE_S if failure is None else min(pause_s * 2, _LONGEST_PAUSE_S)
+            if self.is_up and await self._serves_for(ANNOUNCE_EVERY_S):
+                pause_s = _FIRST_PAUSE_S
+            else:
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    async def _rest(self, seconds: float) -> None:
-        """Until the time is over, or the store has gone away meanwhile: then it is looked for after a short pause."""
+    async def _serves_for(self, seconds: float) -> bool:
+        """False as soon as the store has gone away."""
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         except TimeoutError:
-            return
-        await asyncio.sleep(_FIRST_PAUSE_S)
+            return True
+        return False
 
     async def _announce(self) -> None:
         watch = self.watch
@@ -330,7 +339,7 @@ class PinSharing:
     async def _hand_in(self) -> None:
         """Give the store what it did not get, oldest first, where nothing newer stands."""
         while self._backlog:
-            now = monotonic()
+            now = self._clock()
             chunk = [self._backlog.popleft() for _ in range(min(len(self._backlog), _BATCH_LIMIT))]
             alive = {pin.key: pin for pin in chunk if pin.expires_at > now}
             try:
