@@ -128,9 +128,11 @@ def test_an_answer_goes_on_when_the_store_has_its_pins_and_not_before() -> None:
             assert at.put("answer")
             assert not at.went_on
             await asyncio.sleep(1)
-            assert (at.names(), at.times()) == (["answer"], pytest.approx([began + 0.01]))
+            assert at.names() == ["answer"]
+            assert at.times() == pytest.approx([began + 0.01])
             value, life_s = at.store.held[KEY]
-            assert (value, life_s) == (b"1 b1", pytest.approx(60))
+            assert value == b"1 b1"
+            assert life_s == pytest.approx(60)
             assert (at.count("store", "stored"), at.flushed) == (1, 1)
 
     run(story())
