@@ -1,6 +1,7 @@
 """One event loop's work: wires listeners to exchanges, affinity, pools and upstreams. The only place that does.
 
-A worker is given what it needs (configuration, pools, bound sockets) and owns the rest: connections, tables, timers.
+A worker is given what it needs (configuration, pools, bound sockets, pins) and owns the rest: connections, tables,
+timers. About health it decides nothing: what its traffic shows it tells the supervisor, whose word its pools follow.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import socket
 import ssl
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from time import monotonic, time
 from typing import Final
 
 from mfalb.balancer.affinity.cookie import CookieSealer
-from mfalb.balancer.affinity.store import PinTable
+from mfalb.balancer.affinity.hub import Hub
 from mfalb.balancer.config.models import Config, HttpListener
 from mfalb.balancer.config.radius_models import RadiusListener, ServiceKind
 from mfalb.balancer.config.radsec_models import RadsecListener
@@ -37,8 +39,7 @@ from mfalb.balancer.listeners.radsec_clients import RadsecClients
 from mfalb.balancer.listeners.radsec_dispatches import RadsecDispatches
 from mfalb.balancer.listeners.tcp import TcpListener as TcpListenerShell
 from mfalb.balancer.listeners.tcp_parts import TcpParts
-from mfalb.balancer.pools.backend import Backend
-from mfalb.balancer.pools.ejection import Shown
+from mfalb.balancer.pools.evidence import ReportedEvidence
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.http import HttpUpstream
 from mfalb.balancer.upstreams.pin_sharing import PinSharing
@@ -65,24 +66,32 @@ _SLOW_TICKS: Final = 4  # connections and tables are looked at once a second
 _log = logging.getLogger("mfalb.worker")
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """What a worker is given: configuration, pools that follow the supervisor's, its own sockets, the shared pins."""
+
+    config: Config
+    pools: Mapping[str, Pool]
+    sockets: Mapping[str, Sequence[socket.socket]]
+    pins: Hub
+    evidence: ReportedEvidence
+    tls_files: TlsFiles
+    access_log: AccessLog | None
+
+
 class Worker:
     """Everything between the listening sockets and the backends."""
 
-    def __init__(
-        self,
-        config: Config,
-        pools: Mapping[str, Pool],
-        sockets: Mapping[str, Sequence[socket.socket]],
-        tls_files: TlsFiles,
-        access_log: AccessLog | None,
-    ) -> None:
-        self.pins = PinTable(config.pins.limit)
+    def __init__(self, parts: WorkerParts) -> None:
+        config = parts.config
+        self.pins = parts.pins
         self.counters = {listener.name: _counters(listener) for listener in config.listeners}
-        self.access_log = access_log
+        self.access_log = parts.access_log
         self._config = config
-        self._pools = pools
-        self._sockets = sockets
-        self._tls_files = tls_files
+        self._pools = pools = parts.pools
+        self._evidence = parts.evidence
+        self._sockets = parts.sockets
+        self._tls_files = parts.tls_files
         self._dispatches: dict[str, dict[ServiceKind, RadiusDispatch]] = {}
         self._radius: list[RadiusListenerShell] = []
         self._radsec: list[RadsecListenerShell] = []
@@ -100,7 +109,6 @@ class Worker:
         self._datagrams: DatagramForm | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
-        self._panicking: set[str] = set()
         self.pin_sharing: PinSharing | None = None
 
     @property
@@ -256,7 +264,7 @@ class Worker:
         tls = self._tls_towards(pool)
         if tls is None:
             return RadiusUpstream(poller, self._datagram_wrap(), events, sign)
-        wiring = RadsecWiring(pool, tls, sign, self._writes, self._tasks, self._observe_refusal, self._answers_wait)
+        wiring = RadsecWiring(pool, tls, sign, self._writes, self._tasks, self._evidence.refused, self._answers_wait)
         return RadsecUpstream(wiring, events)
 
     def _tls_towards(self, pool: Pool) -> ssl.SSLContext | None:
@@ -278,7 +286,7 @@ class Worker:
             self.access_log,
             self._http_failed,
             self._http_failed,
-            self._http_answered,
+            self._evidence.answered,
             self._writes,
             self._request_fields(config),
             None if asked is None else asked.headers,
@@ -307,38 +315,17 @@ class Worker:
                 self._tcp_upstreams[route.pool] = TcpUpstream(self._pools[route.pool])
         exchanges = TcpExchanges(config.routes, self._pools)
         counters = self.counters[config.name]
-        parts = TcpParts(config, exchanges, self._tcp_upstreams, counters, self.access_log, self._observe_failure)
+        parts = TcpParts(config, exchanges, self._tcp_upstreams, counters, self.access_log, self._evidence.failed)
         return TcpListenerShell(parts, self._sockets[config.name])
 
     # ------------------------------------------------------------------------------ evidence and timers
 
     def _radius_refused(self, exchange: RadiusExchange) -> None:
-        self._observe_refusal(exchange.backend, "port_unreachable")
+        self._evidence.refused(exchange.backend, "port_unreachable")
 
     def _http_failed(self, exchange: HttpExchange, failure: BackendFailure) -> None:
         if exchange.backend is not None:
-            self._observe_failure(exchange.backend, failure.reason)
-
-    def _observe_failure(self, backend: Backend, reason: str) -> None:
-        """An exchange failed through the backend's fault, before or after something was sent."""
-        self._tell_of_failure(backend, reason, self._pools[backend.pool].observe_failure(backend, reason, monotonic()))
-
-    def _http_answered(self, backend: Backend, status: int) -> None:
-        shown = self._pools[backend.pool].observe_status(backend, status, monotonic())
-        self._tell_of_failure(backend, f"status_{status}", shown)
-
-    @staticmethod
-    def _tell_of_failure(backend: Backend, reason: str, shown: Shown) -> None:
-        facts = {"pool": backend.pool, "backend": backend.name, "reason": reason}
-        if shown is Shown.DOWN:
-            _log.warning("backend down", extra=facts)
-        elif shown is Shown.EJECTED:
-            seconds = round(backend.ejected_until - monotonic(), 1)
-            _log.warning("backend ejected", extra=facts | {"failures": backend.consecutive_failures, "for_s": seconds})
-
-    def _observe_refusal(self, backend: Backend, reason: str) -> None:
-        if self._pools[backend.pool].observe_refusal(backend, reason, monotonic()):
-            _log.warning("backend down", extra={"pool": backend.pool, "backend": backend.name, "reason": reason})
+            self._evidence.failed(exchange.backend, failure.reason)
 
     def _answers_wait(self) -> None:
         """Answers came over TLS: those for UDP clients go out at the end of this round."""
@@ -346,22 +333,10 @@ class Worker:
 
     def _tend_pools(self, now: float) -> None:
         for pool in self._pools.values():
-            for backend in pool.tick(now):
-                _log.info("backend back from ejection", extra={"pool": pool.name, "backend": backend.name})
+            pool.tick(now)
             if pool.line.waiting:  # a backend may have come up
                 for parts in self._http_parts.values():
                     parts.call_next(pool)
-            if pool.is_panicking is not (pool.name in self._panicking):
-                self._tell_of_panic(pool)
-
-    def _tell_of_panic(self, pool: Pool) -> None:
-        facts = {"pool": pool.name, "threshold": pool.config.panic_threshold}
-        if pool.is_panicking:
-            self._panicking.add(pool.name)
-            _log.warning("panic: too few backends are up, health is ignored for new work", extra=facts)
-        else:
-            self._panicking.remove(pool.name)
-            _log.info("panic is over", extra=facts)
 
     def _flush_datagrams(self) -> None:
         for listener in self._radius:
@@ -379,6 +354,7 @@ class Worker:
         self._ticks += 1
         now = monotonic()
         self._tend_pools(now)
+        self._evidence.tick()
         for dispatch in self._radius_dispatches():
             dispatch.tick()
         if self.access_log is not None:

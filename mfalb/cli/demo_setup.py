@@ -105,6 +105,7 @@ def _backends(backends: list[tuple[str, int]], more: str = "") -> str:
 
 
 _CONFIGURATION: Final = """\
+workers: 1   # of several each has turns of its own, and few sign-ins would not show both servers
 listeners:
   - name: mfa
     protocol: https

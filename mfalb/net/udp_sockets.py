@@ -46,9 +46,10 @@ def is_local_shortage(error: OSError) -> bool:
     return error.errno in _SHORTAGES
 
 
-def bound_socket(host: str, port: int) -> socket.socket:
+def bound_socket(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
     """A UDP socket bound to an IPv4 or IPv6 address, port 0 for any. Raises OSError.
 
+    A shared one may be one of several on the address (SO_REUSEPORT): the kernel deals out by the peer's address.
     Bound to a wildcard address (0.0.0.0, ::) it tells to which address each datagram came: see `peer_form`.
     """
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
@@ -61,6 +62,8 @@ def bound_socket(host: str, port: int) -> socket.socket:
         if address[0] in _WILDCARDS:  # before it is bound: no datagram may come without
             info = PACKET_INFO[socket.AddressFamily(family)]
             sock.setsockopt(info.level, info.option, 1)
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
     except OSError:
         sock.close()

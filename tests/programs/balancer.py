@@ -19,6 +19,7 @@ from programs.ports import LOOPBACK, free_tcp_port
 from programs.process import Launch, Program
 
 _METRICS_TIMEOUT_S: Final = 5.0
+WORKERS = 1  # unless a configuration says something else: with one, turns and limits are exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Balancer(Program):
     ) -> None:
         self.config_path: Final = run_dir / "mfalb.yaml"
         self.admin_port: Final = free_tcp_port()
-        self._config = {**config, "admin": {"bind": f"{LOOPBACK}:{self.admin_port}"}}
+        self._config = {"workers": WORKERS, **config, "admin": {"bind": f"{LOOPBACK}:{self.admin_port}"}}
         self._secrets = secrets
         self._ready_fd, self._told_fd = os.pipe()
         given = launch or Launch()
@@ -75,6 +76,17 @@ class Balancer(Program):
     def _has_said_ready(self) -> bool:
         readable, _, _ = select.select([self._ready_fd], [], [], 0)
         return bool(readable) and os.read(self._ready_fd, 64).startswith(b"ready")
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of the workers, who are the nursery's children."""
+        return [worker for nursery in _children_of(self.pid) for worker in _children_of(nursery)]
+
+    @property
+    def worker(self) -> int:
+        """The process id of the only worker."""
+        (pid,) = self.workers
+        return pid
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes the configuration file; JSON is YAML."""
@@ -128,3 +140,8 @@ class Balancer(Program):
         with suppress(OSError, http.client.HTTPException):
             return bool(self.get("/metrics"))
         return False
+
+
+def _children_of(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii")
+    return [int(child) for child in listed.split()]

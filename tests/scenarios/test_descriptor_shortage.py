@@ -71,7 +71,7 @@ def test_without_descriptors_udp_servers_stay_up_and_the_one_that_has_a_socket_s
             wait_until(lambda: is_up(balancer, 2), "both servers to be up")
             assert sign_in(made.port, b"alice") == radius.ACCESS_ACCEPT
             (served,) = (server for server in (first, second) if server.requests())
-            with shortage(balancer.pid):
+            with shortage(balancer.pid), shortage(balancer.worker):
                 ends_at = time.monotonic() + PATIENCE_S
                 while time.monotonic() < ends_at:
                     assert sign_in(made.port, b"bob") == radius.ACCESS_ACCEPT
@@ -99,7 +99,7 @@ def test_without_descriptors_servers_over_tls_stay_up(tmp_path: Path) -> None:
         config = {"listeners": [listener], "pools": {"mfa": pool}}
         balancer = stack.enter_context(Balancer(config, tmp_path / "mfalb", secrets=[CLIENT_SECRET]))
         wait_until(lambda: is_up(balancer, 2), "both servers to be up")
-        with shortage(balancer.pid):
+        with shortage(balancer.pid), shortage(balancer.worker):
             time.sleep(PATIENCE_S / 2)
             assert sign_in(port, b"alice") is None, "there is no connection yet, and none can be had"
             time.sleep(PATIENCE_S / 2)

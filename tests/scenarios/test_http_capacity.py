@@ -93,14 +93,14 @@ def test_idle_tls_connections_are_held_and_everybody_else_is_served(
         with Balancer(config, tmp_path / "mfalb") as balancer:
             with held(front.port, context, 50):
                 assert front.get("/echo")[0] == 200
-            before = rss_bytes(balancer.pid)
+            before = rss_bytes(balancer.worker)
             with held(front.port, context, CONNECTIONS) as clients:
                 wait_until(
                     lambda: balancer.metrics().total("mfalb_listener_connections") == CONNECTIONS,
                     "all to be connected",
                     deadline_s=60,
                 )
-                each = (rss_bytes(balancer.pid) - before) / CONNECTIONS
+                each = (rss_bytes(balancer.worker) - before) / CONNECTIONS
                 assert front.get("/echo")[0] == 200
                 for client in (clients[0], clients[-1]):
                     client.sendall(b"GET /bytes/3 HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -119,10 +119,10 @@ def test_passed_through_connections_are_held_and_everybody_else_is_served(tmp_pa
             "pools": {"p": http_pool(address)},
         }
         with Balancer(config, tmp_path / "mfalb") as balancer:
-            before = rss_bytes(balancer.pid)
+            before = rss_bytes(balancer.worker)
             with held(front.port, None, count) as clients:
                 assert {client.recv(5) for client in clients} == {b"hello"}
-                each = (rss_bytes(balancer.pid) - before) / count
+                each = (rss_bytes(balancer.worker) - before) / count
                 with front.open() as one_more:
                     assert one_more.recv(5) == b"hello"
             assert each < TCP_LIMIT_BYTES, f"{each:.0f} bytes a connection"

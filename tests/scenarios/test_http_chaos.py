@@ -157,7 +157,7 @@ async def settled(balancer: Balancer, sockets: int) -> None:
             "clients": metrics.total("mfalb_listener_connections"),
             "active": metrics.total("mfalb_backend_active"),
             "waiting": metrics.total("mfalb_pool_waiting"),
-            "sockets": sockets_of(balancer.pid) - sockets,
+            "sockets": sockets_of(balancer.worker) - sockets,
         }
         if not any(left.values()):
             return
@@ -179,11 +179,11 @@ async def test_every_answer_is_right_or_a_clean_error_or_broken_off(
         await asyncio.to_thread(balancer.start)
         try:
             await asyncio.to_thread(balancer.metrics)
-            sockets = sockets_of(balancer.pid)
+            sockets = sockets_of(balancer.worker)
             await run(chaos, (tls, plain), context, LENGTH_S / 3)
-            warm = rss_bytes(balancer.pid)
+            warm = rss_bytes(balancer.worker)
             await run(chaos, (tls, plain), context, LENGTH_S * 2 / 3)
-            grown = rss_bytes(balancer.pid) - warm
+            grown = rss_bytes(balancer.worker) - warm
             await stack.pop_all().aclose()  # without servers no kept connection is left either
             await settled(balancer, sockets)
         finally:

@@ -88,15 +88,15 @@ def test_an_answer_reaches_the_client_whole(site: Site, size: int, framing: str)
 def test_a_slow_reader_of_200_megabytes_costs_the_balancer_only_a_few(site: Site) -> None:
     size = 200 * MEGABYTE
     with site.front.open(receive_buffer_bytes=65_536) as client:
-        before = rss_bytes(site.balancer.pid)
+        before = rss_bytes(site.balancer.worker)
         client.sendall(b"GET /bytes/%d HTTP/1.1\r\nHost: x\r\n\r\n" % size)
         taken = len(client.recv(65_536))
         # Only when nothing more passes has the balancer gathered all that it ever would.
-        wait_until(lambda: not is_growing(site.balancer.pid), "the balancer to stop reading", deadline_s=15)
-        grown = rss_bytes(site.balancer.pid) - before
+        wait_until(lambda: not is_growing(site.balancer.worker), "the balancer to stop reading", deadline_s=15)
+        grown = rss_bytes(site.balancer.worker) - before
         while taken < 10 * MEGABYTE:
             taken += len(client.recv(65_536))
-        grown = max(grown, rss_bytes(site.balancer.pid) - before)
+        grown = max(grown, rss_bytes(site.balancer.worker) - before)
     assert grown < 8 * MEGABYTE, f"grew by {grown / MEGABYTE:.1f} MB"
 
 
@@ -122,13 +122,13 @@ def test_a_slow_backend_holds_up_a_large_upload_instead_of_filling_the_memory(si
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 
     site.raw.script = script
-    before = rss_bytes(site.balancer.pid)
+    before = rss_bytes(site.balancer.worker)
     with site.front.open() as client:
         client.sendall(b"POST /raw HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
         client.settimeout(1.0)
         with pytest.raises(TimeoutError):
             client.sendall(bytes(99 * MEGABYTE))
-        grown = rss_bytes(site.balancer.pid) - before
+        grown = rss_bytes(site.balancer.worker) - before
         client.settimeout(10)
         may_go_on.set()
         assert Responses(client).next().status == 200
@@ -136,14 +136,14 @@ def test_a_slow_backend_holds_up_a_large_upload_instead_of_filling_the_memory(si
 
 
 def test_answers_to_a_client_that_pipelines_and_does_not_read_are_not_gathered(site: Site) -> None:
-    before = rss_bytes(site.balancer.pid)
+    before = rss_bytes(site.balancer.worker)
     with site.front.open(receive_buffer_bytes=65_536) as client:
         client.sendall(b"GET /bytes/30000000 HTTP/1.1\r\nHost: x\r\n\r\n" * 4)
         responses = Responses(client)
         largest = 0
         for _ in range(4):
-            wait_until(lambda: not is_growing(site.balancer.pid), "the balancer to stop reading", deadline_s=15)
-            largest = max(largest, rss_bytes(site.balancer.pid) - before)
+            wait_until(lambda: not is_growing(site.balancer.worker), "the balancer to stop reading", deadline_s=15)
+            largest = max(largest, rss_bytes(site.balancer.worker) - before)
             assert len(responses.next().body) == 30 * MEGABYTE
     assert largest < 8 * MEGABYTE, f"grew by {largest / MEGABYTE:.1f} MB"
 

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 from programs.balancer import Balancer
 from programs.ports import LOOPBACK
-from programs.process import Launch, Program, find_program, wait_until
+from programs.process import Launch, find_program, wait_until
 from programs.pyrad_client import PyradClient
 from programs.radius_pool import RadiusPool, radius_pool
 from programs.radius_server import RadiusServer
@@ -114,7 +114,7 @@ def test_requests_that_a_listener_had_no_time_for_are_counted(balancer: Balancer
     with closing(connected_socket(LOOPBACK, pool.port)) as sock:
         client = BatchedDatagramSocket(sock, is_connected=True)
         assert client.send([(b"no packet, and nobody reads it yet", b"")] * FLOOD) == FLOOD
-    balancer.signal(signal.SIGCONT)
+    os.kill(balancer.worker, signal.SIGCONT)
 
     def is_all_accounted_for() -> bool:
         metrics = balancer.metrics()
@@ -147,15 +147,15 @@ def test_answers_that_a_pool_had_no_time_for_are_counted_by_backend(
 
     wait_until(lambda: bool(server.requests), "the request to reach the server")
     server.close()  # returns when all was sent
-    balancer.signal(signal.SIGCONT)
+    os.kill(balancer.worker, signal.SIGCONT)
     wait_until(is_all_accounted_for, "every answer to be counted as received or as dropped")
 
 
-def stop(program: Program) -> None:
-    """Stands still when this returns: SIGSTOP alone is only on its way."""
-    program.signal(signal.SIGSTOP)
-    state = Path(f"/proc/{program.pid}/stat")
-    wait_until(lambda: state.read_text("ascii").rpartition(")")[2].split()[0] == "T", "the program to stand still")
+def stop(balancer: Balancer) -> None:
+    """Its worker stands still when this returns: SIGSTOP alone is only on its way."""
+    os.kill(balancer.worker, signal.SIGSTOP)
+    state = Path(f"/proc/{balancer.worker}/stat")
+    wait_until(lambda: state.read_text("ascii").rpartition(")")[2].split()[0] == "T", "the worker to stand still")
 
 
 # ----------------------------------------------------------------------------------------- small buffers

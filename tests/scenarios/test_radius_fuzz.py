@@ -306,9 +306,9 @@ def test_a_balancer_under_fire_serves_good_users_and_is_as_it_was_afterwards(sit
                 client.sendto(mutations.request(site.secret), (LOOPBACK, site.port))
             site.good_sign_in(b"good-%d" % number)
             if number == count // 4 // batch * batch:
-                resident_at_quarter = resident_bytes(site.balancer.pid)
+                resident_at_quarter = resident_bytes(site.balancer.worker)
     assert site.total("mfalb_listener_requests_total") >= count
-    growth = resident_bytes(site.balancer.pid) - resident_at_quarter
+    growth = resident_bytes(site.balancer.worker) - resident_at_quarter
     assert growth < GROWTH_LIMIT_BYTES, f"grew by {growth} bytes in {count} packets"
     wait_until(lambda: site.total("mfalb_listener_in_flight") == 0, "all exchanges to be over")
     # What was superseded holds its identifier until its deadline

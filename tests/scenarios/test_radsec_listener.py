@@ -339,7 +339,7 @@ def test_a_client_that_does_not_read_is_read_no_more_and_harms_nobody(site: Site
         with pytest.raises(OSError, match=r"timed out|reset|Broken pipe|EOF"):
             ask_for_ever(greedy, request)
         assert other.ask(access_request(identifier=8)).code == radius.ACCESS_ACCEPT
-        assert resident_bytes(site.balancer.pid) < 400 * 1024 * 1024
+        assert resident_bytes(site.balancer.worker) < 400 * 1024 * 1024
 
 
 def ask_for_ever(client: RadsecClient, request: bytes) -> None:

@@ -193,7 +193,7 @@ def test_hundreds_of_megabytes_each_way_pass_whole_and_memory_stays_flat(line: L
         warm_up.sendall(BLOCK)
         warm_up.shutdown(socket.SHUT_WR)
         read_all(warm_up)
-    before = rss_bytes(line.balancer.pid)
+    before = rss_bytes(line.balancer.worker)
     peaks: list[int] = []
     with line.front.open() as client:
 
@@ -210,7 +210,7 @@ def test_hundreds_of_megabytes_each_way_pass_whole_and_memory_stays_flat(line: L
             received += len(data)
             if received - looked_at > 16 * MB:
                 looked_at = received
-                peaks.append(rss_bytes(line.balancer.pid))
+                peaks.append(rss_bytes(line.balancer.worker))
         sender.join(10)
     expected = hashlib.sha256()
     for _ in range(size // len(BLOCK)):
@@ -243,13 +243,13 @@ def test_who_does_not_read_stops_the_other_side_and_fills_no_memory(line: Line, 
 
     received: list[int] = []
     line.backend.script = script
-    before = rss_bytes(line.balancer.pid)
+    before = rss_bytes(line.balancer.worker)
     with line.front.open(receive_buffer_bytes=65_536) as client:
         if not is_client_slow:
             flood(client)
         wait_until(lambda: bool(sent), "the way to be full")
         assert sent[0] < 40 * MB, "somebody swallowed it all"
-        assert rss_bytes(line.balancer.pid) - before < 8 * MB
+        assert rss_bytes(line.balancer.worker) - before < 8 * MB
         go_on.set()
         client.settimeout(10)
         if not is_client_slow:

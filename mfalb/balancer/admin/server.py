@@ -5,35 +5,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from time import monotonic, time
 from typing import Protocol
 
 from aiohttp import web
+from prometheus_client.core import Metric
 
-from mfalb.balancer.admin.metrics import MetricsPage, Source
+from mfalb.balancer.admin.metrics import MetricsPage
 from mfalb.balancer.admin.status import Clocks, status
-from mfalb.balancer.admin.suspects import suspects
 from mfalb.balancer.config.values import Address
-from mfalb.balancer.listeners.http_parts import Suspicion
 from mfalb.balancer.pools.pool import Pool
 
 
-class AdminSource(Source, Protocol):
-    """What all pages are made from."""
+class Numbers(Protocol):
+    """The workers' numbers, which all pages are made from."""
 
-    @property
-    def suspicions(self) -> Mapping[str, Collection[Suspicion]]: ...
+    async def refresh(self) -> None:
+        """Ask the workers."""
+
+    def families(self) -> Iterable[Metric]: ...
+
+    def suspects(self) -> dict[str, object]: ...
 
 
 class AdminServer:
     """Read-only; bind it to loopback or a management network, it asks nobody who they are."""
 
-    def __init__(self, address: Address, source: AdminSource, pools: Mapping[str, Pool]) -> None:
+    def __init__(self, address: Address, numbers: Numbers, pools: Mapping[str, Pool]) -> None:
         self._address = address
         self._pools = pools
-        self._source = source
-        self._page = MetricsPage(source, pools)
+        self._numbers = numbers
+        self._page = MetricsPage(numbers.families, pools)
         application = web.Application()
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/status", self._status)
@@ -50,6 +53,7 @@ class AdminServer:
         await self._runner.cleanup()
 
     async def _metrics(self, _request: web.Request) -> web.Response:
+        await self._numbers.refresh()
         return web.Response(body=self._page.text(), content_type="text/plain", charset="utf-8")
 
     async def _ready(self, _request: web.Request) -> web.Response:
@@ -59,7 +63,9 @@ class AdminServer:
         return web.Response(text=text, status=503 if empty else 200)
 
     async def _suspects(self, _request: web.Request) -> web.Response:
-        return web.json_response(suspects(self._source.suspicions))
+        await self._numbers.refresh()
+        return web.json_response(self._numbers.suspects())
 
     async def _status(self, _request: web.Request) -> web.Response:
+        await self._numbers.refresh()
         return web.json_response(status(self._pools, Clocks(monotonic(), time())))

@@ -47,14 +47,14 @@ def pin_key(kind: bytes, pool: str, *parts: bytes) -> bytes:
 class PinStore(Protocol):
     """Where pins live. A pin is stored before the answer that begins its transaction is released.
 
-    `has` says whether `find` would find something, and does not count as use.
+    `peek` is as `find`, for who only asks: it counts as neither hit nor miss.
     """
 
     def put(self, pin: Pin, now: float) -> None: ...
 
     def find(self, key: bytes, now: float) -> str | None: ...
 
-    def has(self, key: bytes, now: float) -> bool: ...
+    def peek(self, key: bytes, now: float) -> str | None: ...
 
 
 # ------------------------------------------------------------------------------------------------ shared pins
@@ -129,6 +129,8 @@ class PinTable:
     def _time(self) -> float:
         return self._now
 
+    evicted = 0  # not counted here
+
     def __len__(self) -> int:
         return len(self._pins)
 
@@ -148,10 +150,11 @@ class PinTable:
         self.counters.hits += 1
         return pin.backend
 
-    def has(self, key: bytes, now: float) -> bool:
-        """Whether the key is pinned. Uncounted, and no use that would keep it longer."""
+    def peek(self, key: bytes, now: float) -> str | None:
+        """As `find`, for who only asks: it counts as neither hit nor miss."""
         self._now = now
-        return key in self._pins
+        pin = self._pins.get(key)
+        return None if pin is None else pin.backend
 
     def expire(self, now: float) -> None:
         """Drop what has expired, so that memory follows the sign-ins of the last minutes."""

@@ -6,9 +6,10 @@ something is `references`' question, whether a legal setting is wise is `lint`'s
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -228,11 +229,20 @@ class Pins(Table):
     store: SharedStore | None = None
 
 
+WORKERS_LIMIT: Final = 64  # more than that wants another design than one node
+
+
+def default_workers() -> int:
+    """The cores that this process may use."""
+    return min(len(os.sched_getaffinity(0)), WORKERS_LIMIT)
+
+
 class Config(Table):
     """A whole configuration file."""
 
     listeners: tuple[Listener, ...] = Field(min_length=1)
     pools: dict[Name, Pool] = Field(min_length=1)
+    workers: Count = Field(default_factory=default_workers, ge=1, le=WORKERS_LIMIT)
     admin: Admin = Admin()
     tls: TlsWatch = TlsWatch()
     log: Log = Log()

@@ -70,7 +70,7 @@ class Accounting(ContentSignedService):
         if self._follows is None:
             return ()
         keys = tuple(self._session_keys(self._follows, request, client))
-        return () if any(self.pins.has(key, now) for key in keys) else keys
+        return () if any(self.pins.peek(key, now) is not None for key in keys) else keys
 
     @staticmethod
     def _session_keys(follows: str, request: Packet, client: RadiusPeer) -> Iterator[bytes]:

@@ -81,7 +81,7 @@ class Authentication(RadiusService):
         if radius.STATE not in request.offsets or self._state_pins is None:
             return ()
         key = self._pin_key(request, client, request.first(radius.STATE) or b"")
-        return () if self.pins.has(key, now) else (key,)
+        return (key,) if self.pins.peek(key, now) is None else ()
 
     def backend_for(self, request: Packet, client: RadiusPeer, _now: float, issuer: str | None) -> Backend | None:
         """The backend that made this State; where no pin is known, the one that every node would choose."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, assert_never
 
 from mfalb.balancer.config.balancing_models import Algorithm
 from mfalb.balancer.config.health_models import RadiusCheck
 from mfalb.balancer.config.models import Pool as PoolConfig
-from mfalb.balancer.pools.backend import AdminState, Backend
+from mfalb.balancer.pools.backend import WARM_STEPS, AdminState, Backend
 from mfalb.balancer.pools.choice import NO_KEY, Choice
 from mfalb.balancer.pools.ejection import LOCAL_SHORTAGE, Ejection, Shown, is_refusal
 from mfalb.balancer.pools.health_state import Health, HealthState, Thresholds
@@ -44,7 +45,8 @@ class Pool:
     nobody. A pool in panic does not wait for the end: while any is left up, new work goes to all that are ready,
     whatever their health, since those few could not bear all of it. Pinned work asks `pinned` first.
 
-    `draw` is the chance that PowerOfTwo needs.
+    `draw` is the chance that PowerOfTwo needs. A pool that `follows` decides nothing about health by itself: another
+    process does, and `backend_state.follow` says what. `on_change` is called when a backend's use has changed.
     """
 
     __slots__ = (
@@ -59,23 +61,26 @@ class Pool:
         "is_panicking",
         "line",
         "name",
+        "on_change",
         "response_timeout_s",
         "retries",
     )
 
-    def __init__(self, name: str, config: PoolConfig, draw: Draw | None = None) -> None:
+    def __init__(self, name: str, config: PoolConfig, draw: Draw | None = None, *, follows: bool = False) -> None:
         self.name = name
+        self.on_change: Callable[[Pool], None] | None = None
         self.response_timeout_s = config.response_timeout_s
         self.config = config
         self.backends = {
-            backend.name: Backend(name, backend, _health(config), _watchdog(config)) for backend in config.backends
+            backend.name: Backend(name, backend, _health(config), None if follows else _watchdog(config))
+            for backend in config.backends
         }
         self.changes: deque[Change] = deque(maxlen=CHANGES_KEPT)  # RFC 3539 section 3.4.2 asks for such a table
         self.is_panicking = False
         self.retries = RetryBudget(config.retries.budget, config.retries.reserve)
         self.line = WaitingLine(config.queue.limit)
         self._warming: list[Backend] = []
-        passive = config.passive_check
+        passive = None if follows else config.passive_check
         self._returned: list[Backend] = []
         self._ejection = Ejection(passive, self.backends.values()) if passive is not None else None
         self._choices = [_choice(config, draw) for _ in range(_TIERS)]
@@ -91,6 +96,11 @@ class Pool:
         for choice, backends in zip(self._choices, tiers, strict=True):
             choice.set_backends(backends)
         self._first = next((one for one, tier in zip(self._choices, tiers, strict=True) if tier), self._choices[0])
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.on_change is not None:
+            self.on_change(self)
 
     def _tiers(self) -> tuple[list[Backend], ...]:
         """Those who may take new work, those in need last. There are _TIERS of them."""
@@ -186,6 +196,8 @@ class Pool:
         """
         has_changed = bool(backend.degraded) is not bool(degraded)
         backend.degraded = degraded
+        if has_changed:
+            self._tell()
         return has_changed
 
     def observe(self, name: str, *, is_good: bool, reason: str, now: float) -> bool:
@@ -283,6 +295,16 @@ class Pool:
         if is_back:
             self._warm_up(backend, now)
         self.refresh()
+
+    def weigh(self, backend: Backend, weight: int, warming_since: float | None, now: float) -> None:
+        """Give a backend its weight, and the slow start that it is in. Call `refresh` afterwards."""
+        self._warming = [one for one in self._warming if one is not backend]
+        backend.weight, backend.warming_since = weight, warming_since
+        backend.pull = weight * WARM_STEPS
+        slow_start_s = self.config.slow_start_s
+        if warming_since is not None and slow_start_s is not None:
+            backend.warm(now, slow_start_s)
+            self._warming.append(backend)
 
     def _warm_up(self, backend: Backend, now: float) -> None:
         if self.config.slow_start_s is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 from typing import Final
 
 from mfalb.balancer.config.models import Config
@@ -26,16 +27,23 @@ class CannotBind(MfalbError):  # noqa: N818 - says what, in the operator's words
     """A listener's address, or a file to write, cannot be had; nothing was started."""
 
 
-def bind_all(config: Config) -> dict[str, list[socket.socket]]:
-    """The bound sockets of each listener, by its name. Raises CannotBind, with no socket left open."""
-    bound: dict[str, list[socket.socket]] = {}
+Bound = dict[str, list[list[socket.socket]]]  # by listener: for each of its addresses one socket a worker
+
+
+def bind_all(config: Config) -> Bound:
+    """The bound sockets of each listener, by its name. Raises CannotBind, with no socket left open.
+
+    With several workers each has a socket of its own on every address (SO_REUSEPORT), and the kernel deals out
+    connections, and datagrams by the client's address and port, among them.
+    """
+    bound: Bound = {}
     try:
         for listener in config.listeners:
             sockets = bound.setdefault(listener.name, [])
             bind = _udp if isinstance(listener, RadiusListener) else _tcp
             for address in listener.bind:
                 try:
-                    sockets.append(bind(address))
+                    sockets.append(_bound(bind, address, config.workers))
                 except OSError as error:
                     reason = error.strerror or str(error)
                     raise CannotBind(f"listener {listener.name}: cannot bind {address}: {reason}") from error
@@ -46,32 +54,61 @@ def bind_all(config: Config) -> dict[str, list[socket.socket]]:
     return bound
 
 
-def _tell_of_small_buffers(bound: dict[str, list[socket.socket]]) -> None:
+def _bound(bind: Callable[..., socket.socket], address: Address, workers: int) -> list[socket.socket]:
+    """One socket for each worker.
+
+    Where several share an address, any program of the same user could share it, too (a second balancer, say), and would
+    get a part of the traffic. So it is bound alone first, which fails where anybody else is.
+    """
+    if workers == 1:
+        return [bind(address, is_shared=False)]
+    bind(address, is_shared=False).close()
+    made: list[socket.socket] = []
+    try:
+        while len(made) < workers:
+            made += [bind(address, is_shared=True)]
+    except OSError:
+        for sock in made:
+            sock.close()
+        raise
+    return made
+
+
+def sockets_of(bound: Bound, worker: int) -> list[tuple[str, list[socket.socket]]]:
+    """The sockets of one worker, by listener."""
+    return [(name, [shared[worker] for shared in addresses]) for name, addresses in bound.items()]
+
+
+def _tell_of_small_buffers(bound: Bound) -> None:
     """One warning when bursts of datagrams may be lost because the kernel grants less than was asked."""
-    udp = (sock for sockets in bound.values() for sock in sockets if sock.type == socket.SOCK_DGRAM)
+    every = (sock for addresses in bound.values() for shared in addresses for sock in shared)
+    udp = (sock for sock in every if sock.type == socket.SOCK_DGRAM)
     got_bytes = min(map(receive_buffer_bytes, udp), default=BUFFER_BYTES)
     if got_bytes < BUFFER_BYTES:
         facts = {"got_bytes": got_bytes, "wanted_bytes": BUFFER_BYTES, "raise": "net.core.rmem_max"}
         _log.warning("small receive buffers: bursts of RADIUS datagrams may be lost", extra=facts)
 
 
-def close_all(bound: dict[str, list[socket.socket]]) -> None:
+def close_all(bound: Bound) -> None:
     """Close what `bind_all` has bound."""
-    for sockets in bound.values():
-        for sock in sockets:
-            sock.close()
+    for addresses in bound.values():
+        for shared in addresses:
+            for sock in shared:
+                sock.close()
 
 
-def _udp(address: Address) -> socket.socket:
-    return bound_socket(address.host, address.port)
+def _udp(address: Address, *, is_shared: bool) -> socket.socket:
+    return bound_socket(address.host, address.port, is_shared=is_shared)
 
 
-def _tcp(address: Address) -> socket.socket:
+def _tcp(address: Address, *, is_shared: bool) -> socket.socket:
     flags = socket.AI_PASSIVE
     family, _, _, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=flags)[0]
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # connections inherit it

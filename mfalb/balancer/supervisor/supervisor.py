@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import mmap
 import os
 import random
 import signal
 import socket
-import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from time import time
+from time import monotonic
+from typing import Any, Final
 
 import uvloop
 
 from mfalb.balancer.admin.server import AdminServer
-from mfalb.balancer.config.models import Config, LogFormat
+from mfalb.balancer.affinity.hub import HubPlan
+from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.radsec_models import RadsecListener
+from mfalb.balancer.config.shares import share_for_worker
 from mfalb.balancer.config.values import Address
 from mfalb.balancer.health.prober import Prober
+from mfalb.balancer.pools.backend import Backend
+from mfalb.balancer.pools.backend_state import BackendState
 from mfalb.balancer.pools.pool import Pool
-from mfalb.balancer.supervisor.sockets import CannotBind, bind_all
-from mfalb.balancer.worker import Worker
+from mfalb.balancer.supervisor.crew import Crew, Orders
+from mfalb.balancer.supervisor.evidence import EvidenceDesk
+from mfalb.balancer.supervisor.nursery import start_nursery
+from mfalb.balancer.supervisor.reports import Reports
+from mfalb.balancer.supervisor.sockets import Bound, CannotBind, bind_all, close_all, sockets_of
+from mfalb.balancer.supervisor.worker_process import Briefing, quiet_on_peers_faults, run_worker
+from mfalb.net.control_channel import Message
 from mfalb.net.descriptors import allow_many_descriptors
+from mfalb.net.lifecycle import Tasks
 from mfalb.net.ticket_keys import SECRET_BYTES
 from mfalb.net.tls_files import TlsFiles
 from mfalb.telemetry import unraisable
-from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.log_file import LogFile
+
+_TICK_S: Final = 0.25
 
 _log = logging.getLogger("mfalb.supervisor")
 
@@ -38,95 +50,168 @@ def run(config: Config, on_ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT. Raises CannotBind before anything was served."""
     allow_many_descriptors()
     unraisable.install()
+    _try_access_file(config)
     sockets = bind_all(config)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, sockets, on_ready))
+    nursery, pid = start_nursery(run_worker)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(Supervisor(config, sockets, nursery).serve(on_ready))
+    finally:
+        nursery.close()
+        os.waitpid(pid, 0)
+        close_all(sockets)
 
 
-async def _serve(config: Config, sockets: dict[str, list[socket.socket]], on_ready: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_quiet_on_peers_faults)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    pools = {name: Pool(name, pool, random.random) for name, pool in config.pools.items()}
-    await _resolve_radius_backends(config, pools)
-    async with AsyncExitStack() as stack:
-        tls_files = TlsFiles(os.urandom(SECRET_BYTES), config.tls.file_check_interval_s)
-        stack.push_async_callback(tls_files.close)
-        access_file = _access_file(config)
-        if access_file is not None:
-            stack.callback(access_file.close)
-        is_json = config.log.format is LogFormat.JSON
-        access_log = AccessLog(is_json=is_json, stream=access_file) if config.log.access else None
-        loop.add_signal_handler(signal.SIGHUP, _reopen, access_file, access_log)
-        worker = Worker(config, pools, sockets, tls_files, access_log)
-        stack.push_async_callback(worker.close)
-        prober = Prober(pools.values(), tls_files)
-        stack.push_async_callback(prober.close)
-        admin = AdminServer(config.admin.bind, worker, pools)
-        stack.push_async_callback(admin.close)
-        try:
-            await admin.start()
-        except OSError as error:
-            raise CannotBind(f"admin: cannot bind {config.admin.bind}: {error.strerror or error}") from error
-        await prober.start()
-        await worker.start()
-        tls_files.start()
-        _log.info("ready", extra={"listeners": len(config.listeners), "pools": len(pools)})
-        on_ready()
-        await stop.wait()
-        _log.info("stopping")
+class Supervisor:
+    """What outlives a worker: sockets, pins, the pools that decide, health, the admin port."""
+
+    def __init__(self, config: Config, sockets: Bound, nursery: socket.socket) -> None:
+        self._config = config
+        self._share = share_for_worker(config)
+        self._sockets = sockets
+        self._nursery = nursery
+        self._pools = {name: Pool(name, pool, random.random) for name, pool in config.pools.items()}
+        self._desk = EvidenceDesk(self._pools)
+        self._hub = HubPlan(config.workers, config.pins.limit)
+        self._hub_descriptor = os.memfd_create("mfalb-pins", os.MFD_CLOEXEC)
+        os.ftruncate(self._hub_descriptor, self._hub.size_bytes)
+        self._hub_memory = mmap.mmap(self._hub_descriptor, self._hub.size_bytes)
+        self._ticket_secret = os.urandom(SECRET_BYTES)
+        self._addresses: list[tuple[str, str, str, int]] = []
+        self._changed: dict[str, Pool] = {}
+        self._panicking: set[str] = set()
+        self._tasks = Tasks("supervisor")
+        self._crew: Crew
+        self._reports: Reports
+
+    async def serve(self, on_ready: Callable[[], None]) -> None:
+        """Until SIGTERM or SIGINT. Raises CannotBind."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(quiet_on_peers_faults)
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reopen)
+        await self._resolve_radius_backends()
+        self._crew = Crew(self._nursery, self._config.workers, self._brief, self._heard)
+        self._reports = Reports(self._crew, self._pools)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._tasks.close)
+            tls_files = TlsFiles(self._ticket_secret, self._config.tls.file_check_interval_s)
+            stack.push_async_callback(tls_files.close)
+            stack.push_async_callback(self._crew.stop)
+            prober = Prober(self._pools.values(), tls_files)
+            stack.push_async_callback(prober.close)
+            admin = AdminServer(self._config.admin.bind, self._reports, self._pools)
+            stack.push_async_callback(admin.close)
+            try:
+                await admin.start()
+            except OSError as error:
+                raise CannotBind(f"admin: cannot bind {self._config.admin.bind}: {error.strerror or error}") from error
+            for pool in self._pools.values():
+                pool.on_change = self._note_change
+            await prober.start()
+            await self._crew.start()
+            tls_files.start()
+            self._tasks.start("tend pools", self._tend())
+            facts = {"listeners": len(self._config.listeners), "pools": len(self._pools)}
+            _log.info("ready", extra=facts | {"workers": self._config.workers})
+            on_ready()
+            await stop.wait()
+            _log.info("stopping")
+
+    # ------------------------------------------------------------------------------ workers
+
+    def _brief(self, number: int) -> Orders:
+        sockets = sockets_of(self._sockets, number)
+        briefing = Briefing(
+            number=number,
+            config=self._share,
+            ticket_secret=self._ticket_secret,
+            hub=self._hub,
+            sockets=tuple((name, len(some)) for name, some in sockets),
+            addresses=tuple(self._addresses),
+        )
+        descriptors = [sock.fileno() for _, some in sockets for sock in some]
+        backends = (one for pool in self._pools.values() for one in pool.backends.values())
+        return Orders({"states": _states(backends)}, briefing, (self._hub_descriptor, *descriptors))
+
+    def _heard(self, number: int, message: Message) -> None:
+        if not self._desk.take_untrusted(number, message.words):
+            self._reports.forged += 1
+
+    def _note_change(self, pool: Pool) -> None:
+        """Workers are told at the end of this round of the loop: what changes together is told together."""
+        if not self._changed:
+            asyncio.get_running_loop().call_soon(self._tell_changes)
+        self._changed[pool.name] = pool
+
+    def _tell_changes(self) -> None:
+        changed, self._changed = self._changed, {}
+        states = _states(one for pool in changed.values() for one in pool.backends.values())
+        self._crew.tell_all(Message({"kind": "backends", "states": states}))
+
+    def _reopen(self) -> None:
+        """SIGHUP: the access log was renamed."""
+        if self._config.log.access_file is None or not self._config.log.access:
+            _log.info("SIGHUP: there is no access_file to reopen")
+            return
+        self._crew.tell_all(Message({"kind": "reopen"}))
+        _log.info("access log reopened")
+
+    # ------------------------------------------------------------------------------ pools
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now = monotonic()
+            for pool in self._pools.values():
+                for backend in pool.tick(now):
+                    _log.info("backend back from ejection", extra={"pool": pool.name, "backend": backend.name})
+                if pool.is_panicking is not (pool.name in self._panicking):
+                    self._tell_of_panic(pool)
+
+    def _tell_of_panic(self, pool: Pool) -> None:
+        facts: dict[str, Any] = {"pool": pool.name, "threshold": pool.config.panic_threshold}
+        if pool.is_panicking:
+            self._panicking.add(pool.name)
+            _log.warning("panic: too few backends are up, health is ignored for new work", extra=facts)
+        else:
+            self._panicking.remove(pool.name)
+            _log.info("panic is over", extra=facts)
+
+    async def _resolve_radius_backends(self) -> None:
+        """Turn host names of RADIUS backends into addresses once: the data path may not wait for a name server.
+
+        Over TLS each connection looks its host up, and the certificate is checked against the name.
+        """
+        loop, config = asyncio.get_running_loop(), self._config
+        for listener in config.listeners:
+            if not isinstance(listener, RadiusListener | RadsecListener):
+                continue
+            over_udp = [self._pools[name] for name in listener.pools.values() if not config.pools[name].upstream_tls]
+            for pool in over_udp:
+                for backend in pool.backends.values():
+                    host, port = backend.address.host, backend.address.port
+                    try:
+                        found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+                    except OSError as error:
+                        raise CannotBind(f"pool {pool.name}: backend {backend.name}: cannot find {host}") from error
+                    backend.address = Address(str(found[0][4][0]), port)
+                    self._addresses.append((pool.name, backend.name, backend.address.host, port))
 
 
-def _access_file(config: Config) -> LogFile | None:
+def _states(backends: Any) -> list[dict[str, Any]]:
+    some: list[Backend] = list(backends)
+    return [BackendState.of(backend).words() for backend in some]
+
+
+def _try_access_file(config: Config) -> None:
+    """Whether it can be written, before anything is started: each worker opens it by itself."""
     path = config.log.access_file
     if path is None or not config.log.access:
-        return None
+        return
     try:
-        return LogFile(path)
+        LogFile(path).close()
     except OSError as error:
         raise CannotBind(f"log: cannot write access_file {path}: {error.strerror or error}") from error
-
-
-def _reopen(access_file: LogFile | None, access_log: AccessLog | None) -> None:
-    """SIGHUP: the access log was renamed. What has gathered still belongs into it, all else into a new file."""
-    if access_file is None or access_log is None:
-        _log.info("SIGHUP: there is no access_file to reopen")
-        return
-    access_log.flush(time())
-    access_file.reopen()
-    _log.info("access log reopened")
-
-
-async def _resolve_radius_backends(config: Config, pools: dict[str, Pool]) -> None:
-    """Turn host names of RADIUS backends into addresses once: the data path may not wait for a name server.
-
-    Over TLS each connection looks its host up, and the certificate is checked against the name.
-    """
-    loop = asyncio.get_running_loop()
-    for listener in config.listeners:
-        if not isinstance(listener, RadiusListener | RadsecListener):
-            continue
-        over_udp = [pools[name] for name in listener.pools.values() if config.pools[name].upstream_tls is None]
-        for pool in over_udp:
-            for backend in pool.backends.values():
-                host, port = backend.address.host, backend.address.port
-                try:
-                    found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-                except OSError as error:
-                    raise CannotBind(f"pool {pool.name}: backend {backend.name}: cannot find {host}") from error
-                backend.address = Address(str(found[0][4][0]), port)
-
-
-def _quiet_on_peers_faults(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    """What the event loop reports. A broken connection or handshake is a peer's doing: one line, no traceback."""
-    error = context.get("exception")
-    if isinstance(error, OSError | ssl.SSLError | EOFError):
-        _log.debug("connection failed", extra={"reason": type(error).__name__})
-    else:
-        _log.error(
-            "unexpected failure",
-            extra={"context": context.get("message", "")},
-            exc_info=error if isinstance(error, BaseException) else None,
-        )

@@ -272,7 +272,7 @@ class PinSharing:
             return error.reason
         if backend not in self._known:
             return "unknown_backend"
-        if not self._local.has(key, now):
+        if self._local.peek(key, now) is None:
             self._local.put(Pin(key, backend, now + found[1]), now)
         return "found"
 

@@ -75,7 +75,15 @@ def test_wrong_usage_exits_2(arguments: list[str]) -> None:
 def test_schema_prints_the_json_schema_of_the_file() -> None:
     result = run("schema")
     assert result.exit_code == 0
-    assert set(json.loads(result.stdout)["properties"]) == {"listeners", "pools", "admin", "tls", "log", "pins"}
+    assert set(json.loads(result.stdout)["properties"]) == {
+        "listeners",
+        "pools",
+        "workers",
+        "admin",
+        "tls",
+        "log",
+        "pins",
+    }
 
 
 def test_keygen_prints_a_key_that_a_file_may_hold_and_another_one_each_time(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from mfalb.balancer.admin.metrics import MetricsPage
+from mfalb.balancer.admin.summed_metrics import summed, words_of
+from mfalb.balancer.admin.worker_metrics import WorkerMetrics
 from mfalb.balancer.affinity.store import Pin, PinTable
 from mfalb.balancer.config.health_models import PassiveCheck, TcpCheck
 from mfalb.balancer.config.http_models import Retries
@@ -51,9 +54,15 @@ def make_pool() -> Pool:
     return Pool("web", config)
 
 
+def page_of(source: Source, pools: Mapping[str, Pool], now: float) -> MetricsPage:
+    """The page of a supervisor with one worker, which has said what JSON carries."""
+    said = json.loads(json.dumps(words_of(WorkerMetrics(source, pools).collect())))
+    return MetricsPage(lambda: summed([said]), pools, lambda: now)
+
+
 def samples(source: Source, pools: Mapping[str, Pool] | None = None, *, now: float = 100.0) -> dict[Sample, float]:
     """The page as a scraper reads it; a sample that stands twice fails."""
-    text = MetricsPage(source, pools or {}, lambda: now).text().decode()
+    text = page_of(source, pools or {}, now).text().decode()
     found: dict[Sample, float] = {}
     for family in text_string_to_metric_families(text):
         for one in family.samples:
@@ -160,7 +169,7 @@ def test_pins_are_counted_and_never_shown() -> None:
     assert counts == [1, 1]
     assert page[sample("mfalb_pins_hit_total")] == 1
     assert page[sample("mfalb_pins_missed_total")] == 1
-    assert b"sixteen" not in MetricsPage(source, {}).text()
+    assert b"sixteen" not in page_of(source, {}, 0.0).text()
 
 
 def test_lines_left_out_of_the_access_log_are_told_when_there_is_one() -> None:

@@ -30,10 +30,13 @@ A_LIST = "must be a list: [one, two], or one entry a line after '- '"
 ROOT_MISTAKES = [
     (
         f"»listners: []\n{LISTENERS}{POOLS}",
-        "unknown key 'listners'; accepted: listeners, pools, admin, tls, log, pins; did you mean 'listeners'?",
+        "unknown key 'listners'; accepted: listeners, pools, workers, admin, tls, log, pins; did you mean 'listeners'?",
     ),
-    (f"{LISTENERS}{POOLS}»zebra: 1\n", "unknown key 'zebra'; accepted: listeners, pools, admin, tls, log, pins"),
-    (f"»{POOLS}", "'listeners' is missing; accepted: listeners, pools, admin, tls, log, pins"),
+    (
+        f"{LISTENERS}{POOLS}»zebra: 1\n",
+        "unknown key 'zebra'; accepted: listeners, pools, workers, admin, tls, log, pins",
+    ),
+    (f"»{POOLS}", "'listeners' is missing; accepted: listeners, pools, workers, admin, tls, log, pins"),
     (f"{POOLS}listeners: »[]\n", "listeners: must have at least one entry"),
     (f"{POOLS}listeners: »{{}}\n", f"listeners: {A_LIST}"),
     (f"{POOLS}»listeners:\n", f"listeners: is empty; {A_LIST}"),
@@ -54,7 +57,7 @@ ROOT_MISTAKES = [
     (f"{LISTENERS}{POOLS}pins: {{limit: »1.5}}\n", "limit: must be a whole number"),
     (
         f"{LISTENERS}{POOLS}pins: {{»limit_s: 5}}\n",
-        "unknown key 'limit_s'; accepted: limit, cookie_keys_file, cookie_keys_env; did you mean 'limit'?",
+        "unknown key 'limit_s'; accepted: limit, cookie_keys_file, cookie_keys_env, store; did you mean 'limit'?",
     ),
 ]
 

@@ -194,7 +194,7 @@ def test_what_is_no_pin_of_ours_is_passed_over_and_counted(value: bytes | None, 
             at.ask("message")
             await asyncio.sleep(1)
             assert (at.names(), at.count("look_up", result)) == (["message"], 1)
-            assert not at.table.has(KEY, at.now())
+            assert at.table.peek(KEY, at.now()) is None
 
     run(story())
 

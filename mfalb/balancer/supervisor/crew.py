@@ -1,0 +1,214 @@
+"""The workers: begun, briefed, listened to, and replaced when one is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import pickle
+import socket
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Final
+
+from mfalb.balancer.supervisor.sockets import CannotBind
+from mfalb.net.control_channel import ControlChannel, Message
+
+_LINE_BYTES: Final = 4096
+_STEADY_S: Final = 3.0  # who lived for so long did not crash at its start
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 30.0
+_START_TIMEOUT_S: Final = 30.0
+_STOP_TIMEOUT_S: Final = 5.0
+REPORT_TIMEOUT_S: Final = 2.0  # one that stands still must not hold up a scrape
+
+_log = logging.getLogger("mfalb.supervisor")
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a worker is begun with: the words, the briefing as a value to pickle, and its descriptors."""
+
+    words: dict[str, Any]
+    briefing: object
+    descriptors: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Seat:
+    """A worker's place: who sits there now, and how it went with those before."""
+
+    number: int
+    channel: ControlChannel | None = None
+    pid: int = 0
+    born_at: float = 0.0
+    quick_deaths: int = 0
+    restarts: int = 0
+    is_ready: bool = False
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    fault: str = ""
+
+
+class Crew:
+    """`brief` makes the orders for a seat's number; `heard` gets every message that is not about the crew itself."""
+
+    def __init__(
+        self,
+        nursery: socket.socket,
+        size: int,
+        brief: Callable[[int], Orders],
+        heard: Callable[[int, Message], None],
+    ) -> None:
+        self.seats = [Seat(number) for number in range(size)]
+        self._nursery = nursery
+        self._brief = brief
+        self._heard = heard
+        self._loop = asyncio.get_running_loop()
+        self._expected: deque[Seat] = deque()
+        self._is_stopping = False
+        self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._reports: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._last_report_id = 0
+        self._loop.add_reader(nursery.fileno(), self._nursery_says)
+
+    @property
+    def alive(self) -> int:
+        return sum(seat.is_ready for seat in self.seats)
+
+    async def start(self) -> None:
+        """Begin all workers, and wait until they serve. Raises CannotBind with the reason of the first that cannot."""
+        for seat in self.seats:
+            self._begin(seat)
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                for seat in self.seats:
+                    await seat.ready.wait()
+        except TimeoutError:
+            raise CannotBind("the workers do not start") from None
+        fault = next((seat.fault for seat in self.seats if seat.fault), "")
+        if fault:
+            raise CannotBind(fault)
+
+    async def stop(self) -> None:
+        """Tell all to stop and wait for it; who does not is killed."""
+        self._is_stopping = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self.tell_all(Message({"kind": "stop"}))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                for seat in self.seats:
+                    await seat.gone.wait()
+        for seat in self.seats:
+            if seat.channel is not None:
+                _log.warning("a worker does not stop and is killed", extra={"worker": seat.number})
+                os.kill(seat.pid, 9)
+                seat.channel.close()
+        self._loop.remove_reader(self._nursery.fileno())
+        self._nursery.close()
+
+    def tell_all(self, message: Message) -> None:
+        for seat in self.seats:
+            if seat.channel is not None:
+                seat.channel.send(message)
+
+    async def reports(self) -> dict[int, dict[str, Any]]:
+        """The numbers of all workers that answer in time, by the number of their seats."""
+        asked = {seat.number: self._ask(seat) for seat in self.seats if seat.is_ready}
+        if asked:
+            await asyncio.wait(asked.values(), timeout=REPORT_TIMEOUT_S)
+        for answer in asked.values():
+            answer.cancel()
+        return {number: answer.result() for number, answer in asked.items() if not answer.cancelled()}
+
+    def _ask(self, seat: Seat) -> asyncio.Future[dict[str, Any]]:
+        self._last_report_id += 1
+        number = self._last_report_id
+        answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._reports[number] = answer
+        answer.add_done_callback(lambda _: self._reports.pop(number, None))
+        if seat.channel is not None:
+            seat.channel.send(Message({"kind": "report", "id": number}))
+        return answer
+
+    # ------------------------------------------------------------------------------ birth and death
+
+    def _begin(self, seat: Seat) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        seat.channel = ControlChannel(ours, lambda message: self._received(seat, message), lambda: self._ended(seat))
+        seat.born_at, seat.is_ready, seat.pid = monotonic(), False, 0
+        seat.gone.clear()
+        self._expected.append(seat)
+        socket.send_fds(self._nursery, [b"w"], [theirs.fileno()])
+        theirs.close()
+        orders = self._brief(seat.number)
+        data = pickle.dumps(orders.briefing)
+        seat.channel.send(Message({"kind": "begin", **orders.words}, data, orders.descriptors))
+
+    def _nursery_says(self) -> None:
+        try:
+            line = self._nursery.recv(_LINE_BYTES)
+        except BlockingIOError:
+            return
+        if not line:
+            self._loop.remove_reader(self._nursery.fileno())
+            if not self._is_stopping:
+                _log.error("the nursery is gone: no worker can be replaced, restart soon")
+            return
+        words = json.loads(line)
+        if "born" in words:
+            self._expected.popleft().pid = words["born"]
+        elif not self._is_stopping:
+            self._died(words["died"], words["status"])
+
+    def _died(self, pid: int, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        facts = {"pid": pid, "signal": -code} if code < 0 else {"pid": pid, "exit_code": code}
+        _log.error("a worker has ended", extra=facts)
+
+    def _received(self, seat: Seat, message: Message) -> None:
+        if message.kind == "ready":
+            seat.is_ready, seat.fault = True, ""
+            seat.ready.set()
+            if seat.restarts:
+                took_ms = round((monotonic() - seat.born_at) * 1000)
+                _log.info("a worker was replaced", extra={"worker": seat.number, "took_ms": took_ms})
+        elif message.kind == "unfit":
+            seat.fault = str(message.words.get("reason", ""))
+            seat.ready.set()
+        elif message.kind == "report":
+            answer = self._reports.get(message.words.get("id", 0))
+            if answer is not None and not answer.done():
+                answer.set_result(message.words)
+        else:
+            self._heard(seat.number, message)
+
+    def _ended(self, seat: Seat) -> None:
+        """Its channel is closed: it has stopped, or crashed."""
+        seat.channel, seat.is_ready = None, False
+        seat.gone.set()
+        if self._is_stopping:
+            return
+        if not seat.ready.is_set():  # it never came up: whoever starts the balancer is told
+            seat.fault = seat.fault or "a worker ends as soon as it starts; its error is in the log"
+            seat.ready.set()
+            return
+        seat.restarts += 1
+        pause_s = self._pause_s(seat)
+        if pause_s:
+            facts = {"worker": seat.number, "crashes": seat.quick_deaths, "pause_s": round(pause_s, 1)}
+            _log.error("a worker crashes again and again: the next one waits", extra=facts)
+        self._timers[seat.number] = self._loop.call_later(pause_s, self._begin, seat)
+
+    @staticmethod
+    def _pause_s(seat: Seat) -> float:
+        """Nothing for a worker that had served for a while; for those that die at once longer and longer."""
+        seat.quick_deaths = seat.quick_deaths + 1 if monotonic() - seat.born_at < _STEADY_S else 0
+        if seat.quick_deaths <= 1:
+            return 0.0
+        return min(_FIRST_PAUSE_S * 2.0 ** min(seat.quick_deaths - 2, 20), _LONGEST_PAUSE_S)

@@ -1,0 +1,211 @@
+"""A worker as a process: what its supervisor says, and what it says itself.
+
+From the supervisor: `begin` (once; the configuration, the states of backends, descriptors of the pin memory and the
+sockets), `backends` (states that have changed), `report` (asks for numbers), `reopen` (the access log was renamed),
+`stop`. From the worker: `ready` or `unfit` after `begin`, `report`, and evidence (`pools.evidence`). When the channel
+ends the supervisor is gone, and the worker goes, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import mmap
+import os
+import pickle
+import random
+import signal
+import socket
+import ssl
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic, time
+from typing import Any
+
+import uvloop
+
+from mfalb.balancer.admin.summed_metrics import words_of
+from mfalb.balancer.admin.suspects import suspects
+from mfalb.balancer.admin.worker_metrics import WorkerMetrics
+from mfalb.balancer.affinity.hub import Hub, HubPlan
+from mfalb.balancer.config.models import Config, LogFormat
+from mfalb.balancer.pools.backend_state import BackendState, follow
+from mfalb.balancer.pools.evidence import ReportedEvidence
+from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.worker import Worker, WorkerParts
+from mfalb.net.control_channel import ControlChannel, Message
+from mfalb.net.tls_files import TlsFiles
+from mfalb.telemetry import unraisable
+from mfalb.telemetry.log import AccessLog
+from mfalb.telemetry.log_file import LogFile
+
+_log = logging.getLogger("mfalb.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Briefing:
+    """What a worker begins with. Goes from the supervisor to its workers only, so pickle may carry it.
+
+    `sockets` has how many of the descriptors are each listener's, in order; one before them is the pin memory's.
+    """
+
+    number: int
+    config: Config
+    ticket_secret: bytes
+    hub: HubPlan
+    sockets: tuple[tuple[str, int], ...]
+    addresses: tuple[tuple[str, str, str, int], ...]
+
+
+def run_worker(control: int) -> None:
+    """The process's life, with the descriptor of its control channel."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the supervisor sees to its workers
+    unraisable.install()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(WorkerProcess(control).run())
+
+
+class WorkerProcess:
+    """The worker's end of the control channel."""
+
+    def __init__(self, control: int) -> None:
+        self._control = control
+        self._stop = asyncio.Event()
+        self._briefed: asyncio.Future[Message | None] | None = None
+        self._worker: Worker | None = None
+        self._evidence: ReportedEvidence | None = None
+        self._access_file: LogFile | None = None
+        self._pools: dict[str, Pool] = {}
+        self._channel: ControlChannel
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(quiet_on_peers_faults)
+        loop.add_signal_handler(signal.SIGTERM, self._end)
+        self._briefed = loop.create_future()
+        self._channel = ControlChannel(socket.socket(fileno=self._control), self._received, self._end)
+        message = await self._briefed
+        if message is not None:
+            async with AsyncExitStack() as stack:
+                await self._begin(message, stack)
+                await self._stop.wait()
+        self._channel.close()
+
+    def _end(self) -> None:
+        """The supervisor is gone, or does not want us any more."""
+        self._stop.set()
+        if self._briefed is not None and not self._briefed.done():
+            self._briefed.set_result(None)
+
+    # ------------------------------------------------------------------------------ what is said
+
+    def _received(self, message: Message) -> None:
+        kind = message.kind
+        if kind == "begin" and self._briefed is not None and not self._briefed.done():
+            self._briefed.set_result(message)
+        elif kind == "backends":
+            self._follow(message.words["states"])
+        elif kind == "report":
+            if self._evidence is not None:
+                self._evidence.tick()
+            self._channel.send(Message({"kind": "report", "id": message.words["id"], **self._report()}))
+        elif kind == "reopen":
+            self._reopen()
+        elif kind == "stop":
+            self._end()
+
+    async def _begin(self, message: Message, stack: AsyncExitStack) -> None:
+        briefing: Briefing = pickle.loads(message.data)  # noqa: S301 - only the supervisor has the other end
+        hub_descriptor, *descriptors = message.descriptors
+        config = briefing.config
+        self._pools = {name: Pool(name, pool, random.random, follows=True) for name, pool in config.pools.items()}
+        for pool, name, host, port in briefing.addresses:
+            found = self._pools[pool].backends[name]
+            found.address = found.address._replace(host=host, port=port)
+        evidence = self._evidence = ReportedEvidence(self._pools, lambda words: self._channel.send(Message(words)))
+        for one in self._pools.values():
+            for backend in one.backends.values():
+                backend.on_suspicion = partial(evidence.suspected, backend)
+        self._follow(message.words["states"])
+        for one in self._pools.values():
+            for _ in range(briefing.number):  # workers that all began with the first backend would favour it
+                one.pick()
+        memory = mmap.mmap(hub_descriptor, briefing.hub.size_bytes)
+        os.close(hub_descriptor)
+        tls_files = TlsFiles(briefing.ticket_secret, config.tls.file_check_interval_s)
+        stack.push_async_callback(tls_files.close)
+        parts = WorkerParts(
+            config=config,
+            pools=self._pools,
+            sockets=_sockets(briefing.sockets, descriptors),
+            pins=Hub(memory, briefing.hub, briefing.number),
+            evidence=evidence,
+            tls_files=tls_files,
+            access_log=self._access_log(config, stack),
+        )
+        self._worker = Worker(parts)
+        stack.push_async_callback(self._worker.close)
+        try:
+            await self._worker.start()
+        except (OSError, ssl.SSLError, ValueError) as error:
+            self._channel.send(Message({"kind": "unfit", "reason": str(error)}))
+            self._stop.set()
+            return
+        tls_files.start()
+        self._channel.send(Message({"kind": "ready"}))
+
+    def _follow(self, states: list[dict[str, Any]]) -> None:
+        by_pool: dict[str, list[BackendState]] = {}
+        for words in states:
+            state = BackendState.from_words(words)
+            by_pool.setdefault(state.pool, []).append(state)
+        now = monotonic()
+        for name, told in by_pool.items():
+            if name in self._pools:
+                follow(self._pools[name], told, now)
+
+    def _report(self) -> dict[str, Any]:
+        worker = self._worker
+        if worker is None:
+            return {"families": [], "suspects": [], "backends": []}
+        backends = [one for pool in self._pools.values() for one in pool.backends.values()]
+        return {
+            "families": words_of(WorkerMetrics(worker, self._pools).collect()),
+            "suspects": suspects(worker.suspicions),
+            "backends": [[one.pool, one.name, one.active, one.requests] for one in backends],
+        }
+
+    # ------------------------------------------------------------------------------ the access log
+
+    def _access_log(self, config: Config, stack: AsyncExitStack) -> AccessLog | None:
+        if not config.log.access:
+            return None
+        if config.log.access_file is not None:
+            self._access_file = LogFile(config.log.access_file)
+            stack.callback(self._access_file.close)
+        return AccessLog(is_json=config.log.format is LogFormat.JSON, stream=self._access_file)
+
+    def _reopen(self) -> None:
+        """It was renamed. What has gathered still belongs into it, all else into a new file."""
+        if self._access_file is not None and self._worker is not None and self._worker.access_log is not None:
+            self._worker.access_log.flush(time())
+            self._access_file.reopen()
+
+
+def _sockets(counts: tuple[tuple[str, int], ...], descriptors: list[int]) -> dict[str, list[socket.socket]]:
+    left = iter(descriptors)
+    return {name: [socket.socket(fileno=next(left)) for _ in range(count)] for name, count in counts}
+
+
+def quiet_on_peers_faults(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """What the event loop reports. A broken connection or handshake is a peer's doing: one line, no traceback."""
+    error = context.get("exception")
+    if isinstance(error, OSError | ssl.SSLError | EOFError):
+        _log.debug("connection failed", extra={"reason": type(error).__name__})
+    else:
+        _log.error(
+            "unexpected failure",
+            extra={"context": context.get("message", "")},
+            exc_info=error if isinstance(error, BaseException) else None,
+        )
