@@ -51,25 +51,26 @@ def radius_node(
     name: str,
     servers: Sequence[RadiusBackend],
     run_dir: Path,
-    pins: Mapping[str, Any],
+    shared: Mapping[str, Any],
     *,
     secrets: Sequence[str] = (),
 ) -> Iterator[Node]:
-    """A node; its pin store is not waited for."""
+    """A node with the `store` of `shared`, which is not waited for, and as many `workers` as that says, or one."""
     pool = radius_pool(servers, run_dir / name)
-    config = {**pool.config, "pins": {"store": {**pins["store"], "node": name}}}
+    pins = {"store": {**shared["store"], "node": name}}
+    config = {**pool.config, "workers": shared.get("workers", 1), "pins": pins}
     with Balancer(config, run_dir / name, secrets=(*pool.secrets, *secrets)) as balancer:
         yield Node(balancer, Target(LOOPBACK, pool.port, pool.client_secret, parallel=8))
 
 
 @contextmanager
 def two_radius_nodes(
-    servers: Sequence[RadiusBackend], run_dir: Path, pins: Mapping[str, Any], *, secrets: Sequence[str] = ()
+    servers: Sequence[RadiusBackend], run_dir: Path, shared: Mapping[str, Any], *, secrets: Sequence[str] = ()
 ) -> Iterator[tuple[Node, Node]]:
     """Both, using their pin store already."""
     with (
-        radius_node("a", servers, run_dir, pins, secrets=secrets) as one,
-        radius_node("b", servers, run_dir, pins, secrets=secrets) as two,
+        radius_node("a", servers, run_dir, shared, secrets=secrets) as one,
+        radius_node("b", servers, run_dir, shared, secrets=secrets) as two,
     ):
         one.wait_for_store()
         two.wait_for_store()

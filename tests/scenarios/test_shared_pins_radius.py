@@ -43,17 +43,19 @@ def test_without_the_store_about_half_of_them_fail(otp_servers: Servers, tmp_pat
     assert 0.2 <= outcome.accepted / len(USERS) <= 0.8, f"{outcome}"
 
 
-def test_eap_goes_on_though_each_packet_comes_to_another_node_from_another_port(
+def test_eap_goes_on_though_each_packet_comes_to_another_node_and_worker_from_another_port(
     eap_servers: Servers, certificate: CertificateFiles, tmp_path: Path
 ) -> None:
     user, config = TestUser(), tmp_path / "supplicant.conf"
     write_supplicant_config(config, Method.PEAP_MSCHAPV2, user, certificate)
     with (
         Redis(tmp_path) as redis,
-        two_radius_nodes(eap_servers, tmp_path, store_config(redis), secrets=[user.password]) as (one, two),
-        UdpSpreader([one.target.port, two.target.port]) as spreader,
+        two_radius_nodes(
+            eap_servers, tmp_path, {**store_config(redis), "workers": 2}, secrets=[user.password]
+        ) as nodes,
+        UdpSpreader([node.target.port for node in nodes]) as spreader,
     ):
-        target = EapTarget(LOOPBACK, spreader.port, one.target.secret)
+        target = EapTarget(LOOPBACK, spreader.port, nodes[0].target.secret)
         results = [sign_in(target, config, mac_of(number)) for number in range(STATIONS)]
     failed = [result for result in results if not result.is_perfect]
     assert not failed, f"{len(failed)} of {STATIONS} failed; the first one:\n{failed[0]}\n{failed[0].log_tail}"
