@@ -20,7 +20,7 @@ from mfalb.errors import MalformedMessage, MfalbError
 KEY_BYTES = 16
 # A shared pin is text: the version of this form, a space, and the name of a backend; a configured name's own pattern
 _VALUE: Final = re.compile(rb"1 ([A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?)")
-_VERSION: Final = re.compile(rb"[0-9]{1,4} ")
+_OTHER_VERSION: Final = re.compile(rb"(?!1 )[0-9]{1,4} ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def backend_of_untrusted(value: bytes) -> str:
     """The backend that a shared pin names. Raises MalformedMessage for what no node of this version wrote."""
     match = _VALUE.fullmatch(value)
     if match is None:
-        raise MalformedMessage("other_version" if _VERSION.match(value) else "foreign")
+        raise MalformedMessage("other_version" if _OTHER_VERSION.match(value) else "foreign")
     return match[1].decode()
 
 
