@@ -66,6 +66,7 @@ COMPILED = (
     "mfalb/balancer/exchange/radius_rehiding.py",
     "mfalb/balancer/exchange/radius_rules.py",
     "mfalb/balancer/exchange/radius_service.py",
+    "mfalb/balancer/exchange/radius_shared.py",
     "mfalb/balancer/exchange/request_ids.py",
     "mfalb/balancer/exchange/routes.py",
     "mfalb/balancer/listeners/crowd.py",

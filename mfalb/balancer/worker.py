@@ -25,6 +25,8 @@ from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.listeners.http_parts import Suspicion
 from mfalb.balancer.pools.evidence import ReportedEvidence
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.pin_sharing import PinSharing
+from mfalb.balancer.upstreams.pin_sharing_assembly import follow_settings, share_pins
 from mfalb.balancer.wiring import radius, streams
 from mfalb.balancer.wiring.parts import Wiring
 from mfalb.balancer.wiring.radius import Radius
@@ -129,6 +131,11 @@ class Worker:
         return self._wiring.tls_files.watched
 
     @property
+    def pin_sharing(self) -> PinSharing | None:
+        """Pins that nodes share; None where they do not."""
+        return self._wiring.sharing
+
+    @property
     def suspicions(self) -> dict[str, deque[Suspicion]]:
         """What each HTTP listener refused because it could be read in two ways, the last of them."""
         return self._streams.suspicions
@@ -138,6 +145,8 @@ class Worker:
     async def start(self) -> None:
         """Serve. Raises OSError and ssl.SSLError when a listener cannot."""
         keep_large_blocks_apart()
+        wiring = self._wiring
+        wiring.sharing = share_pins(self.config, wiring.pins, wiring.tls_files, self._radius.answers_wait)
         for listener in self.config.listeners:
             await self._add(listener, self._sockets[listener.name])
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
@@ -150,6 +159,8 @@ class Worker:
         await self._streams.close()
         await self._radius.close()
         await self._wiring.tasks.close()
+        if self._wiring.sharing is not None:
+            await self._wiring.sharing.close()
         self._poller.close()
         if self.access_log is not None:
             self.access_log.flush(time())
@@ -192,6 +203,8 @@ class Worker:
         self._change_pools(config, pools)
         address_backends(self.pools, found)
         self._streams.follow_pools()
+        if self._wiring.sharing is not None:
+            follow_settings(self._wiring.sharing, config)
         left = dict(sockets)
         known = {one.name: one for one in former.listeners}
         for name in known.keys() - {one.name for one in config.listeners}:

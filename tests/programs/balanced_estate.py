@@ -27,7 +27,10 @@ PINNED: Final[Mapping[str, Any]] = {
     "radius": {"preset": "radius_challenge"},
     "portal": {"preset": "azure_mfa_portal"},
 }
+NOT_SHARED: Final[Mapping[str, Any]] = {}
 UNPINNED: Final[Mapping[str, Any]] = {pool: {"type": "none"} for pool in PINNED}
+
+_SECRETS: Final = (RADIUS_SECRET, ACCOUNT.password, *(user.password for user in (*TEXTED, CALLED)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,17 @@ class BalancedEstate:
 
 @asynccontextmanager
 async def balanced_estate(
-    run_dir: Path, *, affinity: Mapping[str, Any] = PINNED, state: StateKind = StateKind.UNIQUE, portals: int = 0
+    run_dir: Path,
+    *,
+    affinity: Mapping[str, Any] = PINNED,
+    state: StateKind = StateKind.UNIQUE,
+    portals: int = 0,
+    pins: Mapping[str, Any] = NOT_SHARED,
 ) -> AsyncIterator[BalancedEstate]:
-    """Two MFA Servers, as many portals as asked for, and the balancer; all gone when the context is left."""
+    """Two MFA Servers, as many portals as asked for, and the balancer; all gone when the context is left.
+
+    `pins` is what its configuration says of pins besides the cookie key.
+    """
     http_port, radius_port = free_tcp_port(), free_udp_port()
     plan = EstatePlan(
         users=(*TEXTED, CALLED),
@@ -65,9 +76,8 @@ async def balanced_estate(
     )
     async with Estate(plan, run_dir) as estate:
         config = _configuration(estate, (http_port, radius_port), affinity, run_dir)
-        passwords = [user.password for user in plan.users]
-        secrets = [RADIUS_SECRET, ACCOUNT.password, *passwords]
-        balancer = Balancer(config, run_dir / "balancer", secrets=secrets)
+        config["pins"] |= pins
+        balancer = Balancer(config, run_dir / "balancer", secrets=_SECRETS)
         await asyncio.to_thread(balancer.start)
         try:
             yield BalancedEstate(estate, balancer, http_port, radius_port)
@@ -77,6 +87,23 @@ async def balanced_estate(
         balancer.assert_clean(exit_code)
         log = balancer.log()
         assert not [code for code in codes if f"={code}" in log or f'"{code}"' in log], "a code is in the log"
+
+
+@asynccontextmanager
+async def another_node(
+    first: BalancedEstate, run_dir: Path, pins: Mapping[str, Any], *, workers: int = 1
+) -> AsyncIterator[BalancedEstate]:
+    """Another balancer before the same estate."""
+    ports = free_tcp_port(), free_udp_port()
+    config = _configuration(first.estate, ports, PINNED, run_dir) | {"workers": workers}
+    config["pins"] |= pins
+    balancer = Balancer(config, run_dir / "balancer", secrets=_SECRETS)
+    await asyncio.to_thread(balancer.start)
+    try:
+        yield BalancedEstate(first.estate, balancer, *ports)
+    finally:
+        exit_code = await asyncio.to_thread(balancer.stop)
+    balancer.assert_clean(exit_code)
 
 
 def _configuration(

@@ -31,42 +31,60 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
+class Begun:
+    """A sign-in between its halves."""
+
     user: str
     otp: str
     state: str
 
 
-def _begin(target: Target, users: list[str]) -> list[_Begun]:
+def _begin(target: Target, users: list[str]) -> list[Begun]:
     answers = send(target, [[("User-Name", user), ("User-Password", OTP_FIRST_PASSWORD)] for user in users])
     return [_begun(user, answer) for user, answer in zip(users, answers, strict=True)]
 
 
-def _begun(user: str, answer: Answer | None) -> _Begun:
+def _begun(user: str, answer: Answer | None) -> Begun:
     assert answer is not None, f"no answer to the first half of {user}'s sign-in"
     assert answer.code == "Access-Challenge", f"{user}'s sign-in began with {answer.code}"
-    return _Begun(user, answer.attributes["Reply-Message"].rsplit(" ", 1)[1], answer.attributes["State"])
+    return Begun(user, answer.attributes["Reply-Message"].rsplit(" ", 1)[1], answer.attributes["State"])
 
 
-def sign_in_all(target: Target, users: list[str], seed: int, between: Callable[[], None] = lambda: None) -> Outcome:
-    """Begins a sign-in for each user, then finishes them in another order.
+def begin_all(target: Target, users: list[str], outcome: Outcome | None = None) -> list[Begun]:
+    """Begins a sign-in for each user, until each has an OTP that the site takes.
 
-    The other order matters: halves in the same order would meet a round robin in the same phase, and find the right
-    server each time, or never, by the parity of their number. The site loses an OTP's leading zeros (it keeps it as
-    an integer) and then refuses it at the right server too: such a sign-in is begun again, and counted. `between` is
-    called when all first halves are done.
+    The site loses an OTP's leading zeros (it keeps it as an integer) and then refuses it at the right server too: such
+    a sign-in is begun again, and counted.
     """
-    outcome, begun, waiting = Outcome(), list[_Begun](), users
+    begun, waiting = list[Begun](), users
     for attempt in range(_BEGINNINGS_LIMIT):
-        outcome.begun_again += len(waiting) if attempt else 0
+        if outcome is not None and attempt:
+            outcome.begun_again += len(waiting)
         new = _begin(target, waiting)
         begun += [one for one in new if len(one.otp) == OTP_DIGITS]
         waiting = [one.user for one in new if len(one.otp) < OTP_DIGITS]
         if not waiting:
-            break
-    assert not waiting, f"{waiting} got no usable OTP in {_BEGINNINGS_LIMIT} attempts"
+            return begun
+    raise AssertionError(f"{waiting} got no usable OTP in {_BEGINNINGS_LIMIT} attempts")
+
+
+def finish_all(target: Target, begun: list[Begun], seed: int, outcome: Outcome | None = None) -> Outcome:
+    """Finishes sign-ins in another order than they began in.
+
+    That matters: halves in the same order would meet a round robin in the same phase, and find the right server each
+    time, or never, by the parity of their number.
+    """
+    ended = outcome or Outcome()
+    shuffled = list(begun)
+    random.Random(seed).shuffle(shuffled)  # noqa: S311 - an order, not a secret
+    second = [[("User-Name", one.user), ("User-Password", one.otp), ("State", one.state)] for one in shuffled]
+    ended.codes.update("silence" if answer is None else answer.code for answer in send(target, second))
+    return ended
+
+
+def sign_in_all(target: Target, users: list[str], seed: int, between: Callable[[], None] = lambda: None) -> Outcome:
+    """Begins a sign-in for each user, then finishes them. `between` is called when all first halves are done."""
+    outcome = Outcome()
+    begun = begin_all(target, users, outcome)
     between()
-    random.Random(seed).shuffle(begun)  # noqa: S311 - an order, not a secret
-    second = [[("User-Name", one.user), ("User-Password", one.otp), ("State", one.state)] for one in begun]
-    outcome.codes.update("silence" if answer is None else answer.code for answer in send(target, second))
-    return outcome
+    return finish_all(target, begun, seed, outcome)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import add
 from typing import Any, Final
 
 from prometheus_client.core import Metric
@@ -16,8 +17,12 @@ _LARGEST: Final = frozenset(
         "mfalb_tls_reloads",
         "mfalb_tls_files_failing",
         "mfalb_pins_evicted",  # counted in memory that they share
+        "mfalb_pin_store_up",
+        "mfalb_node_settings_differ",
+        "mfalb_node_settings_differ",
     )
 )
+_SMALLEST: Final = frozenset(("mfalb_pin_store_up",))  # a store that one of them cannot use is not up
 
 Words = list[dict[str, Any]]
 
@@ -43,22 +48,21 @@ def summed(reports: Iterable[Words]) -> list[Metric]:
         for told in words:
             name = str(told["name"])
             families.setdefault(name, Metric(name, str(told["text"]), str(told["type"])))
-            _add(values.setdefault(name, {}), told["samples"], is_largest=name in _LARGEST)
+            together = max if name in _LARGEST else min if name in _SMALLEST else add
+            _put_together(values.setdefault(name, {}), told["samples"], together)
     for name, family in families.items():
         family.samples = [Sample(sample, dict(labels), value) for (sample, labels), value in values[name].items()]
     return list(families.values())
 
 
-def _add(
+def _put_together(
     values: dict[tuple[str, tuple[tuple[str, str], ...]], float],
     samples: list[tuple[str, dict[str, str], float]],
-    *,
-    is_largest: bool,
+    together: Callable[[float, float], float],
 ) -> None:
     for name, labels, value in samples:
         key = (str(name), tuple((str(label), str(text)) for label, text in labels.items()))
-        before = values.get(key, 0.0)
-        values[key] = max(before, float(value)) if is_largest else before + float(value)
+        values[key] = together(values[key], float(value)) if key in values else float(value)
 
 
 def counters_of(words: Words) -> Words:

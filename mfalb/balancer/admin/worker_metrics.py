@@ -11,10 +11,12 @@ from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from mfalb.balancer.admin.pin_store_metrics import pin_store_metrics
 from mfalb.balancer.admin.tls_metrics import tls_metrics
 from mfalb.balancer.affinity.store import PinCounters
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.pin_sharing import PinSharing
 from mfalb.net.tls_files import Watched
 from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
@@ -65,6 +67,9 @@ class Source(Protocol):
     @property
     def tls_files(self) -> Sequence[Watched]: ...
 
+    @property
+    def pin_sharing(self) -> PinSharing | None: ...
+
 
 class WorkerMetrics:
     """Collects when asked; nothing on the data path knows of it."""
@@ -82,6 +87,7 @@ class WorkerMetrics:
         yield self._unhandled_hidden()
         yield from tls_metrics(self._source.tls_files)
         yield from self._pins()
+        yield from pin_store_metrics(self._source.pin_sharing)
         yield from self._waiting()
 
     def _listeners(self) -> Iterator[Metric]:

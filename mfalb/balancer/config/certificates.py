@@ -18,6 +18,7 @@ from mfalb.balancer.config.document import Loc
 from mfalb.balancer.config.draft import Draft
 from mfalb.balancer.config.findings import Findings
 from mfalb.balancer.config.models import HttpListener
+from mfalb.balancer.config.pin_models import StoreTls
 from mfalb.balancer.config.radsec_models import RadsecListener, RadsecTls
 from mfalb.balancer.config.secret_sources import SOURCE_LIMIT_BYTES, read_file, reason, warn_if_exposed
 from mfalb.balancer.config.tls_models import ClientCertificates, HttpsTls, ListenerTls, UpstreamTls
@@ -40,6 +41,9 @@ def check_certificates(draft: Draft, findings: Findings) -> None:
     for name, pool in draft.pools.items():
         if pool.upstream_tls is not None:
             files.check_upstream(("pools", name, "upstream_tls"), pool.upstream_tls)
+    store = draft.pins.store if draft.pins is not None else None
+    if store is not None and store.tls is not None:
+        files.check_upstream(("pins", "store", "tls"), store.tls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,8 @@ class _Files:
         if isinstance(tls, RadsecTls):
             self.check_authorities((*loc, "client_ca"), tls.client_ca)
 
-    def check_upstream(self, loc: Loc, tls: UpstreamTls) -> None:
-        """Whom a pool believes about its backends, and what it shows them."""
+    def check_upstream(self, loc: Loc, tls: UpstreamTls | StoreTls) -> None:
+        """Whom we believe about servers, and what we show them."""
         if tls.ca is not None:
             self.check_authorities((*loc, "ca"), tls.ca)
         if tls.certificate is not None:

@@ -18,6 +18,7 @@ from mfalb.balancer.config.health_references import check_health
 from mfalb.balancer.config.lint import lint
 from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.outline import places
+from mfalb.balancer.config.pin_references import check_pins
 from mfalb.balancer.config.presets import expand
 from mfalb.balancer.config.proxy_references import check_proxy_protocol
 from mfalb.balancer.config.radius_references import check_radius_references
@@ -121,4 +122,5 @@ class _Reading:
         check_proxy_protocol(readable, self.findings)
         check_health(readable, self.findings)
         check_certificates(readable, self.findings)
+        check_pins(readable, self.findings)
         lint(readable, self.findings)

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from mfalb.balancer.config.balancing_models import Algorithm, HashBy, Share
 from mfalb.balancer.config.health_models import HealthCheck, PassiveCheck
 from mfalb.balancer.config.http_models import Accepted, Forwarding, HttpLimits, Queue, RequestId, Retries
+from mfalb.balancer.config.pin_models import SharedStore
 from mfalb.balancer.config.proxy_models import ProxyProtocol
 from mfalb.balancer.config.radius_models import Nas, RadiusListener, RadiusSessionAffinity, RefusalForm
 from mfalb.balancer.config.radsec_models import RADSEC_SECRET, RadsecListener
@@ -220,11 +221,12 @@ class Pins(Table):
     """The pin table and the cookie key ring. When the table is full the oldest pin gives way to the newest.
 
     `cookie_keys` are 32 bytes each; the first one encrypts, all of them decrypt, so a key is rotated by putting the
-    new one on top and removing the old one when its cookies have expired.
+    new one on top and removing the old one when its cookies have expired. `store` is where several nodes share pins.
     """
 
     limit: Count = Field(default=1_000_000, ge=1)
     cookie_keys: tuple[Secret, ...] = ()
+    store: SharedStore | None = None
 
 
 WORKERS_LIMIT: Final = 64  # more than that wants another design than one node

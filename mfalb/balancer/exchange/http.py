@@ -171,8 +171,18 @@ class HttpExchanges:
 
     def with_body(self, exchange: HttpExchange, body: bytes | None, moment: Moment) -> Decision:
         """Choose a backend. `body` is the whole body; None when it was not asked for or went past the limit."""
+        exchange.found = exchange.affinity.pin_of(exchange.head, body, moment)
+        return self.with_pin(exchange)
+
+    @staticmethod
+    def missing_keys(exchange: HttpExchange, body: bytes, moment: Moment) -> tuple[bytes, ...]:
+        """The keys of pins that a request needs and this node has not. Afterwards `with_pin`, or `with_body` anew."""
         found = exchange.found = exchange.affinity.pin_of(exchange.head, body, moment)
-        pool = exchange.pool
+        return () if found.key is None or found.backend is not None else (found.key,)
+
+    def with_pin(self, exchange: HttpExchange) -> Decision:
+        """Choose a backend by what was found."""
+        found, pool = exchange.found, exchange.pool
         backend = None
         if found.backend is not None:
             backend = pool.pinned(found.backend)

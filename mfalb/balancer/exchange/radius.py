@@ -19,6 +19,7 @@ from typing import Final, assert_never
 
 from mfalb.balancer.exchange.duplicates import DuplicateTable
 from mfalb.balancer.exchange.radius_exchange import (
+    Ask,
     Drop,
     Forward,
     RadiusExchange,
@@ -194,9 +195,13 @@ class RadiusExchanges:
             pins = service.pins_of(exchange, packet, now)
         except MalformedMessage as error:
             return Drop(error.reason)
+        return self._answered(Reply(reply, "answered", exchange, pins), exchange, now)
+
+    def _answered(self, reply: Reply, exchange: RadiusExchange, now: float) -> Reply:
+        """From now on the exchange is over, and its client's retransmits get this answer."""
         exchange.is_answered = True
-        self.duplicates.answer(exchange.key, exchange.request.authenticator, reply, now)
-        return Reply(reply, "answered", exchange, pins)
+        self.duplicates.answer(exchange.key, exchange.request.authenticator, reply.datagram, now)
+        return reply
 
     def refused(self, exchange: RadiusExchange, now: float, entropy: bytes) -> RequestDecision:
         """The backend's host said that the datagram was not received (ICMP port unreachable).
@@ -243,7 +248,7 @@ class RadiusExchanges:
                 decision.superseded = older
                 older.is_superseded = True
                 self._superseded[older] = None
-            case Drop() | Resend():
+            case Drop() | Resend() | Ask():
                 pass  # nothing was begun, so the older one goes on
             case _:
                 assert_never(decision)

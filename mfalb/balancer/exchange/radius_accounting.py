@@ -5,7 +5,7 @@ A session's records go to the server that let it in, where its pool follows one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Final
 
 from mfalb.balancer.affinity.radius_session import session_keys
@@ -60,14 +60,24 @@ class Accounting(ContentSignedService):
         return self.balanced(request, client)
 
     def _pinned(self, follows: str, request: Packet, client: RadiusPeer, now: float) -> Backend | None:
-        if request.first(radius.ACCT_STATUS_TYPE) in _WHOLE_NAS:
-            return None
-        user_name = request.first(radius.USER_NAME) or b""
-        for key in session_keys(follows, client.name, user_name, request, request.every(radius.CLASS)):
+        for key in self._session_keys(follows, request, client):
             name = self.pins.find(key, now)
             if name is not None:
                 return self.pool.pinned(name)
         return None
+
+    def missing_keys(self, request: Packet, client: RadiusPeer, now: float) -> tuple[bytes, ...]:
+        if self._follows is None:
+            return ()
+        keys = tuple(self._session_keys(self._follows, request, client))
+        return () if any(self.pins.peek(key, now) is not None for key in keys) else keys
+
+    @staticmethod
+    def _session_keys(follows: str, request: Packet, client: RadiusPeer) -> Iterator[bytes]:
+        if request.first(radius.ACCT_STATUS_TYPE) in _WHOLE_NAS:
+            return iter(())
+        user_name = request.first(radius.USER_NAME) or b""
+        return session_keys(follows, client.name, user_name, request, request.every(radius.CLASS))
 
     def upstream_body(self, exchange: RadiusExchange) -> bytes:
         """As it came, but for Acct-Delay-Time when the record comes to its present server later than from its NAS."""

@@ -26,6 +26,7 @@ from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radius_guards import RadiusGuards, UserLimit
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, Secrets
 from mfalb.balancer.exchange.radius_service import RadiusService
+from mfalb.balancer.exchange.radius_shared import SharedRadiusExchanges
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.wire import radius
@@ -36,8 +37,11 @@ AnyRadiusListener = RadiusListener | RadsecListener
 class RadiusAssembly:
     """Puts exchanges together from what all of them share: the pools, the pins and one object for each secret.
 
-    `draw` gives 8 random bytes at each call: what a listener knows its own requests by.
+    `draw` gives 8 random bytes at each call: what a listener knows its own requests by. `is_shared`: other nodes share
+    the pins.
     """
+
+    is_shared = False
 
     def __init__(self, pools: Mapping[str, Pool], pins: PinStore, secrets: Secrets, draw: Callable[[], bytes]) -> None:
         self._pools = pools
@@ -62,7 +66,8 @@ class RadiusAssembly:
         duplicates: DuplicateTable[RadiusExchange] = DuplicateTable(
             config.in_flight_limit, config.answer_cache_limit, config.answer_cache_s
         )
-        return RadiusExchanges(service, duplicates, _guards(config, kind, own_proxy_state))
+        made = SharedRadiusExchanges if self.is_shared else RadiusExchanges
+        return made(service, duplicates, _guards(config, kind, own_proxy_state))
 
     def _service(self, config: AnyRadiusListener, kind: ServiceKind, pool: Pool) -> RadiusService:
         upstreams = self._backends(pool, kind)

@@ -77,6 +77,12 @@ class Authentication(RadiusService):
     def issuer_of(self, request: Packet, client: RadiusPeer, now: float) -> str | None:
         return self.pins.find(self._pin_key(request, client, request.first(radius.STATE) or b""), now)
 
+    def missing_keys(self, request: Packet, client: RadiusPeer, now: float) -> tuple[bytes, ...]:
+        if radius.STATE not in request.offsets or self._state_pins is None:
+            return ()
+        key = self._pin_key(request, client, request.first(radius.STATE) or b"")
+        return (key,) if self.pins.peek(key, now) is None else ()
+
     def backend_for(self, request: Packet, client: RadiusPeer, _now: float, issuer: str | None) -> Backend | None:
         """The backend that made this State; where no pin is known, the one that every node would choose."""
         if issuer is not None:

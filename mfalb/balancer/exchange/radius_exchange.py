@@ -118,4 +118,13 @@ class Drop:
     exchange: RadiusExchange | None = None
 
 
-RequestDecision = Forward | Resend | Reply | Drop
+@dataclass(slots=True)
+class Ask:
+    """Look in the shared store for the pins of these keys, and let the request under the duplicate key `key` go on."""
+
+    key: bytes
+    packet: Packet
+    missing: tuple[bytes, ...]
+
+
+RequestDecision = Forward | Resend | Reply | Drop | Ask

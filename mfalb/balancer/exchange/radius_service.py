@@ -48,6 +48,10 @@ class RadiusService(ABC):
         """The name of the backend that is on record for a bound request. With one it is served even under overload."""
         return None
 
+    def missing_keys(self, _request: Packet, _client: RadiusPeer, _now: float) -> tuple[bytes, ...]:
+        """The keys of pins that a request could need and this node has not; none when it has one of them."""
+        return ()
+
     @abstractmethod
     def backend_for(self, request: Packet, client: RadiusPeer, now: float, issuer: str | None) -> Backend | None:
         """The backend that a request goes to; None when it may go to nobody. `issuer` is what `issuer_of` said."""

@@ -11,6 +11,7 @@ from mfalb.balancer.listeners.http_ending import Ending, Phase
 from mfalb.balancer.listeners.http_relay import HttpRelay
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.upstreams.http import UpstreamConnection
+from mfalb.balancer.upstreams.pin_sharing import PinSharing
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.wire.http_fields import Framing
 from mfalb.wire.http_heads import SWITCHING_PROTOCOLS, ResponseHead
@@ -131,7 +132,25 @@ class HttpFlow(HttpRelay):
 
     def _choose_with(self, body: bytes | None) -> None:
         self._upload.collect_limit = 0
+        sharing = self._parts.sharing
+        if sharing is not None and body is not None:
+            self._choose_shared(sharing, body)
+            return
         self._decide(self._parts.exchanges.with_body(self._known_exchange(), body, self._moment))
+
+    def _choose_shared(self, sharing: PinSharing, body: bytes) -> None:
+        """Another node may know which server began what this request continues."""
+        exchanges, exchange = self._parts.exchanges, self._known_exchange()
+        missing = exchanges.missing_keys(exchange, body, self._moment)
+
+        def go_on(_now: float) -> None:
+            if not self._is_ended:  # else the client left meanwhile
+                self._parts.clock.read()
+                self._decide(exchanges.with_body(exchange, body, self._moment))
+                self.flush()
+
+        if not missing or not sharing.look_up(missing, go_on):
+            self._decide(exchanges.with_pin(exchange))
 
     # ------------------------------------------------------------------------------ the upstream's events
 
@@ -233,18 +252,34 @@ class HttpFlow(HttpRelay):
         head = answer.head
         if head is None or connection is None or exchange is None:
             return
+        self._score(head.status)
         if not answer.is_released:
             now = self._parts.clock.now  # a phone may have rung for minutes since the exchange began
             pin = answer.pin(exchange, now)
             if pin is not None:
                 self._parts.pins.put(pin, now)  # before the answer: half two may come at once
+                sharing = self._parts.sharing
+                if sharing is not None and sharing.store((pin,), lambda _now: self._stored(trailers)):
+                    self._leave_backend(connection, head)
+                    return
             answer.release(exchange)
         answer.end(trailers)
-        self._score(head.status)
+        self._leave_backend(connection, head)
+        self._end(keep_alive=answer.is_kept_alive)
+
+    def _leave_backend(self, connection: UpstreamConnection, head: ResponseHead) -> None:
         self._connection = None
         self.flush()
         connection.release(is_reusable=head.is_keep_alive and self._upload.is_done)
-        self._end(keep_alive=answer.is_kept_alive)
+
+    def _stored(self, trailers: list[bytes]) -> None:
+        """Another node can go on with what the held answer begins, or its time is over: the client gets it."""
+        if self._is_ended:  # the client left meanwhile
+            return
+        self._parts.clock.read()
+        self._answer.release(self._known_exchange())
+        self._answer.end(trailers)
+        self._end(keep_alive=self._answer.is_kept_alive)
 
     # ------------------------------------------------------------------------------ tunnels (WebSocket)
 

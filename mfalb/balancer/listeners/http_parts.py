@@ -18,6 +18,7 @@ from mfalb.balancer.listeners.http_ending import Ending
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.http import HttpUpstream
+from mfalb.balancer.upstreams.pin_sharing import PinSharing
 from mfalb.errors import BackendFailure
 from mfalb.net.clock import Clock
 from mfalb.net.entropy import Entropy
@@ -56,6 +57,7 @@ class HttpParts:
     fields: FieldReader
     identity_headers: IdentityHeaders | None
     clock: Clock = field(default_factory=Clock)
+    sharing: PinSharing | None = None
     entropy: Entropy = field(default_factory=Entropy)
     suspicions: deque[Suspicion] = field(default_factory=lambda: deque(maxlen=SUSPECTS_KEPT))
 

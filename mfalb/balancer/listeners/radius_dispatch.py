@@ -11,14 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from time import monotonic
-from typing import Final, assert_never
+from typing import Final, assert_never, cast
 
 from mfalb.balancer.affinity.store import PinStore
 from mfalb.balancer.exchange.radius import RadiusExchanges
-from mfalb.balancer.exchange.radius_exchange import Drop, Forward, RadiusExchange, Reply, RequestDecision, Resend
+from mfalb.balancer.exchange.radius_exchange import Ask, Drop, Forward, RadiusExchange, Reply, RequestDecision, Resend
 from mfalb.balancer.exchange.radius_guards import LOOP
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
+from mfalb.balancer.exchange.radius_shared import SharedRadiusExchanges
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.pin_sharing import PinSharing
 from mfalb.balancer.upstreams.radius import RadiusCarrier
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.entropy import Entropy
@@ -78,6 +80,7 @@ class RadiusParts:
     access_log: AccessLog | None
     backend_refused: Callable[[RadiusExchange], None]
     told_unhandled: set[str] = field(default_factory=set)
+    sharing: PinSharing | None = None
 
 
 class RadiusDispatch:
@@ -94,6 +97,7 @@ class RadiusDispatch:
         self._entropy = Entropy()
         self._rare_log = RareLog(_log)
         self._told_unhandled = parts.told_unhandled
+        self._sharing = parts.sharing
         self.upstream = upstream(self)
 
     def follow(self, exchanges: RadiusExchanges) -> None:
@@ -196,6 +200,8 @@ class RadiusDispatch:
                     self._end(finished, reason, now)
                 else:
                     self.drop(source, reason)
+            case Ask():
+                self._ask(decision, source)
             case _:
                 assert_never(decision)
 
@@ -305,8 +311,15 @@ class RadiusDispatch:
         self._carry_out(decision, exchange.source, now)
 
     def _reply(self, reply: Reply, source: RadiusSource, now: float) -> None:
-        for pin in reply.pins:
-            self._pins.put(pin, now)  # before the answer is released: the next half may come at once
+        if reply.pins:
+            for pin in reply.pins:
+                self._pins.put(pin, now)  # before the answer is released: the next half may come at once
+            if self._sharing is not None:
+                self._hold(self._sharing, reply, source, now)
+                return
+        self._release(reply, source, now)
+
+    def _release(self, reply: Reply, source: RadiusSource, now: float) -> None:
         source.path.send(reply.datagram, source.peer)
         counters, exchange, reason = self.counters, reply.exchange, reply.reason
         answer = _ANSWER_NAMES[reply.datagram[0]]
@@ -317,6 +330,32 @@ class RadiusDispatch:
             self._access(exchange, answer, reason, now)
         elif reason in _ALERTS:
             self._blame(source.client, reason, lambda: source.path.host(source.peer))
+
+    # ------------------------------------------------------------------------------ pins that nodes share
+
+    def _ask(self, ask: Ask, source: RadiusSource) -> None:
+        """Another node may know what this request continues."""
+
+        def go_on(now: float) -> None:
+            exchanges = cast(SharedRadiusExchanges, self._exchanges)
+            self._carry_out(exchanges.go_on(ask, source, now, self._entropy.take()), source, now)
+
+        if self._sharing is None or not self._sharing.look_up(ask.missing, go_on):
+            go_on(monotonic())
+
+    def _hold(self, sharing: PinSharing, reply: Reply, source: RadiusSource, now: float) -> None:
+        """Another node must be able to go on before the client can."""
+        if reply.exchange is not None:
+            self.upstream.release(reply.exchange, now)  # it has answered: a second answer would be nobody's
+
+        def stored(now: float) -> None:
+            if cast(SharedRadiusExchanges, self._exchanges).stored(reply, now):
+                self._release(reply, source, now)
+            else:
+                self.counters.drops["late_answer"] += 1
+
+        if not sharing.store(reply.pins, stored):
+            stored(now)
 
     def _access(self, exchange: RadiusExchange, answer: str, reason: str, now: float) -> None:
         log = self._access_log

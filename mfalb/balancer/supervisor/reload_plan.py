@@ -43,8 +43,7 @@ def plan_reload(old: Config, new: Config) -> ReloadPlan:
     """The difference of two configurations. Secrets are told of by their names only."""
     changes: list[str] = []
     fixed = [name for name in _FIXED if getattr(old, name) != getattr(new, name)]
-    if old.pins.limit != new.pins.limit:
-        fixed.append("pins.limit")
+    fixed += [f"pins.{name}" for name in ("limit", "store") if getattr(old.pins, name) != getattr(new.pins, name)]
     if old.pins.cookie_keys != new.pins.cookie_keys:
         changes.append("pins: cookie_keys")
     former, later = {one.name: one for one in old.listeners}, {one.name: one for one in new.listeners}

@@ -10,6 +10,7 @@ from mfalb.balancer.affinity.hub import Hub
 from mfalb.balancer.config.models import Config
 from mfalb.balancer.pools.evidence import ReportedEvidence
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.pin_sharing import PinSharing
 from mfalb.net.clock import Clock
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.rounds import WriteRound
@@ -28,6 +29,7 @@ class Wiring:
     evidence: ReportedEvidence
     tls_files: TlsFiles
     access_log: AccessLog | None
+    sharing: PinSharing | None = None  # pins that nodes share; set before the first listener is begun
     counters: dict[str, ListenerCounters] = field(default_factory=dict)
     writes: WriteRound = field(default_factory=WriteRound)
     clock: Clock = field(default_factory=Clock)

@@ -160,6 +160,7 @@ class Radius:
         """The middle of a RADIUS listener: a dispatch for each of its services, the listener's own first."""
         wiring = self._wiring
         made = self._dispatches[listener.name] = {}
+        self._assembly.is_shared = wiring.sharing is not None
         backends: list[RadiusPeer] = []
         self.peers[listener.name] = (clients, backends)
         counters, told_unhandled = wiring.count(listener.name, listener.protocol), set[str]()
@@ -167,6 +168,7 @@ class Radius:
             exchanges = self._assembly.exchanges(listener, kind, counters.unhandled_hidden)
             backends += exchanges.service.upstreams.values()
             parts = RadiusParts(exchanges, wiring.pins, counters, wiring.access_log, self._refused, told_unhandled)
+            parts.sharing = wiring.sharing
             made[kind] = RadiusDispatch(parts, self._upstream_of(exchanges.service))
         return made
 
@@ -178,11 +180,11 @@ class Radius:
         tls = wiring.tls_towards(pool)
         if tls is None:
             return RadiusUpstream(self._poller, self._datagram_wrap(), events, sign)
-        radsec = RadsecWiring(pool, tls, sign, wiring.writes, wiring.tasks, wiring.evidence.refused, self._answers_wait)
+        radsec = RadsecWiring(pool, tls, sign, wiring.writes, wiring.tasks, wiring.evidence.refused, self.answers_wait)
         return RadsecUpstream(radsec, events)
 
-    def _answers_wait(self) -> None:
-        """Answers came over TLS: those for UDP clients go out at the end of this round."""
+    def answers_wait(self) -> None:
+        """Answers came over TLS, or were held until their pins were stored: UDP clients get them after this round."""
         self._wiring.writes.add(self._flush)
 
     def _datagram_wrap(self) -> Wrap:

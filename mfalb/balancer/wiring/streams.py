@@ -127,6 +127,7 @@ class Streams:
             None if asked is None else asked.headers,
             wiring.clock,
         )
+        parts.sharing = wiring.sharing
         tls = None if listener.tls is None else wiring.tls_files.server(listener.name, listener.tls.files)
         return HttpListenerShell(parts, sockets, tls, listener.proxy_protocol)
 

@@ -19,6 +19,7 @@ from mfalb.balancer.config.values import Address
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.pools.backend import AdminState, LastCheck
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.pin_sharing import PinSharing
 from mfalb.net.tls_files import Watched
 from mfalb.telemetry.log import AccessLog, LineForm
 from mfalb.telemetry.metrics import ListenerCounters
@@ -41,6 +42,7 @@ class Source:
     backend_kernel_drops: Mapping[tuple[str, str], int] = field(default_factory=dict)
     radius_peers: Mapping[str, tuple[list[RadiusPeer], list[RadiusPeer]]] = field(default_factory=dict)
     tls_files: Sequence[Watched] = ()
+    pin_sharing: PinSharing | None = None
 
 
 def make_pool() -> Pool:

@@ -1,7 +1,17 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfalb.balancer.affinity.store import KEY_BYTES, Pin, PinCounters, PinTable, pin_key
+from mfalb.balancer.affinity.store import (
+    KEY_BYTES,
+    Pin,
+    PinCounters,
+    PinTable,
+    backend_of_untrusted,
+    pin_key,
+    pin_value,
+)
+from mfalb.errors import MalformedMessage
 
 parts_lists = st.lists(st.binary(max_size=4), max_size=3)
 
@@ -112,3 +122,49 @@ def test_keys_of_different_parts_differ_though_their_bytes_are_the_same() -> Non
         pin_key(b"transaction", "p", b"ab", b"c"),
     }
     assert len(keys) == 6
+
+
+def test_who_only_peeks_finds_the_same_and_is_not_counted() -> None:
+    table = PinTable(10)
+    put(table, 1)
+    assert (table.peek(key(1), 299.9), table.peek(key(1), 300.0), table.peek(key(2), 0.0)) == ("mfa1", None, None)
+    assert table.counters == PinCounters(made=1)
+
+
+# ------------------------------------------------------------------------------------------ shared pins
+
+
+@pytest.mark.parametrize("name", ["m", "mfa1", "MFA-1.contoso.com", "a" * 64])
+def test_a_shared_pin_says_the_backend_s_name(name: str) -> None:
+    assert backend_of_untrusted(pin_value(name)) == name
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"", "foreign"),
+        (b"1", "foreign"),
+        (b"1 ", "foreign"),
+        (b"1 mfa1 ", "foreign"),
+        (b"1 mfa1\n", "foreign"),
+        (b"1 -mfa1", "foreign"),
+        (b"1 " + b"a" * 65, "foreign"),
+        (b"2 mfa1", "other_version"),
+        (b"12345 mfa1", "foreign"),
+        (b"mfa1", "foreign"),
+        (b"\x80\x04pickle", "foreign"),
+    ],
+)
+def test_what_no_node_of_this_version_wrote_is_no_pin(value: bytes, reason: str) -> None:
+    with pytest.raises(MalformedMessage) as caught:
+        backend_of_untrusted(value)
+    assert caught.value.reason == reason
+
+
+@given(st.binary(max_size=80))
+def test_of_any_bytes_only_names_come_out(value: bytes) -> None:
+    try:
+        name = backend_of_untrusted(value)
+    except MalformedMessage:
+        return
+    assert pin_value(name) == value

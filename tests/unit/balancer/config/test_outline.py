@@ -66,7 +66,7 @@ def test_secrets_are_accepted_by_their_sources_only() -> None:
     assert secret_keys(Backend) == {"secret": "secret"}
     assert secret_keys(Pins) == {"cookie_keys": "cookie_keys"}
     assert secret_keys(Route) == {}
-    assert accepted_keys(Pins) == ["limit", "cookie_keys_file", "cookie_keys_env"]
+    assert accepted_keys(Pins) == ["limit", "cookie_keys_file", "cookie_keys_env", "store"]
     assert accepted_keys(CheckTiming) == ["interval", "fast_interval", "down_interval", "timeout", "rise", "fall"]
     assert accepted_keys(SdkCheck)[4:9] == ["host", "user", "password_file", "password_env", "body_limit"]
 

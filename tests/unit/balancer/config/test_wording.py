@@ -57,7 +57,7 @@ ROOT_MISTAKES = [
     (f"{LISTENERS}{POOLS}pins: {{limit: »1.5}}\n", "limit: must be a whole number"),
     (
         f"{LISTENERS}{POOLS}pins: {{»limit_s: 5}}\n",
-        "unknown key 'limit_s'; accepted: limit, cookie_keys_file, cookie_keys_env; did you mean 'limit'?",
+        "unknown key 'limit_s'; accepted: limit, cookie_keys_file, cookie_keys_env, store; did you mean 'limit'?",
     ),
 ]
 

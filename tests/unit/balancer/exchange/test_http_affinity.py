@@ -14,7 +14,7 @@ from unit.balancer.exchange.http_world import (
 )
 
 from mfalb.balancer.affinity.cookie import CookiePin, CookieSealer
-from mfalb.balancer.affinity.store import PinTable
+from mfalb.balancer.affinity.store import Pin, PinTable
 from mfalb.balancer.config.models import CookieAffinity, TransactionAffinity
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.http import Decision, Forward, HttpExchange, HttpExchanges, NeedBody, Refuse
@@ -298,3 +298,22 @@ def test_pages_and_downloads_of_the_service_pass_unread() -> None:
         request("Content-Type: text/xml"),
     ):
         assert isinstance(sdk.exchanges.begin(head, CLIENT, moment()), Forward)
+
+
+def test_the_key_of_a_second_half_is_missing_until_this_node_knows_its_pin() -> None:
+    sdk, body = Sdk(), soap(username="alice", authreqid="7")
+    decision = sdk.exchanges.begin(post(), CLIENT, moment())
+    assert isinstance(decision, NeedBody)
+    (key,) = sdk.exchanges.missing_keys(decision.exchange, body, moment())
+    sdk.pins.put(Pin(key, "b2", 2000.0), 1000.0)
+    assert sdk.exchanges.missing_keys(decision.exchange, body, moment()) == ()
+    assert backend_of(sdk.exchanges.with_pin(decision.exchange)) == "b2"
+    assert backend_of(sdk.exchanges.with_body(decision.exchange, body, moment())) == "b2"
+
+
+@pytest.mark.parametrize("body", [b"", b"not xml", soap(username="alice")])
+def test_what_continues_nothing_misses_no_key(body: bytes) -> None:
+    sdk = Sdk()
+    decision = sdk.exchanges.begin(post(), CLIENT, moment())
+    assert isinstance(decision, NeedBody)
+    assert sdk.exchanges.missing_keys(decision.exchange, body, moment()) == ()

@@ -20,6 +20,7 @@ from unit.balancer.exchange.radius_world import (
 )
 from unit.wire import pyrad_peer
 
+from mfalb.balancer.affinity.store import Pin
 from mfalb.balancer.config.models import Affinity, NoAffinity
 from mfalb.balancer.config.radius_models import RadiusSessionAffinity
 from mfalb.balancer.exchange.radius_accounting import Accounting, FollowedAuthentication
@@ -541,3 +542,27 @@ def test_a9_what_is_hidden_passes_as_it_is_and_is_counted_where_secrets_differ(*
     answer = received(world.answer(exchange, radius.ACCOUNTING_RESPONSE, hidden[0]))
     assert answer.first(radius.TUNNEL_PASSWORD) == bytes(19)
     assert world.service.unhandled_hidden == ({} if is_shared_secret else {"Tunnel-Password": 2, "User-Password": 1})
+
+
+# ------------------------------------------------------------------------------------ pins that nodes share
+
+
+def missing(world: AccountingWorld, *attributes: tuple[int, bytes]) -> tuple[bytes, ...]:
+    packet = world.service.request_untrusted(record(*attributes), world.client)
+    return world.service.missing_keys(packet, world.client, 0.0)
+
+
+def test_a_followed_session_that_this_node_does_not_know_is_looked_for_by_class_and_by_station() -> None:
+    world = AccountingWorld(follows="mfa")
+    session_s = (*RECORD, (radius.CLASS, b"c"))
+    keys = missing(world, *session_s)
+    assert len(keys) == 2
+    for known in keys:
+        world.pins.put(Pin(known, "b1", 300.0), 0.0)
+        assert missing(world, *session_s) == (), "one of them is enough"
+        world.pins.put(Pin(known, "b1", 0.0), 0.0)
+
+
+def test_nothing_is_looked_for_where_nothing_is_followed_and_for_a_whole_nas() -> None:
+    assert missing(AccountingWorld(), *RECORD) == ()
+    assert missing(AccountingWorld(follows="mfa"), (radius.ACCT_STATUS_TYPE, b"\0\0\0\7"), *RECORD[1:]) == ()

@@ -34,6 +34,7 @@ from mfalb.balancer.exchange.radius_assembly import RadiusAssembly
 from mfalb.balancer.exchange.radius_authentication import Authentication
 from mfalb.balancer.exchange.radius_exchange import Drop, Forward, Reply, RequestDecision
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource, Secrets
+from mfalb.balancer.exchange.radius_shared import SharedRadiusExchanges
 from mfalb.balancer.pools.pool import Pool
 from mfalb.wire import radius
 
@@ -191,3 +192,11 @@ def test_f2_clients_that_may_come_from_anywhere_may_be_backends_and_each_service
         assert not one.guards.is_loop(radius.read_untrusted(access_request((radius.PROXY_STATE, b"another's"))))
         ours = (radius.PROXY_STATE, number.to_bytes(8, "big"))
         assert one.guards.is_loop(radius.read_untrusted(access_request((radius.PROXY_STATE, b"another's"), ours)))
+
+
+def test_a_node_that_shares_its_pins_has_exchanges_that_wait_for_the_store() -> None:
+    assembly = RadiusAssembly({"mfa": pool("mfa", STATES)}, PinTable(10), SECRETS, draw())
+    listener = listener_over_udp("10.0.0.0/8")
+    assert type(assembly.exchanges(listener, AUTHENTICATION, Counter())) is RadiusExchanges
+    assembly.is_shared = True
+    assert type(assembly.exchanges(listener, AUTHENTICATION, Counter())) is SharedRadiusExchanges

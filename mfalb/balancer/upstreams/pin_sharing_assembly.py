@@ -1,0 +1,45 @@
+"""From the configuration to pins that nodes share; the store's library is loaded only where there is a store."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from mfalb.balancer.affinity.node_settings import node_settings
+from mfalb.balancer.affinity.store import PinStore
+from mfalb.balancer.config.models import Config
+from mfalb.balancer.upstreams.node_watch import NodeWatch
+from mfalb.balancer.upstreams.pin_sharing import PinSharing
+from mfalb.net.tls_files import TlsFiles
+
+_TLS_NAME = "pins.store"  # among the pools' names, which have no dot at their side: shown with its files' metrics
+
+
+def share_pins(config: Config, local: PinStore, tls_files: TlsFiles, released: Callable[[], None]) -> PinSharing | None:
+    """The sharing that the configuration asks for, under way; None when it asks for none."""
+    store = config.pins.store
+    if store is None:
+        return None
+    from mfalb.balancer.upstreams.valkey import ValkeyPins  # noqa: PLC0415 - an extra that few installations have
+
+    tls = None if store.tls is None else tls_files.client(_TLS_NAME, store.tls.files)
+    sharing = PinSharing(
+        local,
+        ValkeyPins(store, tls),
+        NodeWatch(store.node or socket.gethostname(), node_settings(config)),
+        timeout_s=store.timeout_s,
+        known=_names(config),
+        released=released,
+    )
+    sharing.start()
+    return sharing
+
+
+def follow_settings(sharing: PinSharing, config: Config) -> None:
+    """Other backends, or other settings to compare with those of other nodes."""
+    sharing.known = _names(config)
+    sharing.watch.settings = node_settings(config)
+
+
+def _names(config: Config) -> frozenset[str]:
+    return frozenset(backend.name for pool in config.pools.values() for backend in pool.backends)
