@@ -18,6 +18,7 @@ import http_load  # noqa: E402
 import https  # noqa: E402
 import https_works  # noqa: E402
 import nas  # noqa: E402
+import pins  # noqa: E402
 import plot  # noqa: E402
 import radius  # noqa: E402
 from contenders import HttpsContender  # noqa: E402
@@ -34,6 +35,7 @@ CONTENDERS = {
     "radsecproxy",
     "freeradius",
     "primary_secondary",
+    "without_store",
 }
 RATE = Metric("transactions_per_s", "1/s")
 
@@ -335,6 +337,27 @@ def test_a_failover_result_becomes_a_picture(tmp_path: Path) -> None:
     assert result["ratios"]["first_p99_ms_refused@nas mfalb/primary_secondary"] == 1.0
     plot.failover(result, series, tmp_path / "failover.png")
     assert (tmp_path / "failover.png").read_bytes().startswith(PNG)
+
+
+def test_what_a_pin_store_adds_is_the_difference_within_one_round_and_p99_is_a_time_that_somebody_had() -> None:
+    alone = pins.percentiles("challenge", [10.0] * 98 + [50.0, 90.0]) | pins.percentiles("reject", [1.0])
+    shared = pins.percentiles("challenge", [30.0] * 98 + [70.0, 900.0]) | pins.percentiles("reject", [2.0])
+    assert (alone["challenge_p50"], alone["challenge_p99"], shared["challenge_p99"]) == (10.0, 50.0, 70.0)
+    found = pins.added(shared, alone)
+    assert (found["challenge_added_p50"], found["challenge_added_p99"], found["reject_added_p99"]) == (20.0, 20.0, 1.0)
+
+
+def test_a_pins_result_has_the_published_shape_and_says_whether_the_target_was_met() -> None:
+    for p99, verdict in ((900.0, "within"), (1100.0, "past")):
+        scenario = pins.new_scenario()
+        turn = {f"{work}_{kind}": 100.0 for work in pins.WORKS for kind in pins.KINDS}
+        scenario.series["without_store"].rounds.append(turn)
+        scenario.series["mfalb"].rounds.append(turn | {"challenge_added_p99": p99})
+        pins.judge_target(scenario)
+        result = scenario.result()
+        assert_published_shape(result)
+        assert result["ratios"]["challenge_p50 mfalb/without_store"] == 1
+        assert result["notes"] == [f"added to a challenge, p99: {verdict} the target of 1 ms"]
 
 
 def test_every_result_in_the_repository_has_the_published_shape() -> None:

@@ -32,14 +32,23 @@ from programs.process import Launch  # noqa: E402
 from mfalb.wire.radius import SharedSecret  # noqa: E402
 
 
-def bench(script: str, results: Path, *options: str) -> dict[str, Any]:
+def bench(script: str, results: Path, *options: str, has_picture: bool = True) -> dict[str, Any]:
     """The result of a bench run as from a shell."""
     command = [sys.executable, str(ROOT / "bench" / f"{script}.py"), "--results", str(results), *options]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert finished.returncode == 0, finished.stderr
-    assert (results / f"{script}.png").stat().st_size > 10_000
+    assert not has_picture or (results / f"{script}.png").stat().st_size > 10_000
     result: dict[str, Any] = json.loads((results / f"{script}.json").read_text("utf-8"))
     return result
+
+
+def test_the_pins_bench_measures_what_waits_for_the_store_and_what_does_not(tmp_path: Path) -> None:
+    result = bench("pins", tmp_path, "--rounds", "1", "--requests", "30", has_picture=False)
+    shared, alone = (result["contenders"][name]["metrics"] for name in ("mfalb", "without_store"))
+    for name in ("challenge_p50", "continued_p99", "reject_p50"):
+        assert min(shared[name]["min"], alone[name]["min"]) > 0
+    assert shared["continued_elsewhere_p50"]["min"] > 0
+    assert shared["challenge_added_p99"]["unit"] == "us"
 
 
 def test_the_radius_bench_measures_with_two_secrets_and_with_one(tmp_path: Path) -> None:
