@@ -257,31 +257,29 @@ class HostileServer(RadiusServer):
 
 @dataclass(frozen=True)
 class Site:
-    """A balancer between a hostile client and two hostile servers."""
+    """A balancer between a hostile client and two hostile servers, and a socket from which good requests come only."""
 
     balancer: Balancer
     port: int
     secret: SharedSecret
+    nas: socket.socket
 
-    def ask(self, client: socket.socket, *attributes: tuple[int, bytes]) -> Packet:
-        """A good request's answer. Its socket sends good ones only, its identifier is never used twice at once."""
+    def ask(self, *attributes: tuple[int, bytes]) -> Packet:
+        """A good request's answer."""
         authenticator = os.urandom(16)
         body = b"".join(radius.attribute(*one) for one in attributes)
-        client.send(radius.signed_request(radius.ACCESS_REQUEST, 1, authenticator, body, self.secret))
-        answer = radius.read_untrusted(client.recv(4096))
+        self.nas.send(radius.signed_request(radius.ACCESS_REQUEST, 1, authenticator, body, self.secret))
+        answer = radius.read_untrusted(self.nas.recv(4096))
         assert radius.has_valid_response_authenticator(answer, self.secret, authenticator)
         return answer
 
     def good_sign_in(self, user: bytes) -> None:
         name = (radius.USER_NAME, user)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.connect((LOOPBACK, self.port))
-            client.settimeout(10)
-            challenge = self.ask(client, name)
-            assert challenge.code == radius.ACCESS_CHALLENGE
-            state = challenge.first(radius.STATE)
-            assert state is not None
-            assert self.ask(client, name, (radius.STATE, state)).code == radius.ACCESS_ACCEPT
+        challenge = self.ask(name)
+        assert challenge.code == radius.ACCESS_CHALLENGE
+        state = challenge.first(radius.STATE)
+        assert state is not None
+        assert self.ask(name, (radius.STATE, state)).code == radius.ACCESS_ACCEPT
 
     def total(self, name: str) -> float:
         return self.balancer.metrics().total(name)
@@ -318,7 +316,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
         pool.config["pools"]["mfa"]["response_timeout"] = "5s"
         pool.config["pins"] = {"limit": 100}
         balancer = stack.enter_context(Balancer(pool.config, tmp_path / "mfalb", secrets=pool.secrets))
-        yield Site(balancer, pool.port, SharedSecret(pool.client_secret.encode()))
+        nas = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        nas.connect((LOOPBACK, pool.port))
+        nas.settimeout(10)
+        yield Site(balancer, pool.port, SharedSecret(pool.client_secret.encode()), nas)
 
 
 def test_a_balancer_under_fire_serves_good_users_and_is_as_it_was_afterwards(site: Site) -> None:
