@@ -243,7 +243,7 @@ class RadiusExchanges:
         self._superseded.pop(exchange, None)
 
     def crowded_out(self) -> RadiusExchange | None:
-        """The oldest that was superseded, when there are too many: its identifier is to be let go of. Ask after each."""
+        """The oldest that was superseded, when there are too many. Its identifier is to be let go of; ask after each."""
         superseded = self._superseded
         if len(superseded) <= SUPERSEDED_LIMIT:
             return None
