@@ -243,7 +243,7 @@ class RadiusExchanges:
         self._superseded.pop(exchange, None)
 
     def crowded_out(self) -> RadiusExchange | None:
-        """The oldest that was superseded, once there are too many: let its identifier go. To be asked after each one."""
+        """The oldest that was superseded, once there are too many: let its identifier go. Ask after each one."""
         superseded = self._superseded
         if len(superseded) <= SUPERSEDED_LIMIT:
             return None
