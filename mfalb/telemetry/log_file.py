@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from select import PIPE_BUF
 from typing import Final
 
 _MODE: Final = 0o640  # client addresses are personal data: not for everybody on the machine
+_STANDARD_ERROR: Final = 2
 _log = logging.getLogger("mfalb.log_file")
 
 
@@ -59,6 +61,25 @@ class LogFile:
         if not self._is_told:
             self._is_told = True
             _log.error("cannot write the access log", extra={"file": str(self._path), "reason": error.strerror or "?"})
+
+
+class StandardError:
+    """Standard error for several processes: what is written at once is no longer than what a pipe takes as one piece.
+
+    Longer writes of two processes into one pipe may get mixed (PIPE_BUF, pipe(7)), lines into lines.
+    """
+
+    def write(self, lines: str) -> None:
+        """Append whole lines."""
+        rest = lines.encode()
+        while rest:
+            end = len(rest) if len(rest) <= PIPE_BUF else rest.rfind(b"\n", 0, PIPE_BUF) + 1 or PIPE_BUF
+            piece, rest = rest[:end], rest[end:]
+            while piece:
+                piece = piece[os.write(_STANDARD_ERROR, piece) :]
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
 
 
 def _opened(path: Path) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -53,6 +55,19 @@ class Retrying:
 
 
 @contextmanager
+def deaf_server() -> Iterator[str]:
+    """The address of a server whose queue is full: no connection is answered any more, as if nobody were there."""
+    with socket.create_server((LOOPBACK, 0), backlog=0) as server, ExitStack() as stack:
+        address = server.getsockname()
+        for _ in range(4):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                client.connect(address)
+        yield f"{LOOPBACK}:{address[1]}"
+
+
+@contextmanager
 def retrying(run_dir: Path) -> Iterator[Retrying]:
     """Starts it; each pool has a path of its name."""
     front = new_front()
@@ -64,6 +79,8 @@ def retrying(run_dir: Path) -> Iterator[Retrying]:
             "unasked": http_pool(one.address, two.address),
             "refusing": http_pool(nobody, two.address),
             "tight": http_pool(nobody, two.address, retries={"reserve": RESERVE, "budget": 0.001}),
+            "deaf": http_pool(stack.enter_context(deaf_server()), two.address, connect_timeout="300ms"),
+            "deaf_only": http_pool(stack.enter_context(deaf_server()), connect_timeout="300ms"),
             "sdk": http_pool(
                 one.address, two.address, affinity={"preset": "azure_mfa_sdk"}, retries={"idempotent": True}
             ),
@@ -112,6 +129,21 @@ def test_a_request_whose_server_refuses_goes_to_the_other_one_whatever_its_metho
     assert [site.received(f"/refusing/{turn} ") for turn in range(4)] == [(0, 1)] * 4
     assert site.two.received.count(b"payload") == (4 if body else 0), "a body that was not sent whole, or sent twice"
     assert site.retries("refusing")[0] > 0, "the server that refuses was never tried"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_server_that_does_not_take_connections_is_left_for_another_in_time(site: Retrying, method: str) -> None:
+    answers = [site.ask(method, f"/deaf/{method}/{turn}").status for turn in range(2)]
+    assert answers == [200] * 2
+    assert [site.received(f"/deaf/{method}/{turn} ") for turn in range(2)] == [(0, 1)] * 2
+    assert site.retries("deaf")[0] == 1, "each server had its turn"
+
+
+def test_where_no_server_takes_connections_the_client_is_told_so_in_time(site: Retrying) -> None:
+    begun_at = time.monotonic()
+    answer = site.ask("GET", "/deaf_only/")
+    assert (answer.status, "retry-after" in answer.headers) == (502, True)
+    assert 0.25 < time.monotonic() - begun_at < 5
 
 
 def test_past_the_budget_refusals_are_errors_and_not_retries_and_are_counted(site: Retrying) -> None:

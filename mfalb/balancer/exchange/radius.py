@@ -257,13 +257,18 @@ class RadiusExchanges:
         """Nothing is to come for it any more: its identifier is the caller's to let go of."""
         self._superseded.pop(exchange, None)
 
-    def expire_superseded(self, now: float) -> list[RadiusExchange]:
-        """Those whose identifiers are to be let go of: past their deadline, or the oldest of too many."""
+    def crowded_out(self) -> RadiusExchange | None:
+        """The oldest that was superseded, once there are too many: let its identifier go. Ask after each one."""
         superseded = self._superseded
-        over = [exchange for exchange in superseded if exchange.deadline <= now]
+        if len(superseded) <= SUPERSEDED_LIMIT:
+            return None
+        oldest = next(iter(superseded))
+        del superseded[oldest]
+        return oldest
+
+    def expire_superseded(self, now: float) -> list[RadiusExchange]:
+        """Those past their deadline, whose identifiers are to be let go of."""
+        over = [exchange for exchange in self._superseded if exchange.deadline <= now]
         for exchange in over:
-            del superseded[exchange]
-        oldest = list(superseded)[: max(0, len(superseded) - SUPERSEDED_LIMIT)] if superseded else []
-        for exchange in oldest:
-            del superseded[exchange]
-        return over + oldest
+            del self._superseded[exchange]
+        return over

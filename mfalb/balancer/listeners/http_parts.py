@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import time
 from typing import Any, Final, NamedTuple
 
 from mfalb.balancer.affinity.store import PinStore
@@ -23,7 +24,7 @@ from mfalb.errors import BackendFailure
 from mfalb.net.clock import Clock
 from mfalb.net.entropy import Entropy
 from mfalb.net.rounds import WriteRound
-from mfalb.telemetry.log import AccessLog
+from mfalb.telemetry.log import AccessLog, LineForm
 from mfalb.telemetry.metrics import ListenerCounters
 from mfalb.wire.http_fields import FieldReader
 from mfalb.wire.http_suspect import Suspect
@@ -87,6 +88,16 @@ class HttpParts:
         for ticket, backend in pool.line.hand_out(pool.backends):
             holder: Any = ticket.holder
             loop.call_soon(holder.turn_came, backend)
+
+    def log_line(self, log: AccessLog, form: LineForm, values: tuple[object, ...]) -> None:
+        """Note a line. A quarter of a second's lines at once would hold up everybody for milliseconds (measured)."""
+        log.add(form, values)
+        if log.is_worth_a_flush:
+            self.writes.add(self._flush_log)  # behind this round's writes; a second time it finds nothing
+
+    def _flush_log(self) -> None:
+        if self.access_log is not None:
+            self.access_log.flush(time())
 
     @staticmethod
     def ending_of(refusal: Refusal) -> Ending:

@@ -37,7 +37,8 @@ def record_unread(parts: HttpParts, refusal: Refusal, client: ClientFacts) -> No
         ending = Ending.CLIENT_TIME
     elif refusal.status is HTTPStatus.SERVICE_UNAVAILABLE:
         ending = Ending.RESOURCE
-    log.add(
+    parts.log_line(
+        log,
         _LINE,
         (
             counters.name, client.address, "-", "-", refusal.status.value, "-", "-",
@@ -67,7 +68,8 @@ def record(parts: HttpParts, flow: HttpFlow, client: ClientFacts) -> None:
     head = flow.head
     # without the query, which may hold what nobody should read
     path = log.wire_word(head.target.partition(b"?")[0])
-    log.add(
+    parts.log_line(
+        log,
         _LINE,
         (
             counters.name, client.address, log.wire_word(head.method), path, flow.status, pool, backend,

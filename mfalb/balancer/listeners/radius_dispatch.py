@@ -227,6 +227,9 @@ class RadiusDispatch:
         """Its client asks for something else now, and gets no answer to this."""
         self.counters.drops["superseded"] += 1
         self._access(exchange, "none", "superseded", now)
+        crowded_out = self._exchanges.crowded_out()
+        if crowded_out is not None:
+            self.upstream.release(crowded_out, now)
 
     def _forward(self, exchange: RadiusExchange, now: float) -> None:
         try:

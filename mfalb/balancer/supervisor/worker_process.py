@@ -41,7 +41,7 @@ from mfalb.net.lifecycle import Tasks
 from mfalb.net.tls_files import TlsFiles
 from mfalb.telemetry import unraisable
 from mfalb.telemetry.log import AccessLog
-from mfalb.telemetry.log_file import LogFile
+from mfalb.telemetry.log_file import LogFile, StandardError
 
 _log = logging.getLogger("mfalb.worker")
 
@@ -254,7 +254,8 @@ class WorkerProcess:
         if config.log.access_file is not None:
             self._access_file = LogFile(config.log.access_file)
             stack.callback(self._access_file.close)
-        return AccessLog(is_json=config.log.format is LogFormat.JSON, stream=self._access_file)
+        stream = self._access_file or StandardError()
+        return AccessLog(is_json=config.log.format is LogFormat.JSON, stream=stream)
 
     def _reopen(self) -> None:
         """It was renamed. What has gathered still belongs into it, all else into a new file."""

@@ -22,6 +22,7 @@ from unit.telemetry.told import told
 from mfalb.balancer.config.models import Backend as BackendConfig
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.config.values import Address
+from mfalb.balancer.exchange.radius import SUPERSEDED_LIMIT
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radius_guards import UserLimit
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
@@ -310,6 +311,14 @@ def test_c3_a_superseded_request_lets_its_identifier_go_at_its_deadline(monkeypa
         desk.dispatch.tick()
         assert desk.upstream.released == released
     assert desk.drops() == {"superseded": 1}
+
+
+def test_c3_past_the_limit_each_superseded_request_takes_the_identifier_of_the_oldest_and_no_other() -> None:
+    desk = Desk(World(is_shared_secret=True))
+    for number in range(SUPERSEDED_LIMIT + 3):
+        desk.receive(sign_in(authenticator=number.to_bytes(16, "big")))
+        crowded_out = max(0, number - SUPERSEDED_LIMIT)
+        assert desk.upstream.released == [exchange for exchange, _ in desk.upstream.sent[:crowded_out]]
 
 
 @pytest.mark.parametrize("tell", ["refused", "unsent", "not_sent"])
