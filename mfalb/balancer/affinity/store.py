@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
 
-from cachetools import TLRUCache
+from cachetools import Cache, TLRUCache
 
 KEY_BYTES = 16
 
@@ -43,6 +43,14 @@ class PinStore(Protocol):
     def put(self, pin: Pin, now: float) -> None: ...
 
     def find(self, key: bytes, now: float) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PinsLeft:
+    """The pins that name one backend: how many, and when the last of them expires (monotonic seconds)."""
+
+    count: int
+    last_expires_at: float
 
 
 @dataclass(slots=True)
@@ -83,6 +91,30 @@ class PinTable:
             return None
         self.counters.hits += 1
         return pin.backend
+
+    def peek(self, key: bytes, now: float) -> Pin | None:
+        """What `find` would find, without a trace: it neither counts nor keeps the pin from giving way."""
+        self._now = now
+        try:
+            pin = Cache.__getitem__(self._pins, key)  # TLRUCache's own notes the use
+        except KeyError:
+            return None
+        return pin if pin.expires_at > now else None
+
+    def by_backend(self, now: float) -> dict[str, PinsLeft]:
+        """The pins that count at `now`, by the name of their backend (a name may stand in several pools).
+
+        Reads the whole table without a trace: for operators, not for the data path.
+        """
+        self._now = now
+        counts: dict[str, int] = {}
+        last: dict[str, float] = {}
+        for key in self._pins:
+            pin = Cache.__getitem__(self._pins, key)
+            if pin.expires_at > now:
+                counts[pin.backend] = counts.get(pin.backend, 0) + 1
+                last[pin.backend] = max(last.get(pin.backend, now), pin.expires_at)
+        return {name: PinsLeft(count, last[name]) for name, count in counts.items()}
 
     def expire(self, now: float) -> None:
         """Drop what has expired, so that memory follows the sign-ins of the last minutes."""
