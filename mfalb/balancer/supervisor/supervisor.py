@@ -15,6 +15,7 @@ from time import time
 
 import uvloop
 
+from mfalb.balancer.admin.api import AdminApi
 from mfalb.balancer.admin.server import AdminServer
 from mfalb.balancer.config.models import Config, LogFormat
 from mfalb.balancer.config.radius_models import RadiusListener
@@ -22,6 +23,8 @@ from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.values import Address
 from mfalb.balancer.health.prober import Prober
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.supervisor.admin_socket import bind_admin
+from mfalb.balancer.supervisor.operations import LocalOperations
 from mfalb.balancer.supervisor.sockets import CannotBind, bind_all
 from mfalb.balancer.worker import Worker
 from mfalb.net.descriptors import allow_many_descriptors
@@ -70,6 +73,7 @@ async def _serve(config: Config, sockets: dict[str, list[socket.socket]], on_rea
             await admin.start()
         except OSError as error:
             raise CannotBind(f"admin: cannot bind {config.admin.bind}: {error.strerror or error}") from error
+        await _serve_operators(config, LocalOperations(config, pools, worker.pins), stack)
         await prober.start()
         await worker.start()
         tls_files.start()
@@ -77,6 +81,20 @@ async def _serve(config: Config, sockets: dict[str, list[socket.socket]], on_rea
         on_ready()
         await stop.wait()
         _log.info("stopping")
+
+
+async def _serve_operators(config: Config, operations: LocalOperations, stack: AsyncExitStack) -> None:
+    """The admin API, where it has a socket."""
+    bound = bind_admin(config.admin)
+    if bound is None:
+        return
+    path, sock = bound
+    stack.callback(path.unlink, missing_ok=True)
+    stack.push_async_callback(operations.close)
+    operations.start()
+    api = AdminApi(operations)
+    stack.push_async_callback(api.close)
+    await api.start(sock)
 
 
 def _access_file(config: Config) -> LogFile | None:
