@@ -50,7 +50,12 @@ class BalancedEstate:
 
 @asynccontextmanager
 async def balanced_estate(
-    run_dir: Path, *, affinity: Mapping[str, Any] = PINNED, state: StateKind = StateKind.UNIQUE, portals: int = 0
+    run_dir: Path,
+    *,
+    affinity: Mapping[str, Any] = PINNED,
+    state: StateKind = StateKind.UNIQUE,
+    portals: int = 0,
+    admin_socket: Path | None = None,
 ) -> AsyncIterator[BalancedEstate]:
     """Two MFA Servers, as many portals as asked for, and the balancer; all gone when the context is left."""
     http_port, radius_port = free_tcp_port(), free_udp_port()
@@ -65,6 +70,8 @@ async def balanced_estate(
     )
     async with Estate(plan, run_dir) as estate:
         config = _configuration(estate, (http_port, radius_port), affinity, run_dir)
+        if admin_socket is not None:
+            config["admin"] = {"socket": str(admin_socket)}
         passwords = [user.password for user in plan.users]
         secrets = [RADIUS_SECRET, ACCOUNT.password, *passwords]
         balancer = Balancer(config, run_dir / "balancer", secrets=secrets)

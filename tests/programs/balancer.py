@@ -50,7 +50,7 @@ def write_secret(directory: Path, name: str, value: str) -> str:
 
 
 class Balancer(Program):
-    """`mfalb serve` with a configuration given as plain values (without `admin`, which is added here).
+    """`mfalb serve` with a configuration given as plain values (without `admin.bind`, which is added here).
 
     `secrets` are values that must never reach its log; leaving the context asserts that, and a clean exit.
     """
@@ -60,7 +60,7 @@ class Balancer(Program):
     ) -> None:
         self.config_path: Final = run_dir / "mfalb.yaml"
         self.admin_port: Final = free_tcp_port()
-        self._config = {**config, "admin": {"bind": f"{LOOPBACK}:{self.admin_port}"}}
+        self._config = {**config, "admin": {**config.get("admin", {}), "bind": f"{LOOPBACK}:{self.admin_port}"}}
         self._secrets = secrets
         self._ready_fd, self._told_fd = os.pipe()
         given = launch or Launch()

@@ -190,8 +190,8 @@ class LocalOperations:
             case api.CookieQuestion():
                 verdict = why_cookie(pool, question, peek)
             case api.StateQuestion():
-                self._check_client(pool, question.client)
                 verdict = why_state(pool, question, peek)
+                self._check_client(pool, question.client)
             case api.RequestIdQuestion():
                 verdict = why_request_id(pool, question, peek)
         return api.Verdicts(verdicts=(verdict,))
