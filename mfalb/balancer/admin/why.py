@@ -27,12 +27,13 @@ from mfalb.balancer.pools.pool import Pool
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """Where pins can be looked up without a trace, and now on both clocks (seconds)."""
+    """Where pins can be looked up without a trace, now on both clocks (seconds), and whose turn is next, by worker."""
 
     pin: Callable[[bytes, float], Pin | None]
     sealer: CookieSealer | None
     monotonic_s: float
     wall_s: float
+    turns: Sequence[str | None] = ()
 
 
 def why_cookie(pool: Pool, question: CookieQuestion, peek: Peek) -> Verdict:
@@ -43,23 +44,24 @@ def why_cookie(pool: Pool, question: CookieQuestion, peek: Peek) -> Verdict:
     pin = peek.sealer.open_untrusted(pool.name, question.value.encode())
     if pin is None:
         begin = "This is no cookie that this balancer's keys sealed for this pool, so the session begins anew."
-        return _balanced(pool, "invalid", begin)
+        return _balanced(pool, "invalid", begin, turns=peek.turns)
     used_s = max(round(peek.wall_s - pin.used_at), 0)
     match CookieLife(affinity.idle_timeout_s, affinity.max_life_s).judge(pin, peek.wall_s):
         case CookieFinding.EXPIRED:
-            return _balanced(pool, "expired", f"The cookie names {pin.backend}, but was last used {used_s} s ago.")
+            begin = f"The cookie names {pin.backend}, but was last used {used_s} s ago."
+            return _balanced(pool, "expired", begin, turns=peek.turns)
         case CookieFinding.OLD:
-            return _balanced(pool, "old", f"The cookie names {pin.backend}, but its session has lasted for too long.")
+            begin = f"The cookie names {pin.backend}, but its session has lasted for too long."
+            return _balanced(pool, "old", begin, turns=peek.turns)
         case CookieFinding.INVALID:
-            return _balanced(
-                pool, "invalid", "The cookie says it was used in the future: the clock of a node is wrong."
-            )
+            begin = "The cookie says it was used in the future: the clock of a node is wrong."
+            return _balanced(pool, "invalid", begin, turns=peek.turns)
         case _:
             pass
     backend = pool.pinned(pin.backend)
     if backend is None:
         begin = f"The cookie names {_gone(pool, pin.backend)}. A session may go on elsewhere, so it is balanced anew."
-        return _balanced(pool, "down", begin)
+        return _balanced(pool, "down", begin, turns=peek.turns)
     text = f"The cookie is valid, was last used {used_s} s ago and names {backend.name}, which {_serves(backend)}."
     return Verdict(pool=pool.name, backend=backend.name, finding="valid", text=text)
 

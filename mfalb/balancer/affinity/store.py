@@ -139,6 +139,10 @@ class PinTable:
 
     evicted = 0  # not counted here
 
+    @property
+    def made(self) -> int:
+        return self.counters.made
+
     def __len__(self) -> int:
         return len(self._pins)
 

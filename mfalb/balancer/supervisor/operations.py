@@ -254,13 +254,14 @@ class SupervisorOperations:
             pools = [find_pool(self._pools, question.pool)] if question.pool is not None else self._pools.values()
             return api.Verdicts(verdicts=tuple([await self._why_source(pool, source) for pool in pools]))
         pool = find_pool(self._pools, question.pool)
-        peek = Peek(self._pins.look, self._sealer, self._monotonic(), self._wall())
+        turns = await self._workers.next_in_turn(pool.name, NO_KEY)
+        peek = Peek(self._pins.look, self._sealer, self._monotonic(), self._wall(), turns)
         match question:
             case api.CookieQuestion():
                 verdict = why_cookie(pool, question, peek)
             case api.StateQuestion():
-                self._check_client(pool, question.client)
                 verdict = why_state(pool, question, peek)
+                self._check_client(pool, question.client)
             case api.RequestIdQuestion():
                 verdict = why_request_id(pool, question, peek)
         return api.Verdicts(verdicts=(verdict,))
