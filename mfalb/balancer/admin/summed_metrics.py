@@ -17,8 +17,6 @@ _LARGEST: Final = frozenset(
         "mfalb_tls_reloads",
         "mfalb_tls_files_failing",
         "mfalb_pins_evicted",  # counted in memory that they share
-        "mfalb_pin_store_up",
-        "mfalb_node_settings_differ",
         "mfalb_node_settings_differ",
     )
 )
