@@ -25,7 +25,8 @@ test-compiled: compiled
 		tests/scenarios/test_sms_otp_radius.py tests/scenarios/test_backend_killed.py tests/unit/net \
 		tests/scenarios/test_wildcard_binds.py tests/scenarios/test_datagram_forms.py \
 		tests/scenarios/test_http_endings.py tests/scenarios/test_http_proxying.py tests/scenarios/test_http_bad_input.py \
-		tests/scenarios/test_http_bad_backends.py tests/scenarios/test_portal_sessions.py tests/scenarios/test_sms_otp_sdk.py
+		tests/scenarios/test_http_bad_backends.py tests/scenarios/test_portal_sessions.py tests/scenarios/test_sms_otp_sdk.py \
+		tests/scenarios/test_shared_pins_radius.py tests/scenarios/test_shared_pins_sdk.py
 
 # What to run before each commit: under a minute, no network, no programs.
 check: lint

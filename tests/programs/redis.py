@@ -64,6 +64,13 @@ class Redis(Program):
         )
         return finished.stdout.rstrip("\n")
 
+    @property
+    def is_master(self) -> bool:
+        """Whether it takes writes now. A Sentinel that promotes it closes its connections: then it is asked again."""
+        with suppress(subprocess.CalledProcessError):
+            return "role:master" in self.command("INFO", "replication")
+        return False
+
     def pins(self) -> dict[str, str]:
         """The pins that it holds, by key."""
         keys = [key for key in self.command("--scan", "--pattern", "mfalb:pin:*").splitlines() if key]

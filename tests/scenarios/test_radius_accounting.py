@@ -20,6 +20,7 @@ from programs.process import wait_until
 from programs.radclient import Target, send
 from programs.radius_server import RadiusServer
 from programs.radius_services import CLIENT_SECRET, WATCHED, Services
+from programs.redis import Redis, store_config
 from pyrad.client import Client, Timeout
 from pyrad.packet import AccountingResponse, AcctPacket, AuthPacket, Packet, StatusServer
 
@@ -136,6 +137,30 @@ def test_records_follow_their_sessions_and_without_being_told_to_they_do_not(ser
                 strays[name] += 0 if began_here else len(server.records(user))
     assert strays["followed"] == 0
     assert strays["balanced"] >= len(USERS) // 2, "of two records each, about half should go astray"
+
+
+def test_records_follow_their_sessions_to_the_server_though_they_come_to_another_node(
+    servers: Servers, tmp_path: Path
+) -> None:
+    with Redis(tmp_path) as redis, ExitStack() as running:
+        nodes = []
+        for name in ("a", "b"):
+            made = services(servers, tmp_path / name, affinity=SESSION_PINS)
+            made.config["pins"] = store_config(redis, node=name)
+            node = running.enter_context(balancer(made))
+            wait_until(lambda one=node: one.metrics().total("mfalb_pin_store_up") == 1, f"node {name}")  # type: ignore[misc]
+            nodes.append(made)
+        accepts = send(nas(nodes[0], "authentication"), [sign_in(user) for user in USERS])
+        classes = [accept.attributes["Class"] for accept in accepts if accept]
+        sessions = list(zip(USERS, classes, strict=True))
+        by_class = [record(user, ("Class", one)) for user, one in sessions]
+        by_station = [record(user, STATION, status="Stop") for user in USERS]
+        answers = send(nas(nodes[1]), [*reversed(by_class), *by_station], kind="acct")
+    assert [answer.code for answer in answers if answer] == ["Accounting-Response"] * 2 * len(USERS)
+    for server in servers:
+        for user, value in sessions:
+            began_here = bytes.fromhex(value[2:]).decode() == f"{server.name}/{user}"
+            assert len(server.records(user)) == (2 if began_here else 0), user
 
 
 STATION = ("Calling-Station-Id", "00-11-22-33-44-55")

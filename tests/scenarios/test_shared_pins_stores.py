@@ -81,7 +81,7 @@ def test_when_sentinels_make_the_replica_master_the_nodes_follow_and_old_pins_ar
         begun = begin_all(one.target, USERS)
         wait_until(lambda: watched.replica.pins().keys() == watched.master.pins().keys(), "all is replicated")
         watched.master.kill()
-        wait_until(lambda: "role:master" in watched.replica.command("INFO", "replication"), "promoted", deadline_s=30)
+        wait_until(lambda: watched.replica.is_master, "promoted", deadline_s=30)
         (probe,) = begin_all(one.target, ["probe"])  # whoever still thinks of the old master learns of the new one
         for node in nodes:
             node.wait_for_store()

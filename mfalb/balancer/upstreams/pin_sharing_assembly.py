@@ -12,7 +12,7 @@ from mfalb.balancer.upstreams.node_watch import NodeWatch
 from mfalb.balancer.upstreams.pin_sharing import PinSharing
 from mfalb.net.tls_files import TlsFiles
 
-_TLS_NAME = "pins.store"  # among the pools' names, which have no dot at their side: shown with its files' metrics
+_TLS_NAME = "pins/store"  # shown with the metrics of its files, beside pools, whose names have no slash
 
 
 def share_pins(config: Config, local: PinStore, tls_files: TlsFiles, released: Callable[[], None]) -> PinSharing | None:
