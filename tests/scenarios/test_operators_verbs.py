@@ -153,7 +153,7 @@ async def test_why_for_a_request_id_and_for_a_cookie_agrees_with_what_happens(
 
         with requests.Session() as browser:
             first = await asyncio.to_thread(browser.get, balanced.portal_url, timeout=20)
-            cookie = browser.cookies["mfalb"]
+            cookie = str(browser.cookies["mfalb"])
             for typed in (cookie, f"mfalb={cookie}\n"):
                 verdict = await asyncio.to_thread(operator.why, "--cookie", "-", "--pool", "portal", typed=typed)
                 assert (verdict["backend"], verdict["finding"]) == (first.headers["X-Served-By"], "valid")

@@ -13,6 +13,8 @@ from typing import Protocol
 
 from cachetools import Cache, TLRUCache
 
+from mfalb.balancer.affinity.tally import PinsLeft, PinTally
+
 KEY_BYTES = 16
 
 
@@ -45,14 +47,6 @@ class PinStore(Protocol):
     def find(self, key: bytes, now: float) -> str | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class PinsLeft:
-    """The pins that name one backend: how many, and when the last of them expires (monotonic seconds)."""
-
-    count: int
-    last_expires_at: float
-
-
 @dataclass(slots=True)
 class PinCounters:
     """How the table was used, since the start."""
@@ -62,13 +56,26 @@ class PinCounters:
     misses: int = 0
 
 
+class _Pins(TLRUCache[bytes, Pin]):
+    """Tells the tally of what gives way to newer pins; what expires goes out of it by its time."""
+
+    tally: PinTally
+
+    def popitem(self) -> tuple[bytes, Pin]:
+        key, pin = super().popitem()
+        self.tally.remove(pin.backend, pin.expires_at)
+        return key, pin
+
+
 class PinTable:
     """The pin store inside this process. When it is full the least recently used pin gives way to the new one."""
 
     def __init__(self, limit: int) -> None:
         self.counters = PinCounters()
         self._now = 0.0
-        self._pins: TLRUCache[bytes, Pin] = TLRUCache(limit, ttu=_expiry, timer=self._time)
+        self._tally = PinTally()
+        self._pins = _Pins(limit, ttu=_expiry, timer=self._time)
+        self._pins.tally = self._tally
 
     def _time(self) -> float:
         return self._now
@@ -78,8 +85,11 @@ class PinTable:
 
     def put(self, pin: Pin, now: float) -> None:
         """Keep a pin; one with the same key is replaced."""
-        self._now = now
+        former = self.peek(pin.key, now)
         self._pins[pin.key] = pin
+        if former is not None:
+            self._tally.remove(former.backend, former.expires_at)
+        self._tally.add(pin.backend, pin.expires_at)
         self.counters.made += 1
 
     def find(self, key: bytes, now: float) -> str | None:
@@ -102,24 +112,14 @@ class PinTable:
         return pin if pin.expires_at > now else None
 
     def by_backend(self, now: float) -> dict[str, PinsLeft]:
-        """The pins that count at `now`, by the name of their backend (a name may stand in several pools).
-
-        Reads the whole table without a trace: for operators, not for the data path.
-        """
-        self._now = now
-        counts: dict[str, int] = {}
-        last: dict[str, float] = {}
-        for key in self._pins:
-            pin = Cache.__getitem__(self._pins, key)
-            if pin.expires_at > now:
-                counts[pin.backend] = counts.get(pin.backend, 0) + 1
-                last[pin.backend] = max(last.get(pin.backend, now), pin.expires_at)
-        return {name: PinsLeft(count, last[name]) for name, count in counts.items()}
+        """The pins that count at `now`, by the name of their backend (a name may stand in several pools)."""
+        return self._tally.left(now)
 
     def expire(self, now: float) -> None:
         """Drop what has expired, so that memory follows the sign-ins of the last minutes."""
         self._now = now
         self._pins.expire()
+        self._tally.expire(now)
 
 
 def _expiry(_key: bytes, pin: Pin, _now: float) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mfalb.balancer.affinity.store import PinsLeft
+from mfalb.balancer.affinity.tally import PinsLeft
 from mfalb.balancer.config.models import CookieAffinity, NoAffinity
 from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.pool import Pool

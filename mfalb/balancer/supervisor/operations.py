@@ -14,7 +14,8 @@ from mfalb.balancer.admin import api_models as api
 from mfalb.balancer.admin.operations import Refused, find_backends, find_pool
 from mfalb.balancer.admin.why import Peek, read_source, why_cookie, why_request_id, why_source, why_state
 from mfalb.balancer.affinity.cookie import CookieSealer
-from mfalb.balancer.affinity.store import PinsLeft, PinTable
+from mfalb.balancer.affinity.store import PinTable
+from mfalb.balancer.affinity.tally import PinsLeft
 from mfalb.balancer.config.models import Config, CookieAffinity
 from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.pools.backend import AdminState, Backend
@@ -23,7 +24,6 @@ from mfalb.balancer.supervisor.draining import Drain, Drains, has_table_pins, is
 from mfalb.net.lifecycle import Tasks
 
 _TEND_S: Final = 0.5
-_COUNTING_SHARE: Final = 20  # a million pins take most of a second to count: never more than a twentieth of the time
 
 _log = logging.getLogger("mfalb.operations")
 
@@ -48,8 +48,6 @@ class LocalOperations:
         self._sealer = CookieSealer(keys) if keys else None
         self._drains = Drains()
         self._tasks = Tasks("operations")
-        self._left: dict[str, PinsLeft] = {}
-        self._count_again_at = 0.0
 
     def start(self) -> None:
         """Look after drains from now on."""
@@ -72,13 +70,7 @@ class LocalOperations:
                 self._set(backend, AdminState.MAINT)
 
     def _pins_left(self) -> dict[str, PinsLeft]:
-        """The pins by backend; of a large table it may be some seconds old."""
-        began = self._monotonic()
-        if began >= self._count_again_at:
-            self._left = self._pins.by_backend(began)
-            took_s = self._monotonic() - began
-            self._count_again_at = began + took_s * _COUNTING_SHARE
-        return {name: left for name, left in self._left.items() if left.last_expires_at > began}
+        return self._pins.by_backend(self._monotonic())
 
     # ---------------------------------------------------------------------------------- operations
 

@@ -1,7 +1,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfalb.balancer.affinity.store import KEY_BYTES, Pin, PinCounters, PinsLeft, PinTable, pin_key
+from mfalb.balancer.affinity.store import KEY_BYTES, Pin, PinCounters, PinTable, pin_key
+from mfalb.balancer.affinity.tally import PinsLeft
 
 parts_lists = st.lists(st.binary(max_size=4), max_size=3)
 
@@ -139,3 +140,30 @@ def test_pins_are_counted_by_backend_with_the_last_expiry_and_without_those_that
     assert table.by_backend(150.0) == {"mfa1": PinsLeft(2, 300.0)}
     assert table.by_backend(300.0) == {}
     assert table.counters == PinCounters(made=4)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.sampled_from(["mfa1", "mfa2"]), st.integers(1, 20), st.integers(0, 6)),
+        max_size=30,
+    ),
+    st.booleans(),
+)
+@settings(max_examples=200)
+def test_the_count_by_backend_is_that_of_the_pins_that_are_found(
+    made: list[tuple[int, str, int, int]], is_expired: bool
+) -> None:
+    table, now = PinTable(3), 0.0
+    for number, backend, life_s, later_s in made:
+        now += later_s
+        put(table, number, backend, expires_at=now + life_s, now=now)
+        if is_expired:
+            table.expire(now)
+        found = [pin for pin in (table.peek(key(one), now) for one in range(6)) if pin is not None]
+        expected = {
+            name: PinsLeft(
+                sum(pin.backend == name for pin in found), max(pin.expires_at for pin in found if pin.backend == name)
+            )
+            for name in {pin.backend for pin in found}
+        }
+        assert table.by_backend(now) == expected

@@ -1,6 +1,6 @@
 import pytest
 
-from mfalb.balancer.affinity.store import PinsLeft
+from mfalb.balancer.affinity.tally import PinsLeft
 from mfalb.balancer.config.models import Backend as BackendConfig
 from mfalb.balancer.config.models import CookieAffinity, NoAffinity, RadiusStateAffinity
 from mfalb.balancer.config.models import Pool as PoolConfig

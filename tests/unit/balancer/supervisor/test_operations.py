@@ -21,7 +21,7 @@ WALL = 1_800_000_000.0
 KEY = b"k" * 32
 STATE = b"\x01\x02secret-state"
 BACKENDS = [{"name": name, "address": f"10.0.0.{number}:1812", "weight": number} for number, name in enumerate("ab", 1)]
-RADIUS = [{**one, "secret": Secret("towards-servers")} for one in BACKENDS]
+RADIUS = [{**one, "secret": Secret(b"towards-servers")} for one in BACKENDS]
 CONFIG: dict[str, Any] = {
     "listeners": [
         {"name": "web", "protocol": "http", "bind": ["127.0.0.1:80"], "routes": [{"pool": "portal"}]},
@@ -30,8 +30,8 @@ CONFIG: dict[str, Any] = {
             "protocol": "radius",
             "bind": ["127.0.0.1:1812"],
             "clients": [
-                {"name": "campus", "network": "10.0.0.0/8", "secret": Secret("shared-with-clients")},
-                {"name": "vpn", "network": "10.1.0.0/16", "secret": Secret("shared-with-clients")},
+                {"name": "campus", "network": "10.0.0.0/8", "secret": Secret(b"shared-with-clients")},
+                {"name": "vpn", "network": "10.1.0.0/16", "secret": Secret(b"shared-with-clients")},
             ],
             "pool": "mfa",
         },
