@@ -7,12 +7,15 @@ import http.client
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
@@ -189,6 +192,44 @@ def test_a_tls_listener_shows_another_certificate_after_a_reload_and_keeps_its_c
                 sock = kept.sock
                 assert served_by(kept) == "b1"
                 assert kept.sock is sock
+
+
+def verb(socket_path: Path, *words: str) -> tuple[int, str]:
+    """`mfalb reload` as an operator types it: its exit code, and what it says."""
+    argv = [sys.executable, "-m", "mfalb", "reload", *words, "--socket", str(socket_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_verb_tells_what_would_change_then_does_it_and_says_why_it_does_not(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        one, two = (stack.enter_context(HttpBackend(f"b{n}", tmp_path / f"b{n}")) for n in (1, 2))
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="mfalb-")))  # a socket's path may not be long
+        front = new_front()
+        config = {
+            "workers": WORKERS,
+            "listeners": [front.listener("web", [{"pool": "p"}])],
+            "pools": {"p": http_pool(one.address, two.address)},
+            "admin": {"socket": str(folder / "admin.sock")},
+        }
+        balancer = stack.enter_context(Balancer(config, tmp_path / "mfalb"))
+        socket_path = folder / "admin.sock"
+        assert verb(socket_path) == (0, "Nothing has changed.\n")
+        balancer.write_config(balancer.completed({**config, "pools": {"p": http_pool(two.address)}}))
+        code, text = verb(socket_path, "--dry-run")
+        assert code == 0
+        assert "pool p: backend b2: removed" in text
+        assert "0 pins of b2" in text or "sessions in cookies of b2" in text
+        assert text.endswith("This would change.\n")
+        assert {one_request(front) for _ in range(8)} == {"b1", "b2"}
+        code, text = verb(socket_path)
+        assert (code, text.splitlines()[-1]) == (0, "Done.")
+        assert {one_request(front) for _ in range(8)} == {"b2"}
+        balancer.config_path.write_text("listeners: []\n", "utf-8")
+        code, text = verb(socket_path)
+        assert code == 1
+        assert "mfalb.yaml:" in text
+        assert {one_request(front) for _ in range(4)} == {"b2"}
 
 
 # ------------------------------------------------------------------------------------ under load
