@@ -18,6 +18,10 @@ from programs.json_schema import faults
 from programs.operator import socket_path
 from programs.process import ProgramFailed
 
+from mfalb.balancer.config.models import Admin
+from mfalb.balancer.supervisor.admin_socket import bind_admin
+from mfalb.balancer.supervisor.sockets import CannotBind
+
 SECRET = "a-value-that-nobody-may-repeat"
 BACKENDS = [{"name": "a", "address": "127.0.0.1:9"}, {"name": "b", "address": "127.0.0.1:10"}]
 
@@ -172,3 +176,22 @@ def test_the_tcp_port_changes_nothing(running: Balancer) -> None:
     for path in ("/v1/status", "/v1/openapi.json"):
         with pytest.raises(http.client.HTTPException, match="404"):
             running.get(path)
+
+
+def test_by_default_there_is_a_socket_where_its_folder_is_and_one_that_is_served_is_only_warned_of(
+    admin_socket: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert bind_admin(Admin(), admin_socket.parent / "no-such-folder" / "admin.sock") is None
+    bound = bind_admin(Admin(), admin_socket)
+    assert bound is not None
+    path, sock = bound
+    with sock:
+        assert path == admin_socket
+        assert stat.S_IMODE(admin_socket.stat().st_mode) == 0o660
+        assert bind_admin(Admin(), admin_socket) is None
+        assert "no admin socket" in caplog.text
+    admin_socket.unlink()
+    admin_socket.write_text("somebody's notes")
+    with pytest.raises(CannotBind, match="is no socket"):
+        bind_admin(Admin(socket=admin_socket))
+    assert admin_socket.read_text() == "somebody's notes"
