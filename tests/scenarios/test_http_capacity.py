@@ -115,7 +115,7 @@ def test_passed_through_connections_are_held_and_everybody_else_is_served(tmp_pa
     with ExitStack() as stack:
         address = stack.enter_context(greeting_server())
         config = {
-            "listeners": [front.listener([{"pool": "p"}], limits={"connections": 20_000, "idle_timeout": "10m"})],
+            "listeners": [front.listener([{"pool": "p"}], limits={**LIMITS, "idle_timeout": "10m"})],
             "pools": {"p": http_pool(address)},
         }
         with Balancer(config, tmp_path / "mfalb") as balancer:
