@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import mfalb
-from mfalb.cli import check, demo, serve
+from mfalb.cli import check, demo, drain, operate, serve, why
 
 app = typer.Typer(
     name="mfalb",
@@ -25,6 +25,14 @@ app.command("check")(check.check)
 app.command("schema")(check.schema)
 app.command("keygen")(check.keygen)
 app.command("demo")(demo.demo)
+app.command("status")(operate.status)
+app.command("drain")(drain.drain)
+app.command("ready")(operate.ready)
+app.command("maint")(operate.maint)
+app.command("weight")(operate.weight)
+app.command("reload")(operate.reload)
+app.command("pins")(operate.pins)
+app.command("why")(why.why)
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -44,5 +52,5 @@ def _options(
 
 
 def main() -> None:
-    """The console entry point; exits 0 when all is well, 1 on failure, 2 on wrong usage."""
+    """The console entry point; exits 0 when all is well, 1 on failure, 2 on wrong usage, 3: no balancer answers."""
     app()

@@ -52,13 +52,14 @@ class BalancedEstate:
 
 
 @asynccontextmanager
-async def balanced_estate(
+async def balanced_estate(  # noqa: PLR0913 - a test says what it wants differently, by name
     run_dir: Path,
     *,
     affinity: Mapping[str, Any] = PINNED,
     state: StateKind = StateKind.UNIQUE,
     portals: int = 0,
     pins: Mapping[str, Any] = NOT_SHARED,
+    admin_socket: Path | None = None,
 ) -> AsyncIterator[BalancedEstate]:
     """Two MFA Servers, as many portals as asked for, and the balancer; all gone when the context is left.
 
@@ -77,6 +78,8 @@ async def balanced_estate(
     async with Estate(plan, run_dir) as estate:
         config = _configuration(estate, (http_port, radius_port), affinity, run_dir)
         config["pins"] |= pins
+        if admin_socket is not None:
+            config["admin"] = {"socket": str(admin_socket)}
         balancer = Balancer(config, run_dir / "balancer", secrets=_SECRETS)
         await asyncio.to_thread(balancer.start)
         try:

@@ -52,7 +52,7 @@ def write_secret(directory: Path, name: str, value: str) -> str:
 
 
 class Balancer(Program):
-    """`mfalb serve` with a configuration given as plain values (without `admin`, which is added here).
+    """`mfalb serve` with a configuration given as plain values (without `admin.bind`, which is added here).
 
     `secrets` are values that must never reach its log; leaving the context asserts that, and a clean exit.
     """
@@ -76,7 +76,11 @@ class Balancer(Program):
 
     def completed(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """A configuration with what each has here."""
-        return {"workers": WORKERS, **config, "admin": {"bind": f"{LOOPBACK}:{self.admin_port}"}}
+        return {
+            "workers": WORKERS,
+            **config,
+            "admin": {**config.get("admin", {}), "bind": f"{LOOPBACK}:{self.admin_port}"},
+        }
 
     def hang_up(self) -> None:
         """SIGHUP: the access log was renamed, or there is another configuration."""

@@ -26,7 +26,7 @@ from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
-from mfalb.balancer.affinity.store import Pin, PinCounters
+from mfalb.balancer.affinity.store import Pin, PinCounters, PinsLeft
 
 _HEAD_BYTES: Final = 64
 _TOTALS: Final = struct.Struct("<QQQ")
@@ -100,23 +100,36 @@ class HubReader:
 
     def peek(self, key: bytes, now: float) -> str | None:
         """As `find`, for who only asks: it counts as neither hit nor miss."""
+        pin = self.look(key, now)
+        return None if pin is None else pin.backend
+
+    def look(self, key: bytes, now: float) -> Pin | None:
+        """The whole pin that `find` would find; it counts as neither hit nor miss."""
         youngest: _Held | None = None
         for start in self._starts:
             number = self._number_of(start, key)
             held = self._held(start, number) if number else None
             if held is not None and held.key == key and (youngest is None or held.made_at > youngest.made_at):
                 youngest = held
-        return None if youngest is None or youngest.expires_at <= now else youngest.backend
+        if youngest is None or youngest.expires_at <= now:
+            return None
+        return Pin(key, youngest.backend, youngest.expires_at)
 
-    def by_backend(self, now: float) -> dict[str, tuple[int, float]]:
+    @property
+    def made(self) -> int:
+        """How many pins were made in all regions, since the memory was."""
+        return sum(_TOTALS.unpack_from(self._memory, start)[0] for start in self._starts)
+
+    def by_backend(self, now: float) -> dict[str, PinsLeft]:
         """How many pins count for each backend, and when the last of them expires. Looks at all: 4 us a pin."""
-        found: dict[str, tuple[int, float]] = {}
+        counts: dict[str, int] = {}
+        last: dict[str, float] = {}
         for start in self._starts:
             for _, held in self._slots(start, 1, self._used(start)):
                 if held.expires_at > now:
-                    count, latest = found.get(held.backend, (0, 0.0))
-                    found[held.backend] = (count + 1, max(latest, held.expires_at))
-        return found
+                    counts[held.backend] = counts.get(held.backend, 0) + 1
+                    last[held.backend] = max(last.get(held.backend, now), held.expires_at)
+        return {name: PinsLeft(count, last[name]) for name, count in counts.items()}
 
     def _used(self, start: int) -> int:
         used: int = _TOTALS.unpack_from(self._memory, start)[2]

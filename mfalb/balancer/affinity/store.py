@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, Protocol
 
-from cachetools import TLRUCache
+from cachetools import Cache, TLRUCache
 
 from mfalb.errors import MalformedMessage, MfalbError
 
@@ -109,6 +109,14 @@ class SharedPins(Protocol):
 # ------------------------------------------------------------------------------------------- this node's table
 
 
+@dataclass(frozen=True, slots=True)
+class PinsLeft:
+    """The pins that name one backend: how many, and when the last of them expires (monotonic seconds)."""
+
+    count: int
+    last_expires_at: float
+
+
 @dataclass(slots=True)
 class PinCounters:
     """How the table was used, since the start."""
@@ -130,6 +138,10 @@ class PinTable:
         return self._now
 
     evicted = 0  # not counted here
+
+    @property
+    def made(self) -> int:
+        return self.counters.made
 
     def __len__(self) -> int:
         return len(self._pins)
@@ -155,6 +167,30 @@ class PinTable:
         self._now = now
         pin = self._pins.get(key)
         return None if pin is None else pin.backend
+
+    def look(self, key: bytes, now: float) -> Pin | None:
+        """The whole pin that `find` would find, without a trace: nothing counts, nothing keeps it from giving way."""
+        self._now = now
+        try:
+            pin = Cache.__getitem__(self._pins, key)  # TLRUCache's own notes the use
+        except KeyError:
+            return None
+        return pin if pin.expires_at > now else None
+
+    def by_backend(self, now: float) -> dict[str, PinsLeft]:
+        """The pins that count at `now`, by the name of their backend (a name may stand in several pools).
+
+        Reads the whole table without a trace: for operators, not for the data path.
+        """
+        self._now = now
+        counts: dict[str, int] = {}
+        last: dict[str, float] = {}
+        for key in self._pins:
+            pin = Cache.__getitem__(self._pins, key)
+            if pin.expires_at > now:
+                counts[pin.backend] = counts.get(pin.backend, 0) + 1
+                last[pin.backend] = max(last.get(pin.backend, now), pin.expires_at)
+        return {name: PinsLeft(count, last[name]) for name, count in counts.items()}
 
     def expire(self, now: float) -> None:
         """Drop what has expired, so that memory follows the sign-ins of the last minutes."""

@@ -196,9 +196,15 @@ class Pool(Table):
 
 
 class Admin(Table):
-    """Where status and metrics are served. Keep it off the perimeter: it has no authentication."""
+    """Where status and metrics are served (`bind`), and the socket that the command line's verbs speak to.
+
+    Keep `bind` off the perimeter: it has no authentication. Who may write to `socket` (its owner and `socket_group`)
+    may do everything there; left out, it is /run/mfalb/admin.sock where that folder exists, and none elsewhere.
+    """
 
     bind: Address = Address("127.0.0.1", 9300)
+    socket: LocalFile | None = None
+    socket_group: Annotated[str, Field(min_length=1)] | None = None
 
 
 class LogFormat(Enum):

@@ -169,6 +169,12 @@ class Backend:
         """How much of its weight counts: all of it (1.0) but for a slow start."""
         return self.pull / (self.weight * WARM_STEPS) if self.weight else 1.0
 
+    def set_weight(self, weight: int) -> None:
+        """Another weight from now on; a slow start goes on from the step that it is at."""
+        steps = max(self.pull // self.weight, 1) if self.weight and self.warming_since is not None else WARM_STEPS
+        self.weight = weight
+        self.pull = weight * steps
+
     def warm_up(self, now: float) -> None:
         """Begin a slow start: it has just come up or back into service, with empty caches and cold connections."""
         self.warming_since = now

@@ -28,5 +28,9 @@ class Choice(ABC):
         """The backend for new work; None when there is none."""
 
     @abstractmethod
+    def peek(self, key: bytes = NO_KEY) -> Backend | None:
+        """Whom `next` would give now, while nobody's turn passes; None when chance will decide, or there is nobody."""
+
+    @abstractmethod
     def next_except(self, tried: frozenset[str], key: bytes = NO_KEY) -> Backend | None:
         """The backend for work that these have refused."""

@@ -27,6 +27,10 @@ class LeastConnections(Choice):
     def next(self, key: bytes = NO_KEY) -> Backend | None:  # noqa: ARG002 - who asks does not matter here
         return self._turn_among(_least_busy(self._backends))
 
+    def peek(self, key: bytes = NO_KEY) -> Backend | None:  # noqa: ARG002 - as above
+        tied = _least_busy(self._backends)
+        return max(tied, key=lambda one: self._credits[one.name] + one.pull, default=None)
+
     def next_except(self, tried: frozenset[str], key: bytes = NO_KEY) -> Backend | None:  # noqa: ARG002 - as above
         return self._turn_among(_least_busy([one for one in self._backends if one.name not in tried]))
 

@@ -176,6 +176,15 @@ class Pool:
                 return backend
         return None
 
+    def peek(self, key: bytes = NO_KEY) -> Backend | None:
+        """Whom `pick` would give now, while nobody's turn passes; None when chance will decide, or there is nobody."""
+        return self._first.peek(key)
+
+    @property
+    def candidates(self) -> list[Backend]:
+        """Those among whom `pick` chooses now."""
+        return next((tier for tier in self._tiers() if tier), [])
+
     def tick(self, now: float) -> list[Backend]:
         """Go on with slow starts and ejections. Called a few times a second; returns who came back from one."""
         returning = self._ejection.returning(now) if self._ejection is not None else []
@@ -331,6 +340,11 @@ class Pool:
         if warming_since is not None and slow_start_s is not None:
             backend.warm(now, slow_start_s)
             self._warming.append(backend)
+
+    def set_weight(self, name: str, weight: int) -> None:
+        """Give a backend another weight (0: pinned work only) until the next one is set."""
+        self.backends[name].set_weight(weight)
+        self.refresh()
 
     def _warm_up(self, backend: Backend, now: float) -> None:
         if self.config.slow_start_s is not None:

@@ -44,6 +44,9 @@ class PowerOfTwo(Choice):
         second = backends[bisect_right(ends, place)]
         return second if is_busier(first, second) else first
 
+    def peek(self, key: bytes = NO_KEY) -> Backend | None:  # noqa: ARG002 - as above
+        return self._backends[0] if len(self._backends) == 1 else None
+
     def next_except(self, tried: frozenset[str], key: bytes = NO_KEY) -> Backend | None:
         rest = PowerOfTwo(self._draw)
         rest.set_backends([backend for backend in self._backends if backend.name not in tried])

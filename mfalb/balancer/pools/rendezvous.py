@@ -58,6 +58,9 @@ class RendezvousHash(Choice):
     def next(self, key: bytes = NO_KEY) -> Backend | None:
         return self._wanting(key, self._backends) if key else self._keyless.next()
 
+    def peek(self, key: bytes = NO_KEY) -> Backend | None:
+        return self._wanting(key, self._backends) if key else self._keyless.peek()
+
     def next_except(self, tried: frozenset[str], key: bytes = NO_KEY) -> Backend | None:
         if not key:
             return self._keyless.next_except(tried)

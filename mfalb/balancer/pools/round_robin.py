@@ -77,6 +77,9 @@ class RoundRobin(Choice):
         self._position = position if position < len(laid) or self._turn.lay_more() else 0
         return backend
 
+    def peek(self, key: bytes = NO_KEY) -> Backend | None:  # noqa: ARG002 - as above
+        return self._laid[self._position] if self._laid else None
+
     def next_except(self, tried: frozenset[str], key: bytes = NO_KEY) -> Backend | None:  # noqa: ARG002 - as above
         """One of those not tried. Takes nobody's turn: retries go round by themselves.
 

@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import uvloop
 
+from mfalb.balancer.admin.api import AdminApi
 from mfalb.balancer.admin.server import AdminServer
-from mfalb.balancer.affinity.hub import HubPlan
+from mfalb.balancer.affinity.hub import HubPlan, HubReader
 from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.radsec_models import RadsecListener
@@ -27,9 +28,11 @@ from mfalb.balancer.health.prober import Prober
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.backend_state import BackendState
 from mfalb.balancer.pools.pool import Pool
-from mfalb.balancer.supervisor.crew import Crew, Orders
+from mfalb.balancer.supervisor.admin_socket import bind_admin
+from mfalb.balancer.supervisor.crew import REPORT_TIMEOUT_S, Crew, Orders
 from mfalb.balancer.supervisor.evidence import EvidenceDesk
 from mfalb.balancer.supervisor.nursery import start_nursery
+from mfalb.balancer.supervisor.operations import SupervisorOperations
 from mfalb.balancer.supervisor.reload_plan import CannotReload, ReloadPlan, plan_reload
 from mfalb.balancer.supervisor.reports import Reports
 from mfalb.balancer.supervisor.sockets import (
@@ -131,6 +134,7 @@ class Supervisor:
                 pool.on_change = self._note_change
             await self._prober.start(self._pools.values())
             await self._crew.start()
+            await self._serve_operators(stack)
             self._tls_files.start()
             self._tasks.start("tend pools", self._tend())
             facts = {"listeners": len(self._config.listeners), "pools": len(self._pools)}
@@ -138,6 +142,37 @@ class Supervisor:
             on_ready()
             await stop.wait()
             _log.info("stopping")
+
+    async def _serve_operators(self, stack: AsyncExitStack) -> None:
+        """The admin API, where it has a socket."""
+        bound = bind_admin(self._config.admin)
+        if bound is None:
+            return
+        path, sock = bound
+        stack.callback(path.unlink, missing_ok=True)
+        pins = HubReader(self._hub_memory, self._hub)
+        operations = SupervisorOperations(lambda: self._config, self._pools, pins, self)
+        stack.push_async_callback(operations.close)
+        operations.start()
+        api = AdminApi(operations)
+        stack.push_async_callback(api.close)
+        await api.start(sock)
+
+    # ------------------------------------------------------------------------------ what only workers know
+
+    async def refresh(self) -> None:
+        """Ask them for their numbers."""
+        await self._reports.refresh()
+
+    def total(self, sample: str) -> float:
+        """The sum of a metric's samples, as of the last refresh."""
+        return sum(one.value for family in self._reports.families() for one in family.samples if one.name == sample)
+
+    async def next_in_turn(self, pool: str, key: bytes) -> list[str | None]:
+        """Whom each worker would give something new with this key."""
+        question = Message({"kind": "peek", "pool": pool, "key": key.hex()})
+        answers = await self._crew.ask_all(lambda _: question, REPORT_TIMEOUT_S)
+        return [words.get("backend") for _, words in sorted(answers.items())]
 
     # ------------------------------------------------------------------------------ workers
 

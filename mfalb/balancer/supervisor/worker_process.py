@@ -126,6 +126,11 @@ class WorkerProcess:
             if self._evidence is not None:
                 self._evidence.tick()
             self._channel.send(Message({"kind": "report", "id": message.words["id"], **self._report()}))
+        elif kind == "peek":
+            pool = self._pools.get(message.words["pool"])
+            next_one = None if pool is None else pool.peek(bytes.fromhex(message.words["key"]))
+            name = None if next_one is None else next_one.name
+            self._channel.send(Message({"kind": "answer", "id": message.words["id"], "backend": name}))
         elif kind == "prepare":
             self._prepare(message)
         elif kind == "abandon":

@@ -6,6 +6,7 @@ from mfalb.balancer.affinity.store import (
     KEY_BYTES,
     Pin,
     PinCounters,
+    PinsLeft,
     PinTable,
     backend_of_untrusted,
     pin_key,
@@ -168,3 +169,30 @@ def test_of_any_bytes_only_names_come_out(value: bytes) -> None:
     except MalformedMessage:
         return
     assert pin_value(name) == value
+
+
+def test_a_look_finds_what_find_would_and_leaves_no_trace() -> None:
+    table = PinTable(2)
+    put(table, 1, "mfa1", expires_at=100.0)
+    put(table, 2, "mfa2", expires_at=200.0)
+    assert table.look(key(1), 50.0) == Pin(key(1), "mfa1", 100.0)
+    assert table.look(key(1), 100.0) is None
+    assert table.look(key(3), 50.0) is None
+    assert table.counters == PinCounters(made=2)
+    table.look(key(1), 50.0)
+    put(table, 3, now=50.0)  # the one unused for longest gives way, and a look is no use
+    assert table.look(key(1), 50.0) is None
+    assert table.look(key(2), 50.0) is not None
+
+
+def test_pins_are_counted_by_backend_with_the_last_expiry_and_without_those_that_have_expired() -> None:
+    table = PinTable(10)
+    put(table, 1, "mfa1", expires_at=100.0)
+    put(table, 2, "mfa1", expires_at=300.0)
+    put(table, 3, "mfa1", expires_at=200.0)
+    put(table, 4, "mfa2", expires_at=60.0)
+    assert table.by_backend(50.0) == {"mfa1": PinsLeft(3, 300.0), "mfa2": PinsLeft(1, 60.0)}
+    assert table.by_backend(60.0) == {"mfa1": PinsLeft(3, 300.0)}
+    assert table.by_backend(150.0) == {"mfa1": PinsLeft(2, 300.0)}
+    assert table.by_backend(300.0) == {}
+    assert table.counters == PinCounters(made=4)

@@ -52,7 +52,7 @@ def test_a_dump_is_written_as_in_a_file() -> None:
     dumped = CONFIG.model_dump(mode="json", by_alias=True)
     assert dumped["pools"]["web"]["response_timeout"] == "2m"
     assert dumped["listeners"][0]["limits"]["header_bytes"] == "32KiB"
-    assert dumped["admin"] == {"bind": "127.0.0.1:9300"}
+    assert dumped["admin"] == {"bind": "127.0.0.1:9300", "socket": None, "socket_group": None}
 
 
 def test_the_default_admin_address_is_loopback() -> None:

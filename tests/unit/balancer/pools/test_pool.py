@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.balancer.pools.pool_builder import State, backend_config, pool_of, states, watched_pool
 
+from mfalb.balancer.config.balancing_models import Algorithm, HashOfRequest
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.health_state import Health
@@ -225,3 +226,63 @@ def test_the_table_of_changes_has_a_limit() -> None:
     assert len(pool.changes) == CHANGES_KEPT
     assert pool.changes[-1] == Change(pool.changes[-1].at, "a", Health.DOWN, "no answer")
     assert pool.changes[0].at > 30
+
+
+def pool_by(algorithm: Algorithm, weights: list[int]) -> Pool:
+    by = HashOfRequest(key="source") if algorithm is Algorithm.HASH else None
+    backends = tuple(backend_config(f"b{index}", weight) for index, weight in enumerate(weights))
+    return Pool("web", PoolConfig(algorithm=algorithm, hash=by, backends=backends), lambda: 0.5)
+
+
+@given(
+    st.sampled_from([Algorithm.ROUND_ROBIN, Algorithm.LEAST_CONNECTIONS, Algorithm.HASH]),
+    st.lists(st.integers(0, 5), min_size=1, max_size=4),
+    st.lists(st.sampled_from([b"", b"10.0.0.1", b"10.0.0.2"]), min_size=1, max_size=12),
+)
+@settings(max_examples=150)
+def test_a_peek_tells_whom_a_pick_will_give_and_takes_nobody_s_turn(
+    algorithm: Algorithm, weights: list[int], keys: list[bytes]
+) -> None:
+    pool, never_looked_at = pool_by(algorithm, weights), pool_by(algorithm, weights)
+    for key in keys:
+        expected = [name_of(pool.peek(key)) for _ in range(3)]
+        picked = pool.pick(key=key)
+        assert expected == [name_of(picked)] * 3
+        assert name_of(picked) == name_of(never_looked_at.pick(key=key))
+        for one in (picked, never_looked_at.backends.get(name_of(picked) or "")):
+            if one is not None:
+                one.active += 1
+
+
+def test_what_chance_decides_cannot_be_told_beforehand() -> None:
+    pool = pool_by(Algorithm.POWER_OF_TWO, [1, 1])
+    assert pool.peek() is None
+    assert [one.name for one in pool.candidates] == ["b0", "b1"]
+    pool.set_admin_state("b0", AdminState.DRAIN, 1.0)
+    assert name_of(pool.peek()) == "b1"
+    assert [one.name for one in pool.candidates] == ["b1"]
+
+
+def test_a_weight_set_at_run_time_changes_the_turns_at_once_and_0_takes_none() -> None:
+    pool = pool_of({"a": READY, "b": READY})
+    pool.set_weight("a", 3)
+    assert Counter(name_of(pool.pick()) for _ in range(8)) == {"a": 6, "b": 2}
+    assert pool.backends["a"].share == 1.0
+    pool.set_weight("a", 0)
+    assert Counter(name_of(pool.pick()) for _ in range(8)) == {"b": 8}
+    assert name_of(pool.pinned("a")) == "a"
+    pool.set_weight("a", 1)
+    assert Counter(name_of(pool.pick()) for _ in range(8)) == {"a": 4, "b": 4}
+
+
+def test_a_slow_start_goes_on_from_its_step_when_the_weight_changes() -> None:
+    config = PoolConfig(backends=(backend_config("a", 2), backend_config("b", 2)), slow_start_s=20.0)
+    pool = Pool("web", config)
+    pool.set_admin_state("a", AdminState.MAINT, 0.0)
+    pool.set_admin_state("a", AdminState.READY, 0.0)
+    pool.tick(10.0)
+    assert pool.backends["a"].share == 0.5
+    pool.set_weight("a", 4)
+    assert pool.backends["a"].share == 0.5
+    pool.tick(20.0)
+    assert pool.backends["a"].share == 1.0
