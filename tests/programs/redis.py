@@ -14,7 +14,7 @@ from programs.certificates import CertificateFiles
 from programs.ports import LOOPBACK, free_tcp_port
 from programs.process import Launch, Program, find_program, wait_until
 
-PASSWORD: Final = "a-password-of-the-pin-store"
+PASSWORD: Final = "a-password-of-the-pin-störe"
 _QUIET: Final = ("save ''", "appendonly no", "repl-diskless-sync-delay 0", "repl-ping-replica-period 1")
 
 

@@ -22,6 +22,11 @@ USERS = [f"user{number}" for number in range(60)]
 STATIONS = 12
 
 
+def has_library(balancer: Balancer) -> bool:
+    """Whether a worker has loaded the store's library, part of which is no Python."""
+    return any("libvalkey" in Path(f"/proc/{pid}/maps").read_text("utf-8") for pid in balancer.workers)
+
+
 def test_sign_ins_begun_at_one_node_all_end_at_the_other(otp_servers: Servers, tmp_path: Path) -> None:
     with Redis(tmp_path) as redis, two_radius_nodes(otp_servers, tmp_path, store_config(redis)) as (one, two):
         there, back = begin_all(one.target, USERS), begin_all(two.target, USERS)
@@ -31,6 +36,7 @@ def test_sign_ins_begun_at_one_node_all_end_at_the_other(otp_servers: Servers, t
         assert (one.operations("look_up", "found"), two.operations("look_up", "found")) == (len(USERS),) * 2
         assert one.operations("store", "stored") >= len(USERS)
         assert set(redis.pins().values()) == {"1 otp1", "1 otp2"}, "names of backends, and nothing else"
+        assert has_library(one.balancer)
 
 
 def test_without_the_store_about_half_of_them_fail(otp_servers: Servers, tmp_path: Path) -> None:
@@ -40,6 +46,8 @@ def test_without_the_store_about_half_of_them_fail(otp_servers: Servers, tmp_pat
     with one, two:
         (to_one, to_two) = (Target(LOOPBACK, pool.port, pool.client_secret, parallel=8) for pool in pools)
         outcome = finish_all(to_two, begin_all(to_one, USERS), seed=1)
+        assert not has_library(one), "who shares nothing loads nothing for it"
+        assert "mfalb_pin_store" not in one.get("/metrics").decode()
     assert 0.2 <= outcome.accepted / len(USERS) <= 0.8, f"{outcome}"
 
 

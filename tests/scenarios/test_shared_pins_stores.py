@@ -101,7 +101,9 @@ def test_a_replica_takes_no_pins_and_is_told_of_as_read_only(otp_servers: Server
             assert finish_all(node.target, begin_all(node.target, USERS), seed=1).accepted == len(USERS)
 
 
-def test_a_cluster_spreads_the_pins_over_its_masters(otp_servers: Servers, tmp_path: Path) -> None:
+def test_a_cluster_spreads_the_pins_over_its_masters_and_without_one_of_them_nodes_serve_alone(
+    otp_servers: Servers, tmp_path: Path
+) -> None:
     with cluster_of_three(tmp_path) as masters:
         pins: Mapping[str, Any] = {
             "store": {
@@ -116,3 +118,8 @@ def test_a_cluster_spreads_the_pins_over_its_masters(otp_servers: Servers, tmp_p
             held = [int(one.command("DBSIZE")) for one in masters]
             assert sum(held) >= len(USERS), f"{held}"
             assert min(held) > 0, f"one master holds nothing: {held}"
+            masters[0].kill()
+            for node in nodes:
+                outcome = finish_all(node.target, begin_all(node.target, USERS), seed=2)
+                assert outcome.accepted == len(USERS), f"{outcome}"
+            wait_until(lambda: not nodes[0].is_store_up, "it is told that the store is away", deadline_s=20)

@@ -229,8 +229,7 @@ class PinSharing:
         if line.gathered:
             self._call_soon(line)
 
-    @staticmethod
-    async def _limited(work: Coroutine[None, None, None]) -> str | None:
+    async def _limited(self, work: Coroutine[None, None, None]) -> str | None:
         """Why the store did not do it; None when it did."""
         try:
             async with asyncio.timeout(CALL_LIMIT_S):
@@ -239,6 +238,9 @@ class PinSharing:
             return away.reason
         except TimeoutError:
             return "silent"
+        except Exception as error:  # noqa: BLE001 - a fault of ours or of the library's: the node serves on alone
+            self._rare_log.error(type(error).__name__, "internal error: a call to the pin store failed", error)
+            return "internal_error"
         return None
 
     def _failed(self, line: _Line, batch: list[_Waiting]) -> None:

@@ -163,7 +163,7 @@ def _under_refused(error: BaseException) -> str:
 def _client(config: SharedStore, tls: ssl.SSLContext | None) -> Valkey | ValkeyCluster:
     options: dict[str, Any] = {
         "username": config.user,
-        "password": None if config.password is None else _text(config.password.reveal()),
+        "password": None if config.password is None else config.password.reveal(),
         "socket_connect_timeout": CALL_LIMIT_S,
         "socket_timeout": None,  # the caller has a deadline for the whole call, which costs less
         "socket_keepalive": True,
@@ -182,7 +182,7 @@ def _sentinel(config: SharedStore, name: str, options: dict[str, Any], tls: ssl.
     """Whoever the Sentinels say is the master. Each new connection asks them."""
     password = config.sentinel_password
     asked: dict[str, Any] = {"socket_timeout": CALL_LIMIT_S / 4, "retry": Retry(NoBackoff(), 0)}  # some may be gone
-    asked["password"] = None if password is None else _text(password.reveal())
+    asked["password"] = None if password is None else password.reveal()
     sentinels = Sentinel([], **options)  # type: ignore[no-untyped-call]  # valkey
     kind = Connection if tls is None else _over(SSLConnection, tls)
     sentinels.sentinels = [
@@ -214,8 +214,3 @@ def _over(base: type[SSLConnection], context: ssl.SSLContext) -> type[SSLConnect
             return {**super()._connection_arguments(), "ssl": context}
 
     return Over
-
-
-def _text(secret: bytes) -> str:
-    """The library encodes it as UTF-8 again."""
-    return secret.decode("utf-8", "surrogateescape")

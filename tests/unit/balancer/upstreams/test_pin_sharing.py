@@ -26,6 +26,7 @@ class Store:
     held: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
     delay_s: float = 0.0
     failure: str | None = None
+    fault: Exception | None = None
     is_announcing: bool = True
     stored: list[tuple[list[bytes], bool]] = field(default_factory=list)
     asked: list[list[bytes]] = field(default_factory=list)
@@ -34,6 +35,8 @@ class Store:
 
     async def _work(self) -> None:
         await asyncio.sleep(self.delay_s)
+        if self.fault is not None:
+            raise self.fault
         if self.failure is not None:
             raise PinStoreAway(self.failure)
 
@@ -376,6 +379,21 @@ def test_a_fault_in_what_goes_on_is_told_and_costs_its_neighbours_nothing(caplog
 
     run(story())
     assert "internal error: what waited for the pin store is lost" in caplog.text
+
+
+def test_a_fault_in_a_call_is_one_of_the_store_and_it_is_looked_for_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        async with desk(Store(fault=ZeroDivisionError())) as at:
+            at.put("answer")
+            await asyncio.sleep(0.01)
+            assert (at.names(), at.sharing.backlog) == (["answer"], 1)
+            at.store.fault = None
+            await asyncio.sleep(1)
+            assert at.sharing.is_up
+            assert at.store.held.keys() == {KEY}
+
+    run(story())
+    assert "internal error: a call to the pin store failed" in caplog.text
 
 
 def test_when_it_closes_nothing_goes_on_and_the_store_is_let_go_of() -> None:

@@ -144,7 +144,7 @@ def test_one_refused_command_makes_the_whole_call_fail() -> None:
 def test_towards_every_shape_of_store_the_house_s_own_tls_is_used(shape: str) -> None:
     shapes: dict[str, dict[str, Any]] = {"one": {}, "sentinel": {"sentinel": "pins"}, "cluster": {"cluster": True}}
     context = ssl.create_default_context()
-    config = SharedStore(type="valkey", addresses=(ADDRESS,), user="u", password=Secret(b"p"), **shapes[shape])
+    config = SharedStore(type="valkey", addresses=(ADDRESS,), user="u", password=Secret(b"\xff p"), **shapes[shape])
 
     async def story() -> None:
         client, kind, options = _client(config, context), cast(Any, None), cast(dict[str, Any], {})
@@ -156,7 +156,7 @@ def test_towards_every_shape_of_store_the_house_s_own_tls_is_used(shape: str) ->
             assert isinstance(client, Valkey)
             kind, options = client.connection_pool.connection_class, client.connection_pool.connection_kwargs
         assert issubclass(kind, SentinelManagedSSLConnection if shape == "sentinel" else SSLConnection)
-        assert (options["username"], options["password"]) == ("u", "p")
+        assert (options["username"], options["password"]) == ("u", b"\xff p")
         connection = kind(**options, **({} if "host" in options else {"host": "192.0.2.1"}))
         assert connection._connection_arguments()["ssl"] is context
 
