@@ -55,13 +55,9 @@ def bound_socket(host: str, port: int, *, is_shared: bool = False) -> socket.soc
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
-        _enlarge_buffers(sock)
-        _let_be_fragmented(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if address[0] in _WILDCARDS:  # before it is bound: no datagram may come without
-            info = PACKET_INFO[socket.AddressFamily(family)]
-            sock.setsockopt(info.level, info.option, 1)
+        set_options(sock, str(address[0]))  # before it is bound: no datagram may come without
         if is_shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
@@ -69,6 +65,15 @@ def bound_socket(host: str, port: int, *, is_shared: bool = False) -> socket.soc
         sock.close()
         raise
     return sock
+
+
+def set_options(sock: socket.socket, host: str) -> None:
+    """What a UDP socket for clients needs, whoever binds it to that host's address."""
+    _enlarge_buffers(sock)
+    _let_be_fragmented(sock)
+    if host in _WILDCARDS:
+        info = PACKET_INFO[socket.AddressFamily(sock.family)]
+        sock.setsockopt(info.level, info.option, 1)
 
 
 def _let_be_fragmented(sock: socket.socket) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any, Final, Protocol
 from mfalb.telemetry.log_file import LogFile
 
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _WORD: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII but blank, quote, equals sign and backslash
 
 
@@ -26,10 +28,25 @@ def _quoted(text: str) -> str:
     return json.dumps(text).replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
 
 
+def is_journal() -> bool:
+    """Whether standard error is the journal of systemd (sd-daemon(3)), which stamps lines by itself."""
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _priority(level: int) -> str:
+    """A level as the journal reads it from the beginning of a line: <3> is an error, <7> for debugging."""
+    return next((f"<{number}>" for least, number in _PRIORITIES if level >= least), "<7>")
+
+
 class _Formatter(logging.Formatter):
-    def __init__(self, *, is_json: bool) -> None:
+    def __init__(self, *, is_json: bool, for_journal: bool) -> None:
         super().__init__()
         self._is_json = is_json
+        self._for_journal = for_journal
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {name: value for name, value in vars(record).items() if name not in _PLAIN}
@@ -42,7 +59,8 @@ class _Formatter(logging.Formatter):
         message = record.getMessage()
         if not message.isprintable():  # ours are; a library's may quote a peer
             message = _quoted(message)
-        return f"{time} {record.levelname.lower()} {message}{_words(fields)}"
+        start = _priority(record.levelno) if self._for_journal else f"{time} "
+        return f"{start}{record.levelname.lower()} {message}{_words(fields)}"
 
 
 def _words(fields: Mapping[str, Any]) -> str:
@@ -52,7 +70,7 @@ def _words(fields: Mapping[str, Any]) -> str:
 def configure(level: str, *, is_json: bool) -> None:
     """Send the log to standard error. Called once, by the command line."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(is_json=is_json))
+    handler.setFormatter(_Formatter(is_json=is_json, for_journal=is_journal()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -78,8 +96,10 @@ class AccessLog:
     FLUSH_ROWS: Final = 500  # 0.4 ms
     WORDS: Final = 4096  # remembered; clients choose them, so when full all are forgotten
 
-    def __init__(self, *, is_json: bool, stream: Lines | None = None) -> None:
+    def __init__(self, *, is_json: bool, stream: Lines | None = None, for_journal: bool = False) -> None:
+        """`for_journal`: text lines carry a priority in the place of their time."""
         self._is_json = is_json
+        self._for_journal = for_journal
         self._stream = stream
         self._rows: list[Row] = []
         self._words: dict[bytes, str] = {}
@@ -123,8 +143,11 @@ class AccessLog:
         rows, self._rows = self._rows, []
         time = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
         stream: Lines = self._stream if self._stream is not None else sys.stderr
-        stream.write(_json_of(rows, time) if self._is_json else _text_of(rows, time))
+        stream.write(_json_of(rows, time) if self._is_json else _text_of(rows, self._head(time)))
         stream.flush()
+
+    def _head(self, time: str) -> str:
+        return f"{_priority(logging.INFO)}info " if self._for_journal else f"{time} info "
 
 
 Row = tuple["LineForm", tuple[object, ...]]
@@ -135,9 +158,8 @@ def _json_of(rows: list[Row], time: str) -> str:
     return "".join(f"{head}{json.dumps(form.event)}{form.json(values)}\n" for form, values in rows)
 
 
-def _text_of(rows: list[Row], time: str) -> str:
+def _text_of(rows: list[Row], head: str) -> str:
     known: dict[tuple[object, ...], str] = {}
-    head = f"{time} info "
     return head + ("\n" + head).join([form.text(values, known) for form, values in rows]) + "\n"
 
 

@@ -48,6 +48,7 @@ class Seat:
     born_at: float = 0.0
     quick_deaths: int = 0
     restarts: int = 0
+    silences: int = 0  # questions of the supervisor that were not answered in time
     asked: int = 0  # the number of the last question
     is_ready: bool = False
     ready: asyncio.Event = field(default_factory=asyncio.Event)

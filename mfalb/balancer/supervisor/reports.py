@@ -42,12 +42,18 @@ class Reports:
         """The sums, as of the last `refresh`."""
         workers = GaugeMetricFamily("mfalb_workers", "Workers that serve.", value=self._crew.alive)
         restarts = CounterMetricFamily("mfalb_worker_restarts", "Workers that were replaced.", labels=["worker"])
+        silences = CounterMetricFamily(
+            "mfalb_worker_silences",
+            "Questions of the supervisor, one each 5 s, not answered in time.",
+            labels=["worker"],
+        )
         for seat in self._crew.seats:
+            silences.add_metric([str(seat.number)], seat.silences)
             restarts.add_metric([str(seat.number)], seat.restarts)
         ignored = CounterMetricFamily(
             "mfalb_control_messages_ignored", "Messages of workers that meant nothing.", value=self.forged
         )
-        own: list[Metric] = [workers, restarts, ignored]
+        own: list[Metric] = [workers, restarts, silences, ignored]
         return own + summed([*self._gone, *(words["families"] for words in self._last.values())])
 
     def suspects(self) -> dict[str, object]:

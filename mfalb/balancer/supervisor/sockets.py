@@ -97,8 +97,10 @@ def _bound(bind: Callable[..., socket.socket], address: Address, workers: int) -
 
 
 def sockets_of(bound: Bound, worker: int) -> list[tuple[str, list[socket.socket]]]:
-    """The sockets of one worker, by listener."""
-    return [(name, [shared[worker] for shared in addresses]) for name, addresses in bound.items()]
+    """The sockets of one worker, by listener: none for UDP when a service manager gave fewer than there are workers."""
+    return [
+        (name, [shared[worker] for shared in addresses if worker < len(shared)]) for name, addresses in bound.items()
+    ]
 
 
 def _tell_of_small_buffers(bound: Bound) -> None:
@@ -142,7 +144,7 @@ def _tcp(address: Address, *, is_shared: bool) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # connections inherit it
+        set_tcp_options(sock)
         sock.bind(target)
         # With SO_REUSEADDR two sockets can be bound to overlapping addresses (0.0.0.0 and one of ours, or another
         # program's that starts at this moment); which of them may serve is only known when they listen.
@@ -151,3 +153,8 @@ def _tcp(address: Address, *, is_shared: bool) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def set_tcp_options(sock: socket.socket) -> None:
+    """What a listening socket needs, whoever binds it."""
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)  # connections inherit it

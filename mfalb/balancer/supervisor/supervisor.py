@@ -28,13 +28,16 @@ from mfalb.balancer.health.prober import Prober
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.backend_state import BackendState
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.supervisor.activation import given_places
 from mfalb.balancer.supervisor.admin_socket import bind_admin
 from mfalb.balancer.supervisor.crew import REPORT_TIMEOUT_S, Crew, Orders
 from mfalb.balancer.supervisor.evidence import EvidenceDesk
+from mfalb.balancer.supervisor.notify import notifier
 from mfalb.balancer.supervisor.nursery import start_nursery
 from mfalb.balancer.supervisor.operations import SupervisorOperations
 from mfalb.balancer.supervisor.reload_plan import CannotReload, ReloadPlan, plan_reload
 from mfalb.balancer.supervisor.reports import Reports
+from mfalb.balancer.supervisor.service import Service
 from mfalb.balancer.supervisor.sockets import (
     Bound,
     CannotBind,
@@ -70,7 +73,7 @@ def run(config: Config, on_ready: Callable[[], None], load: Callable[[], Config]
     allow_many_descriptors()
     unraisable.install()
     _try_access_file(config)
-    sockets = bind_all(config)
+    sockets = bind_all(config, given_places(config))
     nursery, pid = start_nursery(run_worker)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -105,6 +108,7 @@ class Supervisor:
         self._prober = Prober(self._tls_files)
         self._crew: Crew
         self._reports: Reports
+        self._service: Service
 
     async def serve(self, on_ready: Callable[[], None]) -> None:
         """Until SIGTERM or SIGINT. Raises CannotBind."""
@@ -118,6 +122,7 @@ class Supervisor:
         address_backends(self._pools, self._addresses)
         self._crew = Crew(self._nursery, self._config.workers, self._brief, self._heard)
         self._reports = Reports(self._crew, self._pools)
+        self._service = Service(notifier(), self._crew, self._pools)
         async with AsyncExitStack() as stack:
             stack.callback(lambda: close_all(self._sockets))
             stack.push_async_callback(self._tls_files.close)
@@ -140,7 +145,9 @@ class Supervisor:
             facts = {"listeners": len(self._config.listeners), "pools": len(self._pools)}
             _log.info("ready", extra=facts | {"workers": self._config.workers})
             on_ready()
+            self._service.start(self._tasks)
             await stop.wait()
+            self._service.stopping()
             _log.info("stopping")
 
     async def _serve_operators(self, stack: AsyncExitStack) -> None:
@@ -217,7 +224,7 @@ class Supervisor:
         self._tasks.start("reload", self._reload_quietly())
 
     async def _reload_quietly(self) -> None:
-        with suppress(ConfigError, CannotReload):  # the log has it
+        with self._service.reloading(), suppress(ConfigError, CannotReload):  # the log has it
             await self.reload()
 
     def _reopen(self) -> None:

@@ -40,7 +40,7 @@ from mfalb.net.control_channel import ControlChannel, Message
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.tls_files import TlsFiles
 from mfalb.telemetry import unraisable
-from mfalb.telemetry.log import AccessLog
+from mfalb.telemetry.log import AccessLog, is_journal
 from mfalb.telemetry.log_file import LogFile, StandardError
 
 _log = logging.getLogger("mfalb.worker")
@@ -260,7 +260,8 @@ class WorkerProcess:
             self._access_file = LogFile(config.log.access_file)
             stack.callback(self._access_file.close)
         stream = self._access_file or StandardError()
-        return AccessLog(is_json=config.log.format is LogFormat.JSON, stream=stream)
+        for_journal = self._access_file is None and is_journal()
+        return AccessLog(is_json=config.log.format is LogFormat.JSON, stream=stream, for_journal=for_journal)
 
     def _reopen(self) -> None:
         """It was renamed. What has gathered still belongs into it, all else into a new file."""

@@ -1,0 +1,238 @@
+"""Promise: a service manager knows how the balancer is, keeps its sockets over a restart, and stamps its log."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from programs.balancer import Balancer
+from programs.http_backend import HttpBackend
+from programs.http_pool import Front, http_pool, new_front
+from programs.ports import LOOPBACK, free_tcp_port
+from programs.process import Launch, wait_until
+
+WATCHDOG_S = 0.4
+
+
+class FakeManager:
+    """The socket that $NOTIFY_SOCKET names, and what came over it."""
+
+    def __init__(self, address: str) -> None:
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sock.bind("\0" + address[1:] if address.startswith("@") else address)
+        self._sock.setblocking(False)
+        self.environment = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": str(int(WATCHDOG_S * 1_000_000))}
+        self._heard: list[str] = []
+
+    def heard(self) -> list[str]:
+        """All messages up to now."""
+        with suppress(BlockingIOError):
+            while True:
+                self._heard.append(self._sock.recv(4096).decode())
+        return self._heard
+
+    def has(self, word: str) -> bool:
+        return any(word in message.split("\n") for message in self.heard())
+
+    def forget(self) -> None:
+        self.heard().clear()
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeManager]:
+    name = str(tmp_path / "notify") if request.param == "path" else f"@mfalb-test-{os.getpid()}-{free_tcp_port()}"
+    manager = FakeManager(name)
+    yield manager
+    manager.close()
+
+
+def config_of(front: Front, *addresses: str, workers: int = 2) -> dict[str, Any]:
+    return {
+        "workers": workers,
+        "listeners": [front.listener("web", [{"pool": "web"}])],
+        "pools": {"web": http_pool(*addresses)},
+    }
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[HttpBackend]:
+    with HttpBackend("b1", tmp_path / "b1") as backend:
+        yield backend
+
+
+def test_a_service_manager_is_told_of_readiness_reload_and_the_end(
+    manager: FakeManager, backend: HttpBackend, tmp_path: Path
+) -> None:
+    front = new_front()
+    launch = Launch(environment=manager.environment)
+    with Balancer(config_of(front, backend.address), tmp_path / "mfalb", launch=launch) as balancer:
+        wait_until(lambda: manager.has("READY=1"), "READY=1")
+        assert "READY=1\nSTATUS=2 of 2 workers serve" in manager.heard()
+        assert front.get("/echo")[0] == 200
+        wait_until(lambda: manager.heard().count("WATCHDOG=1") >= 3, "pings")
+        manager.forget()
+        balancer.signal(signal.SIGHUP)
+        wait_until(lambda: manager.has("READY=1"), "the end of the reload")
+        words = [message.split("\n") for message in manager.heard() if message != "WATCHDOG=1"]
+        assert [message[0] for message in words[:2]] == ["RELOADING=1", "READY=1"]
+        assert words[0][1].removeprefix("MONOTONIC_USEC=").isdigit()
+        manager.forget()
+    assert manager.has("STOPPING=1")
+
+
+def test_readiness_is_told_only_when_every_worker_serves(backend: HttpBackend, tmp_path: Path) -> None:
+    manager = FakeManager(str(tmp_path / "notify"))
+    taken = socket.create_server((LOOPBACK, 0))
+    front = Front(taken.getsockname()[1])
+    balancer = Balancer(
+        config_of(front, backend.address), tmp_path / "mfalb", launch=Launch(environment=manager.environment)
+    )
+    with pytest.raises(Exception, match="cannot bind"):
+        balancer.start()
+    assert manager.heard() == []
+    taken.close()
+    manager.close()
+
+
+def test_pings_stop_while_the_supervisor_stands_still(backend: HttpBackend, tmp_path: Path) -> None:
+    manager = FakeManager(str(tmp_path / "notify"))
+    launch = Launch(environment=manager.environment)
+    with Balancer(config_of(new_front(), backend.address), tmp_path / "mfalb", launch=launch) as balancer:
+        wait_until(lambda: manager.has("WATCHDOG=1"), "a ping")
+        balancer.signal(signal.SIGSTOP)
+        state = Path(f"/proc/{balancer.pid}/stat")
+        wait_until(lambda: state.read_text().rpartition(") ")[2].startswith("T"), "a stopped supervisor")
+        manager.forget()
+        threading.Event().wait(4 * WATCHDOG_S)
+        assert manager.heard() == []
+        balancer.signal(signal.SIGCONT)
+        wait_until(lambda: manager.has("WATCHDOG=1"), "a ping again")
+    manager.close()
+
+
+def test_a_worker_that_stands_still_is_told_of_and_pings_go_on(backend: HttpBackend, tmp_path: Path) -> None:
+    manager = FakeManager(str(tmp_path / "notify"))
+    launch = Launch(environment=manager.environment)
+    with Balancer(config_of(new_front(), backend.address), tmp_path / "mfalb", launch=launch) as balancer:
+        victim = balancer.workers[0]
+        os.kill(victim, signal.SIGSTOP)
+        try:
+            wait_until(lambda: manager.has("STATUS=1 of 2 workers serve"), "the status", deadline_s=30)
+            manager.forget()
+            wait_until(lambda: manager.has("WATCHDOG=1"), "a ping")
+            assert "a worker does not answer" in balancer.log()
+            assert balancer.metrics().total("mfalb_worker_silences_total") >= 1
+        finally:
+            os.kill(victim, signal.SIGCONT)
+        wait_until(lambda: manager.has("STATUS=2 of 2 workers serve"), "all workers again", deadline_s=30)
+    manager.close()
+
+
+def test_pings_stop_when_no_worker_answers(backend: HttpBackend, tmp_path: Path) -> None:
+    manager = FakeManager(str(tmp_path / "notify"))
+    launch = Launch(environment=manager.environment)
+    config = config_of(new_front(), backend.address, workers=1)
+    with Balancer(config, tmp_path / "mfalb", launch=launch) as balancer:
+        os.kill(balancer.worker, signal.SIGSTOP)
+        try:
+            wait_until(lambda: manager.has("STATUS=0 of 1 workers serve"), "the status", deadline_s=30)
+            manager.forget()
+            threading.Event().wait(4 * WATCHDOG_S)
+            assert manager.heard() == []
+        finally:
+            os.kill(balancer.worker, signal.SIGCONT)
+        wait_until(lambda: manager.has("WATCHDOG=1"), "a ping again", deadline_s=30)
+    manager.close()
+
+
+# What systemd does between fork and exec; LISTEN_PID can only be known there.
+ACTIVATE = """
+import fcntl, os, sys
+names, *rest = sys.argv[1:]
+count = len(names.split(":"))
+out_of_the_way = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in rest[:count]]
+for target, source in enumerate(out_of_the_way, 3):
+    os.dup2(source, target)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count), LISTEN_FDNAMES=names)
+os.execv(rest[count], rest[count:])
+"""
+
+
+def activated(sockets: Sequence[socket.socket], names: str) -> Launch:
+    """Give a balancer sockets as systemd does."""
+    numbers = tuple(sock.fileno() for sock in sockets)
+    wrapper = (sys.executable, "-c", ACTIVATE, names, *map(str, numbers))
+    return Launch(wrapper=wrapper, pass_fds=numbers)
+
+
+def test_nobody_is_refused_over_a_restart_when_the_service_manager_keeps_the_socket(
+    backend: HttpBackend, tmp_path: Path
+) -> None:
+    kept = socket.create_server((LOOPBACK, 0), backlog=1024)
+    front = Front(kept.getsockname()[1])
+    refused: list[Exception] = []
+    served: list[int] = []
+    is_over = threading.Event()
+
+    def call() -> None:
+        while not is_over.is_set():
+            try:
+                with front.open() as connection:
+                    connection.sendall(b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                    served.append(len(connection.recv(12)))
+            except ConnectionRefusedError as error:
+                refused.append(error)
+            except OSError:
+                served.append(0)  # it was being served when the balancer ended
+            is_over.wait(0.005)
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    with ExitStack() as stack:
+        stack.callback(lambda: [caller.join() for caller in callers])
+        stack.callback(is_over.set)
+        for life in range(3):
+            launch = activated([kept], "web")
+            with Balancer(config_of(front, backend.address), tmp_path / f"mfalb{life}", launch=launch):
+                if life == 0:
+                    for caller in callers:
+                        caller.start()
+                enough = len(served) + 40
+                wait_until(lambda enough=enough: len(served) > enough, "requests")  # type: ignore[misc]
+    assert refused == []
+    assert served.count(12) > 100
+    kept.close()
+
+
+def test_a_socket_that_nobody_uses_and_a_listener_without_one_are_told_by_name(tmp_path: Path) -> None:
+    front = new_front()
+    with socket.create_server((LOOPBACK, 0)) as other:
+        run_dir = tmp_path / "mfalb"
+        balancer = Balancer(config_of(front, "127.0.0.1:9"), run_dir, launch=activated([other], "foreign"))
+        with pytest.raises(Exception, match="do not fit") as caught:
+            balancer.start()
+        assert f"the socket foreign (TCP 127.0.0.1:{other.getsockname()[1]}) is no listener's" in str(caught.value)
+        assert f"listener web has no socket for 127.0.0.1:{front.port}" in str(caught.value)
+
+
+def test_the_journal_gets_priorities_and_no_time_stamps(tmp_path: Path) -> None:
+    file = tmp_path / "journal"
+    code = (
+        "import os; s = os.fstat(2); os.environ['JOURNAL_STREAM'] = f'{s.st_dev}:{s.st_ino}'\n"
+        "import logging; from mfalb.telemetry.log import configure\n"
+        "configure('info', is_json=False); logging.error('it is broken'); logging.info('it is well')"
+    )
+    with file.open("wb") as stderr:
+        subprocess.run([sys.executable, "-c", code], stderr=stderr, check=True)
+    assert file.read_text() == "<3>error it is broken\n<6>info it is well\n"
