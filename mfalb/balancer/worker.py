@@ -41,6 +41,7 @@ from mfalb.balancer.listeners.tcp import TcpListener as TcpListenerShell
 from mfalb.balancer.listeners.tcp_parts import TcpParts
 from mfalb.balancer.pools.evidence import ReportedEvidence
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.custody import Custody, SocketKeeper
 from mfalb.balancer.upstreams.http import HttpUpstream
 from mfalb.balancer.upstreams.radius import Events, RadiusCarrier, RadiusUpstream, Sign
 from mfalb.balancer.upstreams.radsec import RadsecUpstream, RadsecWiring
@@ -58,7 +59,6 @@ from mfalb.telemetry.metrics import ListenerCounters
 from mfalb.wire.http_fields import REQUEST_SPECIAL, FieldReader
 
 TICK_S: Final = 0.25  # how late a deadline may be noticed; one coarse timer for everything
-_OWN_PROXY_STATE_BYTES: Final = 8
 _SLOW_TICKS: Final = 4  # connections and tables are looked at once a second
 
 _log = logging.getLogger("mfalb.worker")
@@ -66,7 +66,10 @@ _log = logging.getLogger("mfalb.worker")
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
-    """What a worker is given: configuration, pools that follow the supervisor's, its own sockets, the shared pins."""
+    """What a worker is given: configuration, pools that follow the supervisor's, its own sockets, the shared pins.
+
+    `draw` gives 8 bytes at each call, the same ones in the same order to all workers: see `RadiusAssembly`.
+    """
 
     config: Config
     pools: Mapping[str, Pool]
@@ -75,6 +78,8 @@ class WorkerParts:
     evidence: ReportedEvidence
     tls_files: TlsFiles
     access_log: AccessLog | None
+    keeper: SocketKeeper
+    draw: Callable[[], bytes]
 
 
 class Worker:
@@ -101,7 +106,8 @@ class Worker:
         self._clock = Clock()
         self._tasks = Tasks("worker")
         self._secrets = Secrets()
-        self._assembly = RadiusAssembly(pools, self.pins, self._secrets, lambda: os.urandom(_OWN_PROXY_STATE_BYTES))
+        self._assembly = RadiusAssembly(pools, self.pins, self._secrets, parts.draw)
+        self._keeper = parts.keeper
         self._radius_peers: dict[str, tuple[list[RadiusPeer], list[RadiusPeer]]] = {}
         self._poller: DatagramPoller | None = None
         self._datagrams: DatagramForm | None = None
@@ -234,11 +240,24 @@ class Worker:
             exchanges = self._assembly.exchanges(config, kind, counters.unhandled_hidden)
             backends += exchanges.service.upstreams.values()
             parts = RadiusParts(exchanges, self.pins, counters, self.access_log, self._radius_refused, told_unhandled)
-            made[kind] = RadiusDispatch(parts, self._upstream_of(exchanges.service, poller))
+            custody = self._keeper.custody(f"{config.name}/{kind}")
+            exchanges.flights = custody.flights
+            made[kind] = RadiusDispatch(parts, self._upstream_of(exchanges.service, poller, custody))
         return made
 
-    def _upstream_of(self, service: RadiusService, poller: DatagramPoller) -> Callable[[Events], RadiusCarrier]:
-        return lambda events: self._upstream(service.pool, events, service.upstream_datagram, poller)
+    def _upstream_of(
+        self, service: RadiusService, poller: DatagramPoller, custody: Custody
+    ) -> Callable[[Events], RadiusCarrier]:
+        def upstream(events: Events) -> RadiusCarrier:
+            pool = service.pool
+            tls = self._tls_towards(pool)
+            if tls is not None:
+                return self._upstream_over_tls(pool, tls, events, service.upstream_datagram)
+            made = RadiusUpstream(poller, self._datagram_wrap(), events, service.upstream_datagram, custody)
+            made.adopt(pool.backends, pool.config.response_timeout_s)
+            return made
+
+        return upstream
 
     def _datagram_wrap(self) -> Wrap:
         """How UDP sockets are read and written. Told of with the first listener that has some."""
@@ -252,10 +271,7 @@ class Worker:
                 _log.info("RADIUS datagrams", extra=facts)
         return self._datagrams.wrap
 
-    def _upstream(self, pool: Pool, events: Events, sign: Sign, poller: DatagramPoller) -> RadiusCarrier:
-        tls = self._tls_towards(pool)
-        if tls is None:
-            return RadiusUpstream(poller, self._datagram_wrap(), events, sign)
+    def _upstream_over_tls(self, pool: Pool, tls: ssl.SSLContext, events: Events, sign: Sign) -> RadiusCarrier:
         wiring = RadsecWiring(pool, tls, sign, self._writes, self._tasks, self._evidence.refused, self._answers_wait)
         return RadsecUpstream(wiring, events)
 

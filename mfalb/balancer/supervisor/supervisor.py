@@ -23,12 +23,14 @@ from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.shares import share_for_worker
 from mfalb.balancer.config.values import Address
+from mfalb.balancer.exchange.flight_log import RING_BYTES
 from mfalb.balancer.health.prober import Prober
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.backend_state import BackendState
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.supervisor.crew import Crew, Orders
 from mfalb.balancer.supervisor.evidence import EvidenceDesk
+from mfalb.balancer.supervisor.kept_sockets import KeptSockets
 from mfalb.balancer.supervisor.nursery import start_nursery
 from mfalb.balancer.supervisor.reports import Reports
 from mfalb.balancer.supervisor.sockets import Bound, CannotBind, bind_all, close_all, sockets_of
@@ -76,6 +78,9 @@ class Supervisor:
         self._hub_descriptor = os.memfd_create("mfalb-pins", os.MFD_CLOEXEC)
         os.ftruncate(self._hub_descriptor, self._hub.size_bytes)
         self._hub_memory = mmap.mmap(self._hub_descriptor, self._hub.size_bytes)
+        self._flights_descriptor = os.memfd_create("mfalb-flights", os.MFD_CLOEXEC)
+        os.ftruncate(self._flights_descriptor, config.workers * RING_BYTES)
+        self._kept = KeptSockets(self._pools)
         self._ticket_secret = os.urandom(SECRET_BYTES)
         self._addresses: list[tuple[str, str, str, int]] = []
         self._changed: dict[str, Pool] = {}
@@ -97,6 +102,7 @@ class Supervisor:
         self._reports = Reports(self._crew, self._pools)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._tasks.close)
+            stack.callback(self._kept.close)
             tls_files = TlsFiles(self._ticket_secret, self._config.tls.file_check_interval_s)
             stack.push_async_callback(tls_files.close)
             stack.push_async_callback(self._crew.stop)
@@ -134,10 +140,15 @@ class Supervisor:
         )
         descriptors = [sock.fileno() for _, some in sockets for sock in some]
         backends = (one for pool in self._pools.values() for one in pool.backends.values())
-        return Orders({"states": _states(backends)}, briefing, (self._hub_descriptor, *descriptors))
+        memory = (self._hub_descriptor, self._flights_descriptor)
+        kept = self._kept.messages(number)
+        return Orders({"states": _states(backends)}, briefing, (*memory, *descriptors), kept)
 
     def _heard(self, number: int, message: Message) -> None:
-        if not self._desk.take_untrusted(number, message.words):
+        if message.descriptors:
+            if not self._kept.take_untrusted(number, message):
+                self._reports.forged += 1
+        elif not self._desk.take_untrusted(number, message.words):
             self._reports.forged += 1
 
     def _note_change(self, pool: Pool) -> None:

@@ -1,9 +1,10 @@
 """A worker as a process: what its supervisor says, and what it says itself.
 
-From the supervisor: `begin` (once; the configuration, the states of backends, descriptors of the pin memory and the
-sockets), `backends` (states that have changed), `report` (asks for numbers), `reopen` (the access log was renamed),
-`stop`. From the worker: `ready` or `unfit` after `begin`, `report`, and evidence (`pools.evidence`). When the channel
-ends the supervisor is gone, and the worker goes, too.
+From the supervisor: `kept` (before `begin`; a predecessor's sockets towards RADIUS backends), `begin` (once; the
+configuration, the states of backends, descriptors of the shared memory and the sockets), `backends` (states that have
+changed), `report` (asks for numbers), `reopen` (the access log was renamed), `stop`. From the worker: `ready` or
+`unfit` after `begin`, `report`, `keep` (a socket towards a RADIUS backend, to be held for a successor), and evidence
+(`pools.evidence`). When the channel ends the supervisor is gone, and the worker goes, too.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ import random
 import signal
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
+from itertools import count
 from time import monotonic, time
-from typing import Any
+from typing import Any, Final
 
 import uvloop
 
@@ -30,15 +34,19 @@ from mfalb.balancer.admin.suspects import suspects
 from mfalb.balancer.admin.worker_metrics import WorkerMetrics
 from mfalb.balancer.affinity.hub import Hub, HubPlan
 from mfalb.balancer.config.models import Config, LogFormat
+from mfalb.balancer.exchange.flight_log import RING_BYTES, FlightLog
 from mfalb.balancer.pools.backend_state import BackendState, follow
 from mfalb.balancer.pools.evidence import ReportedEvidence
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.custody import KeptSocket, SocketKeeper
 from mfalb.balancer.worker import Worker, WorkerParts
 from mfalb.net.control_channel import ControlChannel, Message
 from mfalb.net.tls_files import TlsFiles
 from mfalb.telemetry import unraisable
 from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.log_file import LogFile
+
+_MARK_BYTES: Final = 8
 
 _log = logging.getLogger("mfalb.worker")
 
@@ -47,7 +55,8 @@ _log = logging.getLogger("mfalb.worker")
 class Briefing:
     """What a worker begins with. Goes from the supervisor to its workers only, so pickle may carry it.
 
-    `sockets` has how many of the descriptors are each listener's, in order; one before them is the pin memory's.
+    `sockets` has how many of the descriptors are each listener's, in order; before them are two of shared memory: the
+    pins and the flights.
     """
 
     number: int
@@ -77,6 +86,7 @@ class WorkerProcess:
         self._evidence: ReportedEvidence | None = None
         self._access_file: LogFile | None = None
         self._pools: dict[str, Pool] = {}
+        self._kept: list[KeptSocket] = []
         self._channel: ControlChannel
 
     async def run(self) -> None:
@@ -104,6 +114,8 @@ class WorkerProcess:
         kind = message.kind
         if kind == "begin" and self._briefed is not None and not self._briefed.done():
             self._briefed.set_result(message)
+        elif kind == "kept":
+            self._kept += _kept(message)
         elif kind == "backends":
             self._follow(message.words["states"])
         elif kind == "report":
@@ -117,7 +129,7 @@ class WorkerProcess:
 
     async def _begin(self, message: Message, stack: AsyncExitStack) -> None:
         briefing: Briefing = pickle.loads(message.data)  # noqa: S301 - only the supervisor has the other end
-        hub_descriptor, *descriptors = message.descriptors
+        hub_descriptor, flights_descriptor, *descriptors = message.descriptors
         config = briefing.config
         self._pools = {name: Pool(name, pool, random.random, follows=True) for name, pool in config.pools.items()}
         for pool, name, host, port in briefing.addresses:
@@ -131,8 +143,8 @@ class WorkerProcess:
         for one in self._pools.values():
             for _ in range(briefing.number):  # workers that all began with the first backend would favour it
                 one.pick()
-        memory = mmap.mmap(hub_descriptor, briefing.hub.size_bytes)
-        os.close(hub_descriptor)
+        memory = _mapped(hub_descriptor, briefing.hub.size_bytes)
+        flight_log = FlightLog(_mapped(flights_descriptor, briefing.hub.regions * RING_BYTES), briefing.number)
         tls_files = TlsFiles(briefing.ticket_secret, config.tls.file_check_interval_s)
         stack.push_async_callback(tls_files.close)
         parts = WorkerParts(
@@ -143,6 +155,8 @@ class WorkerProcess:
             evidence=evidence,
             tls_files=tls_files,
             access_log=self._access_log(config, stack),
+            keeper=SocketKeeper(flight_log, self._kept, self._keep),
+            draw=_marks(briefing.ticket_secret),
         )
         self._worker = Worker(parts)
         stack.push_async_callback(self._worker.close)
@@ -154,6 +168,10 @@ class WorkerProcess:
             return
         tls_files.start()
         self._channel.send(Message({"kind": "ready"}))
+
+    def _keep(self, opened: KeptSocket) -> None:
+        words = {"kind": "keep", "number": opened.number, "owner": opened.owner, "backend": opened.backend}
+        self._channel.send(Message(words, descriptors=(opened.socket.fileno(),)))
 
     def _follow(self, states: list[dict[str, Any]]) -> None:
         by_pool: dict[str, list[BackendState]] = {}
@@ -196,6 +214,34 @@ class WorkerProcess:
 def _sockets(counts: tuple[tuple[str, int], ...], descriptors: list[int]) -> dict[str, list[socket.socket]]:
     left = iter(descriptors)
     return {name: [socket.socket(fileno=next(left)) for _ in range(count)] for name, count in counts}
+
+
+def _mapped(descriptor: int, size_bytes: int) -> mmap.mmap:
+    memory = mmap.mmap(descriptor, size_bytes)
+    os.close(descriptor)
+    return memory
+
+
+def _kept(message: Message) -> list[KeptSocket]:
+    kept = []
+    for (number, owner, backend), descriptor in zip(message.words["sockets"], message.descriptors, strict=True):
+        sock = socket.socket(fileno=descriptor)
+        sock.setblocking(False)
+        kept.append(KeptSocket(number, owner, backend, sock))
+    return kept
+
+
+def _marks(secret: bytes) -> Callable[[], bytes]:
+    """What listeners know their own requests by: drawn anew with each start, and the same in all workers.
+
+    What one has sent another one must know for its own, and send with the same bytes again.
+    """
+    numbers = count()
+
+    def draw() -> bytes:
+        return blake2b(next(numbers).to_bytes(4, "big"), digest_size=_MARK_BYTES, key=secret, person=b"mark").digest()
+
+    return draw
 
 
 def quiet_on_peers_faults(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

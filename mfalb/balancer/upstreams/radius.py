@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Final, Protocol
 
+from mfalb.balancer.exchange.flight_log import Flight
 from mfalb.balancer.exchange.identifiers import IdentifierTable
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.pools.backend import Backend
+from mfalb.balancer.upstreams.custody import Custody, KeptSocket
 from mfalb.errors import BackendFailure
 from mfalb.net.datagram_form import Wrap
 from mfalb.net.datagram_poller import DatagramPoller
@@ -84,6 +87,10 @@ class RadiusCarrier(ABC):
         For `REST_S` not by its number, unless the one answer to the one datagram that was sent has come.
         """
 
+    def expire(self, _now: float) -> None:
+        """Let go of what no longer counts. Called about once a second."""
+        return
+
     @abstractmethod
     def dropped_by_kernel(self, backend_name: str) -> int:
         """Answers of a backend that were lost because nobody read them in time."""
@@ -99,19 +106,23 @@ Sign = Callable[[RadiusExchange, int], bytes]  # the datagram for an exchange's 
 class UpstreamSocket:
     """One connected socket and who holds its identifiers."""
 
-    __slots__ = ("backend", "identifiers", "io", "outbox")
+    __slots__ = ("backend", "identifiers", "io", "number", "outbox")
 
-    def __init__(self, backend: Backend, io: DatagramSocket) -> None:
+    def __init__(self, backend: Backend, io: DatagramSocket, number: int = 0) -> None:
         self.backend = backend
         self.io = io
+        self.number = number
         self.identifiers: IdentifierTable[RadiusExchange] = IdentifierTable()
         self.outbox: list[Datagram] = []
+
+
+_Aside = tuple[float, UpstreamSocket, int, bytes]  # until when, where, the identifier, the flight's key
 
 
 class RadiusUpstream(RadiusCarrier):
     """Carries exchanges to the backends of a pool. `flush` sends what has gathered since the last one."""
 
-    def __init__(self, poller: DatagramPoller, wrap: Wrap, events: Events, sign: Sign) -> None:
+    def __init__(self, poller: DatagramPoller, wrap: Wrap, events: Events, sign: Sign, custody: Custody) -> None:
         self._poller = poller
         self._wrap = wrap
         self._events = events
@@ -119,6 +130,38 @@ class RadiusUpstream(RadiusCarrier):
         self._sockets: dict[str, list[UpstreamSocket]] = {}
         self._waiting: list[UpstreamSocket] = []
         self._rare_log = RareLog(_log)
+        self._custody = custody
+        self._flight_log = custody.log
+        self._aside: deque[_Aside] = deque()  # until when, the first first
+
+    def adopt(self, backends: Mapping[str, Backend], response_timeout_s: float) -> None:
+        """Go on with a predecessor's sockets, and set aside what it may have been asking under."""
+        now = monotonic()
+        adopted = {one.number: self._adopt(one, backends[one.backend]) for one in self._custody.kept}
+        noted = self._flight_log.take_over(adopted, now - response_timeout_s) if adopted else []
+        flights = self._custody.flights
+        for one in reversed(noted):
+            upstream, until = adopted[one.socket], one.sent_at + response_timeout_s
+            key = one.key + one.authenticator
+            flights[key] = Flight(upstream.backend.name, one.entropy, one.socket, one.identifier, until)
+            upstream.identifiers.set_aside(one.identifier)
+            self._aside.append((until, upstream, one.identifier, key))
+
+    def _adopt(self, kept: KeptSocket, backend: Backend) -> UpstreamSocket:
+        upstream = UpstreamSocket(backend, self._wrap(kept.socket, is_connected=True), kept.number)
+        self._poller.watch(kept.socket, self._reader(upstream), first=True)
+        self._sockets.setdefault(backend.name, []).append(upstream)
+        return upstream
+
+    def expire(self, now: float) -> None:
+        """Nobody asks again for what a predecessor sent so long ago."""
+        while self._aside and self._aside[0][0] <= now:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        _, upstream, identifier, key = self._aside.popleft()
+        upstream.identifiers.give_back(identifier)
+        self._custody.flights.pop(key, None)
 
     def send(self, exchange: RadiusExchange, now: float) -> None:
         """Give the exchange an identifier at its backend and send it.
@@ -135,6 +178,7 @@ class RadiusUpstream(RadiusCarrier):
             raise
         exchange.backend.requests += 1
         exchange.first_sent_at = now
+        self._flight_log.note(exchange, carrier.number, now)  # before it is sent, so that none is sent unnoted
         self._queue(exchange, carrier, now)
 
     def resend(self, exchange: RadiusExchange, now: float) -> bool:
@@ -196,6 +240,10 @@ class RadiusUpstream(RadiusCarrier):
         """The socket that will carry the exchange, which holds an identifier there from now on."""
         backend, preferred = exchange.backend, None
         sockets = self._sockets.setdefault(backend.name, [])
+        if exchange.flight is not None:
+            was = _resumed(exchange, sockets)
+            if was is not None:
+                return was
         if exchange.upstream.secret is exchange.source.client.secret:
             preferred = exchange.request.identifier  # with it the datagram may pass untouched
         chosen = _with_room(sockets, preferred, now)
@@ -214,6 +262,11 @@ class RadiusUpstream(RadiusCarrier):
 
     def _open(self, backend: Backend, sockets: list[UpstreamSocket]) -> UpstreamSocket:
         if len(sockets) >= SOCKET_LIMIT:
+            while self._aside:  # what is asked now comes before what may be asked again
+                self._give_back()
+                chosen = _with_room(sockets, None, 0.0)
+                if chosen is not None:
+                    return chosen
             facts = {"backend": backend.name}
             self._rare_log.warning(f"{backend.name}/identifiers", "every identifier of a backend is in use", facts)
             raise BackendFailure(backend.name, "identifiers_exhausted", sent=False)
@@ -228,6 +281,7 @@ class RadiusUpstream(RadiusCarrier):
         except OSError as error:
             sock.close()
             raise self._no_socket(backend, error) from error
+        upstream.number = self._custody.opened(backend.name, sock)
         sockets.append(upstream)
         return upstream
 
@@ -280,6 +334,20 @@ class RadiusUpstream(RadiusCarrier):
 def rests_until(exchange: RadiusExchange, now: float) -> float:
     """Until when nothing else should be asked under an exchange's identifier: an answer may still come, or another."""
     return 0.0 if exchange.is_answered and exchange.transmissions <= 1 else now + REST_S
+
+
+def _resumed(exchange: RadiusExchange, sockets: list[UpstreamSocket]) -> UpstreamSocket | None:
+    """The socket where a predecessor held the exchange, which holds its old identifier there again; None if it cannot.
+
+    It was sent from there before, which the exchange counts as a transmission.
+    """
+    flight, exchange.flight = exchange.flight, None
+    for upstream in sockets:
+        if upstream.number == flight.socket and upstream.identifiers.reclaim(flight.identifier, exchange):
+            upstream.backend.active += 1
+            exchange.carrier, exchange.identifier = upstream, flight.identifier
+            return upstream
+    return None
 
 
 def _with_room(sockets: list[UpstreamSocket], preferred: int | None, now: float) -> UpstreamSocket | None:
