@@ -11,7 +11,7 @@ from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.radius import SOCKET_LIMIT
 from mfalb.net.control_channel import FD_LIMIT, Message
 
-_OWNERS_LIMIT: Final = 256  # a name of one's own for each service of each listener
+_NAME_LIMIT: Final = 256  # of an owner: a listener and its service
 
 
 class _Kept(NamedTuple):
@@ -45,7 +45,9 @@ class KeptSockets:
         number, owner, backend = words.get("number"), words.get("owner"), words.get("backend")
         if message.kind != "keep" or len(message.descriptors) != 1 or type(number) is not int:
             return None
-        if not isinstance(owner, str) or len(owner) > _OWNERS_LIMIT or backend not in self._backends:
+        if not isinstance(owner, str) or len(owner) > _NAME_LIMIT:
+            return None
+        if not isinstance(backend, str) or backend not in self._backends:
             return None
         if not 0 < number < 1 << 32 or number in self._kept.get(seat, {}):
             return None
