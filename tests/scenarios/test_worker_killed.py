@@ -133,8 +133,8 @@ def test_another_request_under_the_same_identifier_is_a_new_one(tmp_path: Path) 
 async def ringing(balanced: BalancedEstate) -> None:
     """Until somebody's phone rings; its server waits for two seconds then."""
     async with asyncio.timeout(10):
-        while not await balanced.estate.cloud.calls_made():
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - another process rings
+        while not await balanced.estate.cloud.calls_made():  # noqa: ASYNC110 - another process rings
+            await asyncio.sleep(0.02)
 
 
 async def test_a_phone_rings_once_though_the_worker_is_killed_while_it_rings(tmp_path: Path) -> None:
