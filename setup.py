@@ -49,6 +49,7 @@ COMPILED = (
     "mfalb/balancer/pools/round_robin.py",
     "mfalb/balancer/pools/waiting_line.py",
     "mfalb/balancer/exchange/duplicates.py",
+    "mfalb/balancer/exchange/flight_log.py",
     "mfalb/balancer/exchange/forwarding.py",
     "mfalb/balancer/exchange/http.py",
     "mfalb/balancer/exchange/http_affinity.py",

@@ -25,11 +25,12 @@ from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.listeners.http_parts import Suspicion
 from mfalb.balancer.pools.evidence import ReportedEvidence
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.custody import SocketKeeper
 from mfalb.balancer.upstreams.pin_sharing import PinSharing
 from mfalb.balancer.upstreams.pin_sharing_assembly import follow_settings, share_pins
 from mfalb.balancer.wiring import radius, streams
 from mfalb.balancer.wiring.parts import Wiring
-from mfalb.balancer.wiring.radius import Radius
+from mfalb.balancer.wiring.radius import Radius, RadiusMeans
 from mfalb.balancer.wiring.streams import Streams
 from mfalb.net.datagram_poller import DatagramPoller
 from mfalb.net.memory import calm_the_garbage_collector, keep_large_blocks_apart
@@ -53,7 +54,10 @@ def address_backends(pools: Mapping[str, Pool], found: Addresses) -> None:
 
 @dataclass(slots=True)
 class WorkerParts:
-    """What a worker is given: configuration, pools that follow the supervisor's, its own sockets, the shared pins."""
+    """What a worker is given: configuration, pools that follow the supervisor's, its own sockets, the shared pins.
+
+    `mark` gives 8 bytes for a name, the same ones to all workers: see `RadiusAssembly`.
+    """
 
     config: Config
     pools: dict[str, Pool]
@@ -62,6 +66,8 @@ class WorkerParts:
     evidence: ReportedEvidence
     tls_files: TlsFiles
     access_log: AccessLog | None
+    keeper: SocketKeeper
+    mark: Callable[[str], bytes]
 
 
 class Worker:
@@ -73,7 +79,7 @@ class Worker:
         self._sockets = parts.sockets
         self._poller = DatagramPoller(asyncio.get_running_loop(), self._flush_datagrams)
         self._streams = Streams(self._wiring)
-        self._radius = Radius(self._wiring, self._poller, self._flush_datagrams)
+        self._radius = Radius(self._wiring, RadiusMeans(self._poller, parts.keeper, parts.mark), self._flush_datagrams)
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
 

@@ -45,7 +45,7 @@ def test_a_wrong_key_of_a_unit_is_found(units: Path) -> None:
 
 
 def test_the_exposure_is_what_the_readme_says(units: Path) -> None:
-    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", units / "mfalb.service"]
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(units / "mfalb.service")]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     found = re.search(r"exposure level for mfalb.service: (\d+\.\d)", shown)
     told = re.search(r"exposure of (\d+\.\d)", (ROOT / "README.md").read_text())

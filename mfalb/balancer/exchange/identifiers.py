@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Generic, TypeVar
 
 IDENTIFIERS: Final = 256
+_FOR_EVER: Final = float("inf")
 
 Holder = TypeVar("Holder")
 
@@ -17,7 +18,7 @@ class IdentifierTable(Generic[Holder]):
     that is asked for by number is given only when it has rested: what is still to come under it looks like a forgery.
     """
 
-    __slots__ = ("_after", "_before", "_holders", "_rests_until", "held")
+    __slots__ = ("_after", "_aside", "_before", "_holders", "_rests_until", "held")
 
     def __init__(self) -> None:
         # The free ones in a ring, longest free first: who stands after and before each, and at IDENTIFIERS its two
@@ -26,6 +27,7 @@ class IdentifierTable(Generic[Holder]):
         self._before = [IDENTIFIERS, *range(IDENTIFIERS)]
         self._holders: list[Holder | None] = [None] * IDENTIFIERS
         self._rests_until = [0.0] * IDENTIFIERS
+        self._aside: set[int] = set()
         self.held = 0
 
     @property
@@ -55,6 +57,30 @@ class IdentifierTable(Generic[Holder]):
         self.held += 1
         return identifier
 
+    def set_aside(self, identifier: int) -> None:
+        """Give a free one to nobody: a predecessor asked something under it that may not be over."""
+        after, before = self._after, self._before
+        left, right = before[identifier], after[identifier]
+        after[left] = right
+        before[right] = left
+        self._rests_until[identifier] = _FOR_EVER
+        self._aside.add(identifier)
+        self.held += 1
+
+    def reclaim(self, identifier: int, holder: Holder) -> bool:
+        """Go on under one that was set aside; False when it no longer is."""
+        if identifier not in self._aside:
+            return False
+        self._aside.remove(identifier)
+        self._holders[identifier] = holder
+        return True
+
+    def give_back(self, identifier: int) -> None:
+        """What was asked under one that was set aside is over. Nothing happens where somebody reclaimed it."""
+        if identifier in self._aside:
+            self._aside.remove(identifier)
+            self._free(identifier, 0.0)
+
     def holder(self, identifier: int) -> Holder | None:
         return self._holders[identifier]
 
@@ -64,10 +90,13 @@ class IdentifierTable(Generic[Holder]):
 
     def release(self, identifier: int, rests_until: float = 0.0) -> None:
         """Nobody holds it any more. `rests_until`: when the last late answer under it may have come."""
-        holders, after, before = self._holders, self._after, self._before
-        if holders[identifier] is None:
+        if self._holders[identifier] is None:
             return  # free already: it keeps its place
-        holders[identifier] = None
+        self._holders[identifier] = None
+        self._free(identifier, rests_until)
+
+    def _free(self, identifier: int, rests_until: float) -> None:
+        after, before = self._after, self._before
         self._rests_until[identifier] = rests_until
         last = before[IDENTIFIERS]
         after[last] = before[IDENTIFIERS] = identifier

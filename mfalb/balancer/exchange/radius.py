@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Final, assert_never
 
 from mfalb.balancer.exchange.duplicates import DuplicateTable
+from mfalb.balancer.exchange.flight_log import Flight
 from mfalb.balancer.exchange.radius_exchange import (
     Ask,
     Drop,
@@ -44,7 +45,16 @@ SUPERSEDED_LIMIT: Final = 1024
 class RadiusExchanges:
     """All exchanges of one listener. `entropy` arguments are 16 fresh random bytes."""
 
-    __slots__ = ("_response_timeout_s", "_superseded", "duplicates", "guards", "pool", "service", "unknown_states")
+    __slots__ = (
+        "_response_timeout_s",
+        "_superseded",
+        "duplicates",
+        "flights",
+        "guards",
+        "pool",
+        "service",
+        "unknown_states",
+    )
 
     def __init__(
         self, service: RadiusService, duplicates: DuplicateTable[RadiusExchange], guards: RadiusGuards
@@ -56,6 +66,7 @@ class RadiusExchanges:
         self.guards = guards
         self.unknown_states = 0  # requests with a State that is not on record
         self._superseded: dict[RadiusExchange, None] = {}
+        self.flights: dict[bytes, Flight] = {}  # a predecessor's, by key and authenticator; the upstream has the same
 
     def follow(self, other: RadiusExchanges) -> None:
         """Go on by the rules of another one. What is in flight keeps its deadline, and who it was sent to."""
@@ -91,6 +102,10 @@ class RadiusExchanges:
         return decision
 
     def _begin(self, packet: Packet, key: bytes, source: RadiusSource, now: float, entropy: bytes) -> RequestDecision:
+        if self.flights:
+            resumed = self._resume(packet, key, source, now, entropy)
+            if resumed is not None:
+                return resumed
         service, client = self.service, source.client
         is_bound = service.is_bound(packet)
         # A State that nobody knows continues nothing: it is as good as none, and makes a phone ring all the same
@@ -116,16 +131,45 @@ class RadiusExchanges:
         in_flight[key] = exchange
         return Forward(exchange)
 
+    def _resume(
+        self, packet: Packet, key: bytes, source: RadiusSource, now: float, entropy: bytes
+    ) -> RequestDecision | None:
+        """A retransmit of what a worker sent that is no more; None when it is none. Nobody is charged for it again.
+
+        It goes to the server that got it, just as that one got it, so that it is known for a retransmit there, too.
+        """
+        flight = self.flights.pop(key + packet.authenticator, None)
+        if flight is None or flight.until <= now or flight.backend not in self.service.upstreams:
+            return None
+        service = self.service
+        is_bound = service.is_bound(packet)
+        issuer = service.issuer_of(packet, source.client, now) if is_bound else None
+        exchange = RadiusExchange(key, source, packet, now, now + self._response_timeout_s)
+        exchange.is_bound = issuer is not None or (is_bound and service.binds_without_record)
+        exchange.aim(self.pool.backends[flight.backend], service.upstreams[flight.backend], flight.entropy)
+        exchange.transmissions = 1
+        exchange.flight = flight
+        in_flight = self.duplicates.in_flight
+        in_flight.pop(key, None)
+        in_flight[key] = exchange
+        return self._from_downed(exchange, now, entropy) or Forward(exchange)
+
+    def _from_downed(self, exchange: RadiusExchange, now: float, entropy: bytes) -> Forward | Reply | Drop | None:
+        """Where a client's retransmit goes when its backend is down; None when it stays where it was.
+
+        Whatever its admin state: it may be acting on the request already. In panic that may be true of one that is said
+        to be down, too: a second phone must not ring because checks fail. Where there is nobody else an answer of the
+        one that is down may still come, so it keeps the request.
+        """
+        if exchange.backend.is_up or (self.pool.is_panicking and not exchange.is_bound):
+            return None
+        exchange.tried = NOTHING_TRIED  # whoever was down or refused earlier may be back
+        return self._elsewhere(exchange, now, entropy)
+
     def _retransmit(self, exchange: RadiusExchange, now: float, entropy: bytes) -> RequestDecision:
-        # Whatever its admin state: it may be acting on the request already. In panic that may be true of one that is
-        # said to be down, too: a second phone must not ring because checks fail
-        is_kept = exchange.backend.is_up or (self.pool.is_panicking and not exchange.is_bound)
-        if not is_kept:
-            exchange.tried = NOTHING_TRIED  # whoever was down or refused earlier may be back
-            decision = self._elsewhere(exchange, now, entropy)
-            if decision is not None:
-                return decision
-            # Nobody else: an answer of the one that is down may still come, so it keeps the request
+        decision = self._from_downed(exchange, now, entropy)
+        if decision is not None:
+            return decision
         if now - exchange.sent_at < RESEND_INTERVAL_S:
             return Drop("duplicate_in_flight")
         return Resend(exchange)

@@ -37,17 +37,19 @@ AnyRadiusListener = RadiusListener | RadsecListener
 class RadiusAssembly:
     """Puts exchanges together from what all of them share: the pools, the pins and one object for each secret.
 
-    `draw` gives 8 random bytes at each call: what a listener knows its own requests by. `is_shared`: other nodes share
-    the pins.
+    `mark` gives 8 bytes for a service's name, what it knows its own requests by: nobody else can guess them, and they
+    are the same after a reload and in all workers. `is_shared`: other nodes share the pins.
     """
 
     is_shared = False
 
-    def __init__(self, pools: Mapping[str, Pool], pins: PinStore, secrets: Secrets, draw: Callable[[], bytes]) -> None:
+    def __init__(
+        self, pools: Mapping[str, Pool], pins: PinStore, secrets: Secrets, mark: Callable[[str], bytes]
+    ) -> None:
         self._pools = pools
         self._pins = pins
         self._secrets = secrets
-        self._draw = draw
+        self._mark = mark
 
     def exchanges(
         self, config: AnyRadiusListener, kind: ServiceKind, unhandled_hidden: Counter[str]
@@ -57,7 +59,7 @@ class RadiusAssembly:
         Tables and guards are each service's own, with the listener's limits: records that pile up cost no sign-in.
         """
         pool = self._pools[config.pools[kind]]
-        own_proxy_state = self._draw()
+        own_proxy_state = self._mark(f"{config.name}/{kind}")
         service = self._service(config, kind, pool)
         for backend in pool.backends.values():
             if is_marked(config, backend):

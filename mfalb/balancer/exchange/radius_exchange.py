@@ -18,7 +18,8 @@ class RadiusExchange:
     `is_bound`: only the backend that began the transaction can go on with it. `entropy` is 16 random bytes for the
     authenticator that a backend with another secret gets. `is_superseded`: its client asks something else under its
     identifier, and what is answered here goes to nobody. `carrier` and `identifier` are the upstream's own note of
-    where it is held; `datagram` is what was sent there, `upstream_authenticator` what its answer is checked against.
+    where it is held, `flight` of where a predecessor of this worker held it; `datagram` is what was sent there,
+    `upstream_authenticator` what its answer is checked against.
     """
 
     __slots__ = (
@@ -29,6 +30,7 @@ class RadiusExchange:
         "deadline",
         "entropy",
         "first_sent_at",
+        "flight",
         "identifier",
         "is_answered",
         "is_bound",
@@ -61,6 +63,7 @@ class RadiusExchange:
         self.upstream = upstream
         self.entropy = entropy
         self.transmissions = 0
+        self.flight: Any = None  # a Flight
 
 
 @dataclass(slots=True, init=False)  # its own __init__, since a compiled build makes that three times as fast

@@ -138,7 +138,7 @@ class RadiusDispatch:
     def expire(self, now: float) -> None:
         """Forget what no longer counts, tell what was seen for the first time. Called about once a second."""
         self._exchanges.guards.expire(now)
-        self.upstream.tick()
+        self.upstream.expire(now)
         self._tell_of_unhandled()
 
     def _tell_of_unhandled(self) -> None:

@@ -31,11 +31,15 @@ _log = logging.getLogger("mfalb.supervisor")
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a worker is begun with: the words, the briefing as a value to pickle, and its descriptors."""
+    """What a worker is begun with: the words, the briefing as a value to pickle, and its descriptors.
+
+    `before` is said first: descriptors that are too many for one message.
+    """
 
     words: dict[str, Any]
     briefing: object
     descriptors: tuple[int, ...]
+    before: tuple[Message, ...] = ()
 
 
 @dataclass(slots=True)
@@ -156,6 +160,8 @@ class Crew:
         theirs.close()
         orders = self._brief(seat.number)
         data = pickle.dumps(orders.briefing)
+        for message in orders.before:
+            seat.channel.send(message)
         seat.channel.send(Message({"kind": "begin", **orders.words}, data, orders.descriptors))
 
     def _nursery_says(self) -> None:

@@ -24,6 +24,7 @@ from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.shares import share_for_worker
+from mfalb.balancer.exchange.flight_log import RING_BYTES
 from mfalb.balancer.health.prober import Prober
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.backend_state import BackendState
@@ -32,6 +33,7 @@ from mfalb.balancer.supervisor.activation import given_places
 from mfalb.balancer.supervisor.admin_socket import bind_admin
 from mfalb.balancer.supervisor.crew import REPORT_TIMEOUT_S, Crew, Orders
 from mfalb.balancer.supervisor.evidence import EvidenceDesk
+from mfalb.balancer.supervisor.kept_sockets import KeptSockets
 from mfalb.balancer.supervisor.notify import notifier
 from mfalb.balancer.supervisor.nursery import start_nursery
 from mfalb.balancer.supervisor.operations import SupervisorOperations
@@ -98,6 +100,9 @@ class Supervisor:
         self._hub_descriptor = os.memfd_create("mfalb-pins", os.MFD_CLOEXEC)
         os.ftruncate(self._hub_descriptor, self._hub.size_bytes)
         self._hub_memory = mmap.mmap(self._hub_descriptor, self._hub.size_bytes)
+        self._flights_descriptor = os.memfd_create("mfalb-flights", os.MFD_CLOEXEC)
+        os.ftruncate(self._flights_descriptor, config.workers * RING_BYTES)
+        self._kept = KeptSockets(self._pools)
         self._ticket_secret = os.urandom(SECRET_BYTES)
         self._addresses: Addresses = ()
         self._changed: dict[str, Pool] = {}
@@ -125,6 +130,7 @@ class Supervisor:
         self._service = Service(notifier(), self._crew, self._pools)
         async with AsyncExitStack() as stack:
             stack.callback(lambda: close_all(self._sockets))
+            stack.callback(self._kept.close)
             stack.push_async_callback(self._tls_files.close)
             stack.push_async_callback(self._crew.stop)
             stack.push_async_callback(self._prober.close)
@@ -185,7 +191,8 @@ class Supervisor:
 
     def _brief(self, number: int) -> Orders:
         briefing, descriptors = self._briefing(number, self._share, self._sockets, self._addresses)
-        return Orders({"states": self._all_states()}, briefing, (self._hub_descriptor, *descriptors))
+        memory = (self._hub_descriptor, self._flights_descriptor)
+        return Orders({"states": self._all_states()}, briefing, (*memory, *descriptors), self._kept.messages(number))
 
     def _briefing(self, number: int, share: Config, bound: Bound, found: Addresses) -> tuple[Briefing, list[int]]:
         """What a worker is told, and the descriptors of its sockets."""
@@ -204,7 +211,12 @@ class Supervisor:
         return _states(one for pool in self._pools.values() for one in pool.backends.values())
 
     def _heard(self, number: int, message: Message) -> None:
-        if not self._desk.take_untrusted(number, message.words):
+        if message.descriptors:
+            if not self._kept.take_untrusted(number, message):
+                self._reports.forged += 1
+        elif message.kind == "let_go":
+            self._reports.forged += not self._kept.let_go_untrusted(number, message.words.get("number"))
+        elif not self._desk.take_untrusted(number, message.words):
             self._reports.forged += 1
 
     def _note_change(self, pool: Pool) -> None:

@@ -1,10 +1,11 @@
 """A worker as a process: what its supervisor says, and what it says itself.
 
-From the supervisor: `begin` (once; the configuration, the states of backends, descriptors of the pin memory and the
-sockets), `backends` (states that have changed), `report` (asks for numbers), `reopen` (the access log was renamed),
+From the supervisor: `kept` (before `begin`; a predecessor's sockets towards RADIUS backends), `begin` (once; the
+configuration, the states of backends, descriptors of the shared memory and the sockets), `backends` (states that have
+changed), `report` (asks for numbers), `peek` (asks whose turn is next), `reopen` (the access log was renamed),
 `prepare`, `commit` and `abandon` (another configuration, in two steps), `stop`. From the worker: `ready` or `unfit`
-after `begin`, `report`, `answer`, and evidence (`pools.evidence`). When the channel ends the supervisor is gone, and
-the worker goes, too.
+after `begin`, `report`, `answer`, `keep` and `let_go` (a socket towards a RADIUS backend, to be held for a successor,
+or no more), and evidence (`pools.evidence`). When the channel ends the supervisor is gone, and the worker goes, too.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from time import monotonic, time
-from typing import Any
+from typing import Any, Final
 
 import uvloop
 
@@ -32,9 +34,11 @@ from mfalb.balancer.admin.suspects import suspects
 from mfalb.balancer.admin.worker_metrics import WorkerMetrics
 from mfalb.balancer.affinity.hub import Hub, HubPlan
 from mfalb.balancer.config.models import Config, LogFormat
+from mfalb.balancer.exchange.flight_log import RING_BYTES, FlightLog
 from mfalb.balancer.pools.backend_state import BackendState, follow
 from mfalb.balancer.pools.evidence import ReportedEvidence
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.custody import KeptSocket, SocketKeeper
 from mfalb.balancer.worker import Worker, WorkerParts, address_backends
 from mfalb.net.control_channel import ControlChannel, Message
 from mfalb.net.lifecycle import Tasks
@@ -43,6 +47,8 @@ from mfalb.telemetry import unraisable
 from mfalb.telemetry.log import AccessLog, is_journal
 from mfalb.telemetry.log_file import LogFile, StandardError
 
+_MARK_BYTES: Final = 8
+
 _log = logging.getLogger("mfalb.worker")
 
 
@@ -50,7 +56,8 @@ _log = logging.getLogger("mfalb.worker")
 class Briefing:
     """What a worker begins with. Goes from the supervisor to its workers only, so pickle may carry it.
 
-    `sockets` has how many of the descriptors are each listener's, in order; one before them is the pin memory's.
+    `sockets` has how many of the descriptors are each listener's, in order; before them are two of shared memory: the
+    pins and the flights.
     """
 
     number: int
@@ -92,6 +99,7 @@ class WorkerProcess:
         self._pools: dict[str, Pool] = {}
         self._prepared: _Prepared | None = None
         self._tasks = Tasks("worker process")
+        self._kept: list[KeptSocket] = []
         self._channel: ControlChannel
 
     async def run(self) -> None:
@@ -120,6 +128,8 @@ class WorkerProcess:
         kind = message.kind
         if kind == "begin" and self._briefed is not None and not self._briefed.done():
             self._briefed.set_result(message)
+        elif kind == "kept":
+            self._kept += _kept(message)
         elif kind == "backends":
             self._follow(message.words["states"])
         elif kind == "report":
@@ -144,7 +154,7 @@ class WorkerProcess:
 
     async def _begin(self, message: Message, stack: AsyncExitStack) -> None:
         briefing: Briefing = pickle.loads(message.data)  # noqa: S301 - only the supervisor has the other end
-        hub_descriptor, *descriptors = message.descriptors
+        hub_descriptor, flights_descriptor, *descriptors = message.descriptors
         config = briefing.config
         self._pools = {name: Pool(name, pool, random.random, follows=True) for name, pool in config.pools.items()}
         address_backends(self._pools, briefing.addresses)
@@ -154,8 +164,8 @@ class WorkerProcess:
         for one in self._pools.values():
             for _ in range(briefing.number):  # workers that all began with the first backend would favour it
                 one.pick()
-        memory = mmap.mmap(hub_descriptor, briefing.hub.size_bytes)
-        os.close(hub_descriptor)
+        memory = _mapped(hub_descriptor, briefing.hub.size_bytes)
+        flight_log = FlightLog(_mapped(flights_descriptor, briefing.hub.regions * RING_BYTES), briefing.number)
         tls_files = TlsFiles(briefing.ticket_secret, config.tls.file_check_interval_s)
         stack.push_async_callback(tls_files.close)
         parts = WorkerParts(
@@ -166,6 +176,8 @@ class WorkerProcess:
             evidence=evidence,
             tls_files=tls_files,
             access_log=self._access_log(config, stack),
+            keeper=SocketKeeper(flight_log, self._kept, self._keep, self._let_go),
+            mark=partial(_mark, briefing.ticket_secret),
         )
         self._worker = Worker(parts)
         stack.push_async_callback(self._worker.close)
@@ -228,6 +240,13 @@ class WorkerProcess:
         self._follow(message.words["states"])
         self._channel.send(Message({"kind": "answer", "id": message.words["id"], "fault": ""}))
 
+    def _keep(self, opened: KeptSocket) -> None:
+        words = {"kind": "keep", "number": opened.number, "owner": opened.owner, "backend": opened.backend}
+        self._channel.send(Message(words, descriptors=(opened.socket.fileno(),)))
+
+    def _let_go(self, number: int) -> None:
+        self._channel.send(Message({"kind": "let_go", "number": number}))
+
     # ------------------------------------------------------------------------------ health and numbers
 
     def _follow(self, states: list[dict[str, Any]]) -> None:
@@ -273,6 +292,29 @@ class WorkerProcess:
 def _sockets(counts: tuple[tuple[str, int], ...], descriptors: list[int]) -> dict[str, list[socket.socket]]:
     left = iter(descriptors)
     return {name: [socket.socket(fileno=next(left)) for _ in range(count)] for name, count in counts}
+
+
+def _mapped(descriptor: int, size_bytes: int) -> mmap.mmap:
+    memory = mmap.mmap(descriptor, size_bytes)
+    os.close(descriptor)
+    return memory
+
+
+def _kept(message: Message) -> list[KeptSocket]:
+    kept = []
+    for (number, owner, backend), descriptor in zip(message.words["sockets"], message.descriptors, strict=True):
+        sock = socket.socket(fileno=descriptor)
+        sock.setblocking(False)
+        kept.append(KeptSocket(number, owner, backend, sock))
+    return kept
+
+
+def _mark(secret: bytes, name: str) -> bytes:
+    """What a service of a listener knows its own requests by: another with each start, and the same in all workers.
+
+    What one has sent another one must know for its own, and send with the same bytes again.
+    """
+    return blake2b(name.encode(), digest_size=_MARK_BYTES, key=secret, person=b"mark").digest()
 
 
 def quiet_on_peers_faults(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Final, Protocol
 
+from mfalb.balancer.exchange.flight_log import Flight
 from mfalb.balancer.exchange.identifiers import IdentifierTable
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.pools.backend import Backend
+from mfalb.balancer.upstreams.custody import Custody, KeptSocket
 from mfalb.errors import BackendFailure
 from mfalb.net.datagram_form import Wrap
 from mfalb.net.datagram_poller import DatagramPoller
@@ -84,6 +87,10 @@ class RadiusCarrier(ABC):
         For `REST_S` not by its number, unless the one answer to the one datagram that was sent has come.
         """
 
+    def expire(self, _now: float) -> None:
+        """Let go of what no longer counts. Called about once a second."""
+        return
+
     @abstractmethod
     def dropped_by_kernel(self, backend_name: str) -> int:
         """Answers of a backend that were lost because nobody read them in time."""
@@ -91,10 +98,6 @@ class RadiusCarrier(ABC):
     @abstractmethod
     def follow(self, backends: Mapping[str, Backend]) -> None:
         """The pool has these backends now. Who has left, or has another address, is asked nothing more where it was."""
-
-    @abstractmethod
-    def tick(self) -> None:
-        """Close what nothing waits for any more. Called about once a second."""
 
     @abstractmethod
     def close(self) -> None:
@@ -107,20 +110,24 @@ Sign = Callable[[RadiusExchange, int], bytes]  # the datagram for an exchange's 
 class UpstreamSocket:
     """One connected socket and who holds its identifiers."""
 
-    __slots__ = ("address", "backend", "identifiers", "io", "outbox")
+    __slots__ = ("address", "backend", "identifiers", "io", "number", "outbox")
 
-    def __init__(self, backend: Backend, io: DatagramSocket) -> None:
+    def __init__(self, backend: Backend, io: DatagramSocket, number: int = 0) -> None:
         self.backend = backend
         self.address = backend.address
         self.io = io
+        self.number = number
         self.identifiers: IdentifierTable[RadiusExchange] = IdentifierTable()
         self.outbox: list[Datagram] = []
+
+
+_Aside = tuple[float, UpstreamSocket, int, bytes]  # until when, where, the identifier, the flight's key
 
 
 class RadiusUpstream(RadiusCarrier):
     """Carries exchanges to the backends of a pool. `flush` sends what has gathered since the last one."""
 
-    def __init__(self, poller: DatagramPoller, wrap: Wrap, events: Events, sign: Sign) -> None:
+    def __init__(self, poller: DatagramPoller, wrap: Wrap, events: Events, sign: Sign, custody: Custody) -> None:
         self._poller = poller
         self._wrap = wrap
         self._events = events
@@ -129,6 +136,49 @@ class RadiusUpstream(RadiusCarrier):
         self._waiting: list[UpstreamSocket] = []
         self._leaving: list[UpstreamSocket] = []
         self._rare_log = RareLog(_log)
+        self._custody = custody
+        self._flight_log = custody.log
+        self._aside: deque[_Aside] = deque()  # until when, the first first
+
+    def adopt(self, backends: Mapping[str, Backend], response_timeout_s: float) -> None:
+        """Go on with a predecessor's sockets, and set aside what it may have been asking under."""
+        now = monotonic()
+        adopted = {}
+        for kept in self._custody.kept:
+            backend = backends.get(kept.backend)
+            if backend is not None and kept.leads_to(backend.address):
+                adopted[kept.number] = self._adopt(kept, backend)
+            else:  # a reload has moved it since
+                self._custody.let_go(kept.number)
+                kept.socket.close()
+        noted = self._flight_log.take_over(adopted, now - response_timeout_s) if adopted else []
+        flights = self._custody.flights
+        for one in reversed(noted):
+            upstream, until = adopted[one.socket], one.sent_at + response_timeout_s
+            key = one.key + one.authenticator
+            flights[key] = Flight(upstream.backend.name, one.entropy, one.socket, one.identifier, until)
+            upstream.identifiers.set_aside(one.identifier)
+            self._aside.append((until, upstream, one.identifier, key))
+
+    def _adopt(self, kept: KeptSocket, backend: Backend) -> UpstreamSocket:
+        upstream = UpstreamSocket(backend, self._wrap(kept.socket, is_connected=True), kept.number)
+        self._poller.watch(kept.socket, self._reader(upstream), first=True)
+        self._sockets.setdefault(backend.name, []).append(upstream)
+        return upstream
+
+    def expire(self, now: float) -> None:
+        """Nobody asks again for what a predecessor sent so long ago, nor waits where a backend was once."""
+        for upstream in [one for one in self._leaving if not one.identifiers.held]:
+            self._leaving.remove(upstream)
+            self._custody.let_go(upstream.number)
+            self._close(upstream)
+        while self._aside and self._aside[0][0] <= now:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        _, upstream, identifier, key = self._aside.popleft()
+        upstream.identifiers.give_back(identifier)
+        self._custody.flights.pop(key, None)
 
     def send(self, exchange: RadiusExchange, now: float) -> None:
         """Give the exchange an identifier at its backend and send it.
@@ -145,6 +195,7 @@ class RadiusUpstream(RadiusCarrier):
             raise
         exchange.backend.requests += 1
         exchange.first_sent_at = now
+        self._flight_log.note(exchange, carrier.number, now)  # before it is sent, so that none is sent unnoted
         self._queue(exchange, carrier, now)
 
     def resend(self, exchange: RadiusExchange, now: float) -> bool:
@@ -199,11 +250,6 @@ class RadiusUpstream(RadiusCarrier):
             if backend is None or any(one.address != backend.address for one in sockets):
                 self._leaving += self._sockets.pop(name)
 
-    def tick(self) -> None:
-        for upstream in [one for one in self._leaving if not one.identifiers.held]:
-            self._leaving.remove(upstream)
-            self._close(upstream)
-
     def close(self) -> None:
         for sockets in (*self._sockets.values(), self._leaving):
             for upstream in sockets:
@@ -221,6 +267,10 @@ class RadiusUpstream(RadiusCarrier):
         """The socket that will carry the exchange, which holds an identifier there from now on."""
         backend, preferred = exchange.backend, None
         sockets = self._sockets.setdefault(backend.name, [])
+        if exchange.flight is not None:
+            was = _resumed(exchange, sockets)
+            if was is not None:
+                return was
         if exchange.upstream.secret is exchange.source.client.secret:
             preferred = exchange.request.identifier  # with it the datagram may pass untouched
         chosen = _with_room(sockets, preferred, now)
@@ -239,6 +289,11 @@ class RadiusUpstream(RadiusCarrier):
 
     def _open(self, backend: Backend, sockets: list[UpstreamSocket]) -> UpstreamSocket:
         if len(sockets) >= SOCKET_LIMIT:
+            while self._aside:  # what is asked now comes before what may be asked again
+                self._give_back()
+                chosen = _with_room(sockets, None, 0.0)
+                if chosen is not None:
+                    return chosen
             facts = {"backend": backend.name}
             self._rare_log.warning(f"{backend.name}/identifiers", "every identifier of a backend is in use", facts)
             raise BackendFailure(backend.name, "identifiers_exhausted", sent=False)
@@ -253,6 +308,7 @@ class RadiusUpstream(RadiusCarrier):
         except OSError as error:
             sock.close()
             raise self._no_socket(backend, error) from error
+        upstream.number = self._custody.opened(backend.name, sock)
         sockets.append(upstream)
         return upstream
 
@@ -305,6 +361,20 @@ class RadiusUpstream(RadiusCarrier):
 def rests_until(exchange: RadiusExchange, now: float) -> float:
     """Until when nothing else should be asked under an exchange's identifier: an answer may still come, or another."""
     return 0.0 if exchange.is_answered and exchange.transmissions <= 1 else now + REST_S
+
+
+def _resumed(exchange: RadiusExchange, sockets: list[UpstreamSocket]) -> UpstreamSocket | None:
+    """The socket where a predecessor held the exchange, which holds its old identifier there again; None if it cannot.
+
+    It was sent from there before, which the exchange counts as a transmission.
+    """
+    flight, exchange.flight = exchange.flight, None
+    for upstream in sockets:
+        if upstream.number == flight.socket and upstream.identifiers.reclaim(flight.identifier, exchange):
+            upstream.backend.active += 1
+            exchange.carrier, exchange.identifier = upstream, flight.identifier
+            return upstream
+    return None
 
 
 def _with_room(sockets: list[UpstreamSocket], preferred: int | None, now: float) -> UpstreamSocket | None:

@@ -126,9 +126,6 @@ class RadsecUpstream(RadiusCarrier):
     def follow(self, backends: Mapping[str, Backend]) -> None:
         """Nothing to do: a listener whose pool over TLS changes is replaced, and its upstreams with it."""
 
-    def tick(self) -> None:
-        """Nothing to do, for the same reason."""
-
     def release(self, exchange: RadiusExchange, now: float) -> None:
         link: RadsecLink | None = exchange.carrier
         exchange.carrier = None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import NamedTuple
 
 from mfalb.balancer.config.radius_models import RadiusListener, ServiceKind
 from mfalb.balancer.config.radsec_models import RadsecListener
@@ -21,13 +22,13 @@ from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch, RadiusParts
 from mfalb.balancer.listeners.radsec import RadsecListener as RadsecListenerShell
 from mfalb.balancer.listeners.radsec_clients import RadsecClients
 from mfalb.balancer.listeners.radsec_dispatches import RadsecDispatches
+from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.upstreams.custody import Custody, SocketKeeper
 from mfalb.balancer.upstreams.radius import Events, RadiusCarrier, RadiusUpstream, Sign
 from mfalb.balancer.upstreams.radsec import RadsecUpstream, RadsecWiring
 from mfalb.balancer.wiring.parts import Wiring
 from mfalb.net.datagram_form import DatagramForm, Wrap, datagram_form
 from mfalb.net.datagram_poller import DatagramPoller
-
-_OWN_PROXY_STATE_BYTES: Final = 8
 
 _log = logging.getLogger("mfalb.worker")
 
@@ -39,17 +40,24 @@ def has_same_frame(one: AnyRadiusListener, other: AnyRadiusListener) -> bool:
     return (one.bind, one.service, one.pool) == (other.bind, other.service, other.pool)
 
 
+class RadiusMeans(NamedTuple):
+    """What RADIUS needs besides: see `WorkerParts`."""
+
+    poller: DatagramPoller
+    keeper: SocketKeeper
+    mark: Callable[[str], bytes]
+
+
 class Radius:
     """The RADIUS listeners of a worker, by name. `flush` is what sends answers that came over TLS."""
 
-    def __init__(self, wiring: Wiring, poller: DatagramPoller, flush: Callable[[], None]) -> None:
+    def __init__(self, wiring: Wiring, means: RadiusMeans, flush: Callable[[], None]) -> None:
         self._wiring = wiring
-        self._poller = poller
+        self._poller = means.poller
+        self._keeper = means.keeper
         self._flush = flush
         self._secrets = Secrets()
-        self._assembly = RadiusAssembly(
-            wiring.pools, wiring.pins, self._secrets, lambda: os.urandom(_OWN_PROXY_STATE_BYTES)
-        )
+        self._assembly = RadiusAssembly(wiring.pools, wiring.pins, self._secrets, means.mark)
         self._shells: dict[str, RadiusListenerShell] = {}
         self._radsec: dict[str, RadsecListenerShell] = {}
         self._leaving: list[RadsecListenerShell] = []
@@ -169,17 +177,25 @@ class Radius:
             backends += exchanges.service.upstreams.values()
             parts = RadiusParts(exchanges, wiring.pins, counters, wiring.access_log, self._refused, told_unhandled)
             parts.sharing = wiring.sharing
-            made[kind] = RadiusDispatch(parts, self._upstream_of(exchanges.service))
+            custody = self._keeper.custody(f"{listener.name}/{kind}")
+            exchanges.flights = custody.flights
+            made[kind] = RadiusDispatch(parts, self._upstream_of(exchanges.service, custody))
         return made
 
-    def _upstream_of(self, service: RadiusService) -> Callable[[Events], RadiusCarrier]:
-        return lambda events: self._upstream(service, events, service.upstream_datagram)
+    def _upstream_of(self, service: RadiusService, custody: Custody) -> Callable[[Events], RadiusCarrier]:
+        def upstream(events: Events) -> RadiusCarrier:
+            pool = service.pool
+            tls = self._wiring.tls_towards(pool)
+            if tls is not None:
+                return self._upstream_over_tls(pool, tls, events, service.upstream_datagram)
+            made = RadiusUpstream(self._poller, self._datagram_wrap(), events, service.upstream_datagram, custody)
+            made.adopt(pool.backends, pool.config.response_timeout_s)
+            return made
 
-    def _upstream(self, service: RadiusService, events: Events, sign: Sign) -> RadiusCarrier:
-        wiring, pool = self._wiring, service.pool
-        tls = wiring.tls_towards(pool)
-        if tls is None:
-            return RadiusUpstream(self._poller, self._datagram_wrap(), events, sign)
+        return upstream
+
+    def _upstream_over_tls(self, pool: Pool, tls: ssl.SSLContext, events: Events, sign: Sign) -> RadiusCarrier:
+        wiring = self._wiring
         radsec = RadsecWiring(pool, tls, sign, wiring.writes, wiring.tasks, wiring.evidence.refused, self.answers_wait)
         return RadsecUpstream(radsec, events)
 

@@ -91,3 +91,29 @@ def test_an_identifier_that_rests_is_given_by_its_number_to_nobody_and_to_others
     table.release(7, 30.0)
     given = [table.take(None, "more", 16.0) for _ in range(IDENTIFIERS)]
     assert given[254] == 7, "the last one, rather than none"
+
+
+def test_one_that_was_set_aside_is_given_to_nobody_until_it_is_given_back() -> None:
+    table: IdentifierTable[str] = IdentifierTable()
+    table.set_aside(7)
+    assert not table.is_rested(7, 1e9)
+    taken = [table.take(7, "other", 1e9) for _ in range(IDENTIFIERS)]
+    assert 7 not in taken
+    assert taken[-1] is None
+    assert table.holder(7) is None
+    table.give_back(7)
+    assert table.take(7, "other", 0.0) == 7
+
+
+def test_one_that_was_set_aside_is_reclaimed_once_and_released_as_any_other() -> None:
+    table: IdentifierTable[str] = IdentifierTable()
+    table.set_aside(7)
+    assert table.reclaim(7, "resumed")
+    assert not table.reclaim(7, "again")
+    table.give_back(7)  # its time is over, but it is held
+    assert table.holder(7) == "resumed"
+    assert table.held == 1
+    table.release(7)
+    assert table.held == 0
+    assert not table.reclaim(7, "late")
+    assert table.is_rested(7, 0.0)

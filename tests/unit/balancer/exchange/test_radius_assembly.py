@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from hashlib import sha256
 from ipaddress import ip_network
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +67,9 @@ def pool(name: str, affinity: Affinity) -> Pool:
     return made
 
 
-def draw() -> Callable[[], bytes]:
-    """Other bytes at each call."""
-    numbers = count()
-    return lambda: next(numbers).to_bytes(8, "big")
+def mark(name: str) -> bytes:
+    """Other bytes for each name."""
+    return sha256(name.encode()).digest()[:8]
 
 
 def exchanges(following: Affinity = FOLLOWING, **more: Any) -> dict[ServiceKind, RadiusExchanges]:
@@ -89,7 +87,7 @@ def exchanges(following: Affinity = FOLLOWING, **more: Any) -> dict[ServiceKind,
         **more,
     )
     pools = {"mfa": pool("mfa", STATES), "records": pool("records", following)}
-    assembly, hidden = RadiusAssembly(pools, PinTable(10), SECRETS, draw()), Counter[str]()
+    assembly, hidden = RadiusAssembly(pools, PinTable(10), SECRETS, mark), Counter[str]()
     made = {kind: assembly.exchanges(listener, kind, hidden) for kind in listener.pools}
     assert all(one.service.unhandled_hidden is hidden for one in made.values())
     return made
@@ -107,7 +105,7 @@ def listener_over_udp(*networks: str, **more: Any) -> RadiusListener:
 
 def added_by(listener: RadiusListener | RadsecListener) -> dict[str, bytes]:
     """The Proxy-State that each backend of its pool gets."""
-    assembly = RadiusAssembly({"mfa": pool("mfa", STATES)}, PinTable(10), SECRETS, draw())
+    assembly = RadiusAssembly({"mfa": pool("mfa", STATES)}, PinTable(10), SECRETS, mark)
     made = assembly.exchanges(listener, AUTHENTICATION, Counter())
     return {name: peer.proxy_state for name, peer in made.service.upstreams.items()}
 
@@ -195,7 +193,7 @@ def test_f2_clients_that_may_come_from_anywhere_may_be_backends_and_each_service
 
 
 def test_a_node_that_shares_its_pins_has_exchanges_that_wait_for_the_store() -> None:
-    assembly = RadiusAssembly({"mfa": pool("mfa", STATES)}, PinTable(10), SECRETS, draw())
+    assembly = RadiusAssembly({"mfa": pool("mfa", STATES)}, PinTable(10), SECRETS, mark)
     listener = listener_over_udp("10.0.0.0/8")
     assert type(assembly.exchanges(listener, AUTHENTICATION, Counter())) is RadiusExchanges
     assembly.is_shared = True

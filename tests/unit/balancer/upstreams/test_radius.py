@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import mmap
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
 from unit.balancer.exchange.radius_world import ENTROPY, SOURCE, World, sign_in
 
+from mfalb.balancer.exchange.flight_log import RING_BYTES, FlightLog
 from mfalb.balancer.exchange.radius_exchange import Forward, RadiusExchange
+from mfalb.balancer.upstreams.custody import Custody
 from mfalb.balancer.upstreams.radius import REST_S, RadiusUpstream
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.datagrams import Datagram
@@ -119,13 +123,19 @@ class Bench:
         self.opened: list[Descriptor] = []
         self.ios: list[Io] = []
         self.open_error: OSError | None = None
+        self.kept: list[tuple[str, object]] = []
         monkeypatch.setattr(f"{MODULE}.connected_socket", self._connected)
         self.upstream = RadiusUpstream(
             self.poller,  # type: ignore[arg-type]
             self._wrap,  # type: ignore[arg-type]
             self.events,
             world.service.upstream_datagram,
+            Custody(FlightLog(mmap.mmap(-1, RING_BYTES), 0), [], self._opened, lambda _: None),
         )
+
+    def _opened(self, backend: str, sock: socket.socket) -> int:
+        self.kept.append((backend, sock))
+        return len(self.kept)
 
     def _connected(self, host: str, port: int) -> Descriptor:
         if self.open_error is not None:
