@@ -98,6 +98,6 @@ class FlightLog:
             if place not in seen:
                 seen.add(place)
                 if place >> 8 in sockets:
-                    _, sent_at, _, *who, _ = _ENTRY.unpack_from(ring, at * ENTRY_BYTES)
-                    found.append(Noted(*who, sent_at, place >> 8, place & 0xFF))
+                    _, sent_at, _, key, authenticator, entropy, _ = _ENTRY.unpack_from(ring, at * ENTRY_BYTES)
+                    found.append(Noted(key, authenticator, entropy, sent_at, place >> 8, place & 0xFF))
         return found

@@ -29,7 +29,7 @@ class Told:
 
 @pytest.fixture
 def told() -> Told:
-    return Told(PassiveCheck(failure_status=frozenset((503,))))
+    return Told(PassiveCheck(failure_status=(503,)))
 
 
 def test_each_failure_is_told_with_how_many_there_were_in_a_row(told: Told) -> None:
