@@ -17,7 +17,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Collection
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 
@@ -85,7 +85,8 @@ class FlightLog:
             "Q"
         )  # by columns: a full ring is read in milliseconds, not in a fifth of a second
         heads, places, tails = (words[column::_ENTRY_WORDS].tolist() for column in (0, 2, _ENTRY_WORDS - 1))
-        times = memoryview(ring).cast("d")[1::_ENTRY_WORDS].tolist()
+        doubles: Any = memoryview(ring).cast("d")  # typeshed takes its slices for integers, and compiled code checks
+        times: list[float] = doubles[1::_ENTRY_WORDS].tolist()
         newest = self._sequence = max(heads)
         found, seen = [], set[int]()
         for sequence in range(newest, max(0, newest - ENTRIES), -1):
@@ -98,6 +99,6 @@ class FlightLog:
             if place not in seen:
                 seen.add(place)
                 if place >> 8 in sockets:
-                    _, sent_at, _, *who, _ = _ENTRY.unpack_from(ring, at * ENTRY_BYTES)
-                    found.append(Noted(*who, sent_at, place >> 8, place & 0xFF))
+                    _, sent_at, _, key, authenticator, entropy, _ = _ENTRY.unpack_from(ring, at * ENTRY_BYTES)
+                    found.append(Noted(key, authenticator, entropy, sent_at, place >> 8, place & 0xFF))
         return found
