@@ -53,10 +53,11 @@ class ValkeyPins:
 
     def __init__(self, config: SharedStore, tls: ssl.SSLContext | None) -> None:
         self._prefix = config.prefix.encode()
+        self._is_cluster = config.cluster
         self._client: Any = _client(config, tls)
 
     async def store(self, pins: Sequence[Pin], now: float, *, only_new: bool = False) -> None:
-        async with _as_away():
+        async with _as_away(is_cluster=self._is_cluster):
             pipeline = self._client.pipeline(**self._plain)
             for pin in pins:
                 life_ms = max(round((pin.expires_at - now) * 1000), _LEAST_LIFE_MS)
@@ -64,7 +65,7 @@ class ValkeyPins:
             _raise_first(await pipeline.execute(raise_on_error=False))
 
     async def look_up(self, keys: Sequence[bytes]) -> Sequence[tuple[bytes, float] | None]:
-        async with _as_away():
+        async with _as_away(is_cluster=self._is_cluster):
             pipeline = self._client.pipeline(**self._plain)
             for key in keys:
                 pipeline.get(self._pin_key(key))
@@ -73,7 +74,7 @@ class ValkeyPins:
             return [_found(value, life_ms) for value, life_ms in zip(answers[::2], answers[1::2], strict=True)]
 
     async def announce(self, node: str, settings: bytes, life_s: float) -> Mapping[str, bytes]:
-        async with _as_away():
+        async with _as_away(is_cluster=self._is_cluster):
             pipeline = self._client.pipeline(**self._plain)
             pipeline.set(self._node_key(node.encode()), settings, px=round(life_s * 1000))
             pipeline.sadd(self._prefix + b"nodes", node)
@@ -103,7 +104,7 @@ class ValkeyPins:
     @property
     def _plain(self) -> dict[str, bool]:
         """A cluster's pipelines are no transactions anyway, and know no such argument."""
-        return {} if isinstance(self._client, ValkeyCluster) else {"transaction": False}
+        return {} if self._is_cluster else {"transaction": False}
 
     def _pin_key(self, key: bytes) -> bytes:
         return self._prefix + b"pin:" + key.hex().encode()
@@ -136,12 +137,18 @@ def _raise_first(answers: list[Any]) -> list[Any]:
 
 
 @asynccontextmanager
-async def _as_away() -> AsyncIterator[None]:
-    """Whatever the library raises becomes PinStoreAway; its text may quote what was sent, and goes no further."""
+async def _as_away(*, is_cluster: bool = False) -> AsyncIterator[None]:
+    """Whatever the library raises becomes PinStoreAway; its text may quote what was sent, and goes no further.
+
+    When a cluster's node is gone the library forgets all nodes and asks anew; other calls that are under way at that
+    moment stumble over what is missing (valkey 6.2: `get_default_node()` is None).
+    """
     try:
         yield
     except Exception as error:
         reason = next((label for kind, label in _REASONS if isinstance(error, kind)), None)
+        if reason is None and is_cluster and isinstance(error, AttributeError | LookupError):
+            reason = "cluster_down"
         if reason is None:
             raise
         raise PinStoreAway(_under_refused(error) if reason == "refused" else reason) from None

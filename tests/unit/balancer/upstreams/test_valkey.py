@@ -125,6 +125,17 @@ def test_a_failed_handshake_is_told_from_an_address_where_nobody_is() -> None:
         run(story())
 
 
+def test_what_the_library_stumbles_over_while_it_looks_for_a_cluster_s_nodes_is_a_cluster_that_is_down() -> None:
+    async def story(*, is_cluster: bool) -> None:
+        async with _as_away(is_cluster=is_cluster):
+            raise AttributeError("'NoneType' object has no attribute 'name'")
+
+    with pytest.raises(PinStoreAway, match="cluster_down"):
+        run(story(is_cluster=True))
+    with pytest.raises(AttributeError):
+        run(story(is_cluster=False))
+
+
 def test_a_fault_of_our_own_is_not_the_store_s() -> None:
     async def story() -> None:
         async with _as_away():
