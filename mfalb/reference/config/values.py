@@ -52,9 +52,13 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a service listens; port 0 is any free one. With `cert` and `key` (PEM) it speaks TLS."""
+    """Where a service listens; port 0 is any free one. With `cert` and `key` (PEM) it speaks TLS.
+
+    With `client_ca` (PEM) it talks only to clients that show a certificate which that authority signed.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     cert: str | None = None
     key: str | None = None
+    client_ca: str | None = None
