@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 
 _SALT_BYTES: Final = 16
 _COST: Final = 2**12  # 4 MiB and about 10 ms: this is an estate for trying things, on small machines too

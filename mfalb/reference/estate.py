@@ -17,18 +17,11 @@ from typing import Final, Self
 import aiohttp
 
 from mfalb.errors import MfalbError
-from mfalb.reference.config import (
-    Account,
-    CloudSettings,
-    Endpoint,
-    MfaServerSettings,
-    PortalSettings,
-    RadiusSettings,
-    Settings,
-    StateKind,
-    User,
-    write_settings,
-)
+from mfalb.reference.config.cloud import CloudSettings
+from mfalb.reference.config.files import Settings, write_settings
+from mfalb.reference.config.mfa_server import MfaServerSettings, RadiusSettings
+from mfalb.reference.config.portal import PortalSettings
+from mfalb.reference.config.values import Account, Endpoint, StateKind, User
 
 _READY_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 5.0

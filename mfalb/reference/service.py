@@ -22,7 +22,8 @@ from typing import TextIO
 
 from aiohttp import web
 
-from mfalb.reference.config import Endpoint, SettingsFile
+from mfalb.reference.config.files import SettingsFile
+from mfalb.reference.config.values import Endpoint
 from mfalb.telemetry.log import configure
 
 Start = Callable[[SettingsFile, AsyncExitStack], Awaitable[Mapping[str, int]]]

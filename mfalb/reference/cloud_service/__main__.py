@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from mfalb.reference.cloud_service.app import CloudService
-from mfalb.reference.config import SettingsFile
+from mfalb.reference.config.files import SettingsFile
 from mfalb.reference.service import main, serve_http
 
 

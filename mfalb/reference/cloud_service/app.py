@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from mfalb.errors import MalformedMessage
 from mfalb.reference.cloud_service.outbox import Outbox, Text
-from mfalb.reference.config import CloudSettings
+from mfalb.reference.config.cloud import CloudSettings
 from mfalb.wire.pfp_message import PATH, PfpMode, PfpRequest, PfpResponse, read_request_untrusted, response_xml
 
 _BODY_LIMIT_BYTES: Final = 64 * 1024

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 
-from mfalb.reference.config import SettingsFile
+from mfalb.reference.config.files import SettingsFile
 from mfalb.reference.directory import Directory
 from mfalb.reference.mfa_server.radius import RadiusFront
 from mfalb.reference.mfa_server.sdk import SdkFront

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from mfalb.reference.config import Endpoint
+from mfalb.reference.config.values import Endpoint
 
 _TIMEOUT_S: Final = 1.0
 

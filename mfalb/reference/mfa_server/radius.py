@@ -16,7 +16,8 @@ from cachetools import TTLCache
 
 from mfalb.errors import MalformedMessage
 from mfalb.net.lifecycle import Tasks
-from mfalb.reference.config import RadiusSettings, StateKind
+from mfalb.reference.config.mfa_server import RadiusSettings
+from mfalb.reference.config.values import StateKind
 from mfalb.reference.directory import Directory
 from mfalb.reference.mfa_server.second_factor import Begun, SecondFactor
 from mfalb.reference.mfa_server.verification import Outcome

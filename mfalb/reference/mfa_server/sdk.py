@@ -20,7 +20,7 @@ from aiohttp.typedefs import Handler
 from jinja2 import Environment, FileSystemLoader
 
 from mfalb.errors import MalformedMessage
-from mfalb.reference.config import MfaServerSettings
+from mfalb.reference.config.mfa_server import MfaServerSettings
 from mfalb.reference.directory import Directory
 from mfalb.reference.mfa_server.master import reaches
 from mfalb.reference.mfa_server.second_factor import Begun, SecondFactor, new_request_id

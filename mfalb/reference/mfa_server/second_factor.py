@@ -16,7 +16,7 @@ from typing import Final
 import aiohttp
 
 from mfalb.errors import MalformedMessage
-from mfalb.reference.config import Method, User
+from mfalb.reference.config.values import Method, User
 from mfalb.reference.mfa_server.verification import Outcome, PendingCodes
 from mfalb.wire.pfp_message import PATH, PfpMode, PfpRequest, PfpResponse, read_response_untrusted, request_xml
 

@@ -1,6 +1,6 @@
 import pytest
 
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 from mfalb.reference.directory import Directory
 
 ALICE = User("Alice", "right-password", "+1 555 0101")

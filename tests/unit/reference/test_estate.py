@@ -7,7 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from mfalb.reference.config import Account, Endpoint, MfaServerSettings, PortalSettings, StateKind, User
+from mfalb.reference.config.mfa_server import MfaServerSettings
+from mfalb.reference.config.portal import PortalSettings
+from mfalb.reference.config.values import Account, Endpoint, StateKind, User
 from mfalb.reference.estate import Cloud, Estate, EstatePlan, Service, ServiceFailed, _ready
 
 USERS = (User("alice", "password-a", "+1 555 0101"),)

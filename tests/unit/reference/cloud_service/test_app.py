@@ -11,7 +11,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.test_utils import make_mocked_request
 
 from mfalb.reference.cloud_service.app import CloudService
-from mfalb.reference.config import CloudSettings
+from mfalb.reference.config.cloud import CloudSettings
 from mfalb.wire.pfp_message import PATH, PfpMode, PfpRequest, PfpResponse, read_response_untrusted, request_xml
 
 

@@ -11,7 +11,8 @@ import pytest_asyncio
 from unit.telemetry.told import told
 from unit.wire.pyrad_peer import accepts_reply
 
-from mfalb.reference.config import Endpoint, Method, RadiusSettings, StateKind, User
+from mfalb.reference.config.mfa_server import RadiusSettings
+from mfalb.reference.config.values import Endpoint, Method, StateKind, User
 from mfalb.reference.directory import Directory
 from mfalb.reference.mfa_server.radius import RadiusFront
 from mfalb.reference.mfa_server.second_factor import Begun, FirstHalf, SecondFactor

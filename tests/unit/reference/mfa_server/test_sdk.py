@@ -13,7 +13,8 @@ from aiohttp import web
 from aiohttp.streams import StreamReader
 from aiohttp.test_utils import make_mocked_request
 
-from mfalb.reference.config import Account, Endpoint, MfaServerSettings, RadiusSettings, User
+from mfalb.reference.config.mfa_server import MfaServerSettings, RadiusSettings
+from mfalb.reference.config.values import Account, Endpoint, User
 from mfalb.reference.directory import Directory
 from mfalb.reference.mfa_server import sdk
 from mfalb.reference.mfa_server.master import reaches

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from unit.telemetry.told import told
 
-from mfalb.reference.config import Method, User
+from mfalb.reference.config.values import Method, User
 from mfalb.reference.mfa_server.second_factor import Begun, FirstHalf, SecondFactor, new_request_id, short_id
 from mfalb.reference.mfa_server.verification import Outcome
 from mfalb.wire.pfp_message import PfpMode, PfpRequest, PfpResponse, read_request_untrusted, response_xml
