@@ -12,7 +12,9 @@ class Method(Enum):
     """How a user is asked for the second factor."""
 
     ONE_WAY_SMS = "one_way_sms"
+    TWO_WAY_SMS = "two_way_sms"
     PHONE_CALL = "phone_call"
+    APP_PUSH = "app_push"
 
 
 class StateKind(Enum):
@@ -34,7 +36,7 @@ class User:
     @classmethod
     def read(cls, table: dict[str, Any]) -> Self:
         """A user as a settings file has it. Raises ValueError and TypeError."""
-        return cls(**{**table, "method": Method(table["method"])})
+        return cls(**{**table, "method": Method(table.get("method", "one_way_sms"))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,13 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a service listens; port 0 is any free one. With `cert` and `key` (PEM) it speaks TLS."""
+    """Where a service listens; port 0 is any free one. With `cert` and `key` (PEM) it speaks TLS.
+
+    With `client_ca` (PEM) it talks only to clients that show a certificate which that authority signed.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     cert: str | None = None
     key: str | None = None
+    client_ca: str | None = None
