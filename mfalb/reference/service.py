@@ -78,7 +78,12 @@ async def serve_http(application: web.Application, endpoint: Endpoint, stack: As
 
 def _tls(endpoint: Endpoint) -> ssl.SSLContext | None:
     if endpoint.cert is None:
+        if endpoint.client_ca is not None:
+            raise ValueError("client_ca needs cert and key: without TLS nobody can show a certificate")
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(endpoint.cert, endpoint.key)
+    if endpoint.client_ca is not None:
+        context.load_verify_locations(endpoint.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context

@@ -13,6 +13,7 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader
 
 from mfalb.errors import MalformedMessage
+from mfalb.reference.cloud_service.activation import Activation
 from mfalb.reference.cloud_service.outbox import Outbox, Text
 from mfalb.reference.config.cloud import CloudSettings
 from mfalb.wire.pfp_message import PATH, PfpMode, PfpRequest, PfpResponse, read_request_untrusted, response_xml
@@ -29,12 +30,15 @@ class CloudService:
     def __init__(self, settings: CloudSettings) -> None:
         self._settings = settings
         self._outbox = Outbox()
+        state = None if settings.state is None else Path(settings.state)
+        self._activation = Activation(settings.activation_codes, state)
         templates = FileSystemLoader(Path(__file__).parent / "templates")
         self._pages = Environment(loader=templates, autoescape=True)
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=_BODY_LIMIT_BYTES)
         application.router.add_post(PATH, self._authenticate)
+        self._activation.add_routes(application.router)
         application.router.add_get("/outbox", self._outbox_page)
         application.router.add_get("/outbox.json", self._outbox_json)
         application.router.add_get("/counters.json", self._counters_json)

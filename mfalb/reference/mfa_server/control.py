@@ -1,7 +1,7 @@
 """The control endpoint of an MFA Server: its status for everybody on this host, promotion for who knows the account.
 
-It is no part of the balanced service and listens on loopback, or nowhere. What changes something wants the SDK's
-account and a JSON body, which no page in a browser can send to it unasked.
+It is no part of the balanced service. What changes the group wants the SDK's account; the rest (this machine only, JSON
+only) is as in `faults.py`, whose switches are served here as well.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Any
 from aiohttp import web
 
 from mfalb.reference.config.values import Account
+from mfalb.reference.faults import Faults
 from mfalb.reference.mfa_server.group.cluster import Cluster
 from mfalb.reference.mfa_server.group.member import NotPossible
-
-_BODY_LIMIT_BYTES = 4096
 
 Change = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -25,13 +24,14 @@ Change = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 class Control:
     """The control endpoint's HTTP application."""
 
-    def __init__(self, server: str, account: Account, cluster: Cluster) -> None:
+    def __init__(self, server: str, account: Account, cluster: Cluster, faults: Faults) -> None:
         self._server = server
+        self._faults = faults
         self._account = account
         self._cluster = cluster
 
     def application(self) -> web.Application:
-        application = web.Application(client_max_size=_BODY_LIMIT_BYTES)
+        application = self._faults.control_application()
         application.router.add_get("/status.json", self._status)
         application.router.add_post("/promotion", self._changing(self._promote))
         application.router.add_post("/rejoin", self._changing(self._rejoin))
@@ -49,8 +49,6 @@ class Control:
             authorization = request.headers.get("Authorization", "")
             if not hmac.compare_digest(authorization.encode(), self._account.authorization.encode()):
                 return web.json_response({"error": "the SDK's account is wanted"}, status=401)
-            if request.content_type != "application/json":
-                return web.json_response({"error": "a JSON body is wanted"}, status=415)
             try:
                 wanted = await request.json()
             except ValueError:

@@ -7,7 +7,9 @@ import logging
 import aiohttp
 
 from mfalb.errors import MfalbError
+from mfalb.reference.config.mfa_server import MfaServerSettings
 from mfalb.reference.config.values import User
+from mfalb.reference.faults import Faults
 from mfalb.reference.mfa_server.data.pfdata import Pfdata
 from mfalb.reference.mfa_server.data.records import has_bypass
 from mfalb.reference.mfa_server.group.ledger import Ledger
@@ -50,9 +52,10 @@ class Gate:
 class GatedFactor(SecondFactor):
     """The second factor of a server that may not be activated yet, and whose users may have a bypass."""
 
-    def __init__(self, server: str, cloud_url: str, session: aiohttp.ClientSession, gate: Gate) -> None:
-        super().__init__(server, cloud_url, session)
+    def __init__(self, settings: MfaServerSettings, session: aiohttp.ClientSession, gate: Gate, faults: Faults) -> None:
+        super().__init__(settings.name, settings.cloud_url, session)
         self._gate = gate
+        self._faults = faults
 
     async def begin(self, user: User, request_id: str) -> FirstHalf:
         """Ring or text the user, unless there is a reason not to."""
@@ -61,4 +64,8 @@ class GatedFactor(SecondFactor):
         if await self._gate.lets_pass(user.name):
             _log.info("one-time bypass used", extra={"user": short_id(user.name)})
             return FirstHalf(Begun.AUTHENTICATED, request_id)
-        return await super().begin(user, request_id)
+        if self._faults.now.cloud_unreachable:
+            return FirstHalf(Begun.CLOUD_UNAVAILABLE, request_id)
+        half = await super().begin(user, request_id)
+        self._faults.challenge_begun()
+        return half

@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from mfalb.errors import MalformedMessage
 from mfalb.reference.config.mfa_server import MfaServerSettings
+from mfalb.reference.faults import Faults
 from mfalb.reference.mfa_server.sdk_answers import NAMESPACE, answer, envelope, fault
 from mfalb.reference.mfa_server.sdk_operations import Operation
 from mfalb.reference.mfa_server.sdk_schema import OPERATIONS
@@ -36,16 +37,19 @@ _log = logging.getLogger("mfalb.reference.mfa_server.sdk")
 class SdkFront:
     """The SDK's HTTP application."""
 
-    def __init__(self, settings: MfaServerSettings, operations: Mapping[str, Operation]) -> None:
+    def __init__(self, settings: MfaServerSettings, operations: Mapping[str, Operation], faults: Faults) -> None:
         self._server = settings.name
         self._account = settings.account
         callers = settings.callers
         self._fingerprints = frozenset(() if callers is None else (one.lower() for one in callers.fingerprints))
         self._operations = operations
+        self._faults = faults
         self._pages = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
 
     def application(self) -> web.Application:
-        application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=[self._signed_in])
+        application = web.Application(
+            client_max_size=_BODY_LIMIT_BYTES, middlewares=[self._faults.middleware, self._signed_in]
+        )
         application.router.add_route("*", "/{path:.*}", self._handle)
         application.on_response_prepare.append(self._sign)
         return application

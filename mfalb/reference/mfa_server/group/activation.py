@@ -13,6 +13,7 @@ import aiohttp
 
 from mfalb.errors import MfalbError
 from mfalb.reference.config.mfa_server import ServerKind
+from mfalb.reference.faults import Faults
 from mfalb.reference.mfa_server.group.standing import Membership, Role
 
 _TIMEOUT_S: Final = 10.0
@@ -41,11 +42,11 @@ class Applicant:
 class CloudRegistry:
     """Asks to be activated, and tells of promotions."""
 
-    def __init__(self, cloud_url: str, applicant: Applicant, session: aiohttp.ClientSession) -> None:
+    def __init__(self, cloud_url: str, applicant: Applicant, session: aiohttp.ClientSession, faults: Faults) -> None:
         self._url = cloud_url.rstrip("/")
         self._applicant = applicant
         self._session = session
-        self.is_cut_off = False  # a fault switch: the cloud cannot be reached
+        self._faults = faults
 
     async def activate(self, rpc_address: str) -> Membership:
         """What this server is. The same question has the same answer. Raises CloudAway and CloudRefused."""
@@ -75,7 +76,7 @@ class CloudRegistry:
         await self._ask("/groups/promotion", promotion)
 
     async def _ask(self, path: str, question: dict[str, Any]) -> dict[str, Any]:
-        if self.is_cut_off:
+        if self._faults.now.cloud_unreachable:
             raise CloudAway("cut off by a fault switch")
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
         try:
@@ -86,7 +87,7 @@ class CloudRegistry:
             raise CloudAway(type(error).__name__) from None
         if not isinstance(answer, dict):
             raise CloudAway("the cloud's answer makes no sense")
-        if status in (HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT):
+        if status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
             reason = str(answer.get("error", "no reason given"))
             raise CloudRefused("".join(sign for sign in reason if sign.isprintable())[:_TEXT_LIMIT])
         if status != HTTPStatus.OK:

@@ -17,6 +17,7 @@ from typing import Final
 import grpc
 
 from mfalb.errors import MalformedMessage, MfalbError
+from mfalb.reference.faults import Faults
 from mfalb.reference.mfa_server.data.pfdata import DataError, Misfit
 from mfalb.reference.mfa_server.data.position import Change
 from mfalb.reference.mfa_server.data.writes import Texts, WriteRefused
@@ -79,24 +80,26 @@ class Lag:
         """Since when something is missing, or the master silent; None when it was never level."""
         return None if self.level_at is None else max(0.0, now - self.level_at - HEARTBEAT_S)
 
-    def is_live(self, now: float) -> bool:
-        return self.heard_at is not None and now - self.heard_at < _SILENCE_S
-
 
 class Follower:
     """Follows one master, and passes writes on to it."""
 
-    def __init__(self, identity: Identity, ledger: Ledger, standing: Standing, tls: PeerTls) -> None:
+    def __init__(self, identity: Identity, ledger: Ledger, standing: Standing, tls: PeerTls, faults: Faults) -> None:
         self._identity = identity
         self._ledger = ledger
         self._standing = standing
         self._credentials = tls.credentials()
+        self._faults = faults
         self._channel: grpc.aio.Channel | None = None
         self.lag = Lag()
         self.snapshots = 0  # how often everything was taken anew
         self.wants_snapshot = False
-        self.is_cut_off = False  # a fault switch: the master cannot be reached
         self.told: Callable[[str], None] = lambda _word: None  # gets DIVERGED, NOT_MASTER or "" (following)
+
+    def is_live(self, now: float) -> bool:
+        """Whether the master has been heard lately. `now` is monotonic seconds."""
+        heard_at = self.lag.heard_at
+        return heard_at is not None and now - heard_at < _SILENCE_S and not self._faults.now.master_lost
 
     async def run(self, master: str) -> None:
         """Follow the server at this address until cancelled."""
@@ -125,7 +128,7 @@ class Follower:
     async def write(self, name: str, texts: Texts) -> dict[str, str]:
         """Have the master make a write. Raises WriteRefused and MasterAway."""
         channel = self._channel
-        if channel is None or self.is_cut_off:
+        if channel is None or self._faults.now.master_lost:
             raise MasterAway("not connected")
         call = WriteCall(self._identity.server, self._identity.group, name, dict(texts))
         method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/Write")
@@ -171,7 +174,7 @@ class Follower:
 
     async def _apply_all(self, messages: AsyncIterator[Message]) -> None:
         async for message in messages:
-            if self.is_cut_off:
+            if self._faults.now.master_lost:
                 raise TimeoutError
             self.lag.heard_at = monotonic()
             match message:

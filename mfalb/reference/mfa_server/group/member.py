@@ -94,8 +94,7 @@ class Member:
         """Whether writes can be made now, here or by way of the master."""
         if self._standing.role is Role.MASTER:
             return self._standing.is_writable
-        is_cut_off = self._follower.is_cut_off or bool(self._standing.divergence)
-        return not is_cut_off and self._follower.lag.is_live(monotonic())
+        return not self._standing.divergence and self._follower.is_live(monotonic())
 
     async def write(self, name: str, texts: Texts) -> dict[str, str]:
         """Make a write, wherever the master is. Raises WriteRefused and MasterAway."""
