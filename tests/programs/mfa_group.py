@@ -128,6 +128,10 @@ class MfaServer:
 
         wait_until(is_there, f"{self.name} to be {role} of epoch {epoch}", deadline_s=_TIMEOUT_S)
 
+    def wait_until_confirmed(self) -> None:
+        """Until the cloud has confirmed what this server is, whether or not it reaches its master."""
+        wait_until(lambda: bool(self.status()["is_confirmed_by_cloud"]), f"{self.name} to be confirmed")
+
     def users(self) -> set[str]:
         """The names in its file; of a server that runs or has ended."""
         return {str(name) for (name,) in _read(self.data, "SELECT name FROM users")}
