@@ -134,7 +134,7 @@ class Estate:
             cloud = await self._start("cloud", "cloud_service", CloudSettings(answer_delay_s=delay), stack)
             self.cloud = Cloud(cloud, session)
             for number in range(1, self._plan.mfa_servers + 1):
-                settings = self._mfa_server(f"mfa{number}")  # the first one is the master
+                settings = self._mfa_server(f"mfa{number}")
                 self.mfa_servers.append(await self._start(settings.name, "mfa_server", settings, stack))
             for number in range(1, self._plan.portals + 1):
                 portal = self._portal(f"portal{number}")
@@ -156,8 +156,7 @@ class Estate:
     def _mfa_server(self, name: str) -> MfaServerSettings:
         plan = self._plan
         radius = RadiusSettings(Endpoint(_LOOPBACK), "127.0.0.0/8", plan.radius_secret, plan.state)
-        master = Endpoint(_LOOPBACK, self.mfa_servers[0].ports["sdk"]) if self.mfa_servers else None
-        return MfaServerSettings(name, self.cloud.url, self._endpoint(), radius, plan.account, plan.users, master)
+        return MfaServerSettings(name, self.cloud.url, self._endpoint(), radius, plan.account, plan.users)
 
     def _portal(self, name: str) -> PortalSettings:
         plan = self._plan

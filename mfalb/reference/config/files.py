@@ -9,6 +9,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Self
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from mfalb.reference.config.cloud import CloudSettings
 from mfalb.reference.config.mfa_server import MfaServerSettings
 from mfalb.reference.config.portal import PortalSettings
@@ -37,8 +40,15 @@ class SettingsFile:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Raises OSError and ValueError."""
-        return cls(json.loads(path.read_text("utf-8")))
+        """Of JSON, or of YAML in a file that is named so. Raises OSError and ValueError."""
+        text = path.read_text("utf-8")
+        try:
+            tables = YAML(typ="safe").load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+        except YAMLError as error:
+            raise ValueError(str(error)) from None
+        if not isinstance(tables, dict):
+            raise ValueError("the settings of a service are a table")  # noqa: TRY004 - the file's fault, not a caller's
+        return cls(tables)
 
     def cloud(self) -> CloudSettings:
         return CloudSettings.read(self._tables)

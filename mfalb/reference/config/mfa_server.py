@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from ipaddress import ip_network
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from mfalb.reference.config.values import Account, Endpoint, StateKind, User
+
+RPC_PORT: Final = 4443  # static, and the same on all servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +30,77 @@ class RadiusSettings:
             endpoint=Endpoint(**table["endpoint"]),
             client_network=table["client_network"],
             secret=table["secret"],
-            state=StateKind(table["state"]),
-            requires_message_authenticator=table["requires_message_authenticator"],
+            state=StateKind(table.get("state", "unique")),
+            requires_message_authenticator=table.get("requires_message_authenticator", True),
         )
+
+
+class ServerKind(Enum):
+    """Where a server's users come from. All servers of a group are of one kind."""
+
+    DOMAIN_JOINED = "domain_joined"
+    STANDALONE = "standalone"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSettings:
+    """A server's place in a replication group.
+
+    `data` is the file of its users, `rpc` where it serves its peers (with `cert` and `key`; the certificate's common
+    name is the server's name), `ca` whose certificates peers have. `rpc_address` is how peers reach it, host:port; else
+    it is that of `rpc`. `kept_changes` is how far back a slave can be and still need no snapshot.
+    """
+
+    name: str
+    activation_code: str = field(repr=False)
+    data: str
+    rpc: Endpoint
+    ca: str
+    rpc_address: str | None = None
+    kind: ServerKind = ServerKind.DOMAIN_JOINED
+    kept_changes: int = 10_000
+    poll_s: float = 5.0
+
+    @classmethod
+    def read(cls, table: dict[str, Any]) -> Self:
+        """Raises KeyError, TypeError and ValueError for a table that is not such settings."""
+        rest = {name: table[name] for name in ("rpc_address", "kept_changes", "poll_s") if name in table}
+        settings = cls(
+            name=table["name"],
+            activation_code=table["activation_code"],
+            data=table["data"],
+            rpc=Endpoint(**{"port": RPC_PORT, **table["rpc"]}),
+            ca=table["ca"],
+            kind=ServerKind(table.get("kind", "domain_joined")),
+            **rest,
+        )
+        if settings.rpc.cert is None or settings.rpc.key is None:
+            raise ValueError("group.rpc: replication needs a certificate (cert, key)")
+        if settings.kept_changes < 1 or settings.poll_s <= 0:
+            raise ValueError("group: kept_changes and poll_s are more than nothing")
+        return settings
+
+
+@dataclass(frozen=True, slots=True)
+class CallerCertificates:
+    """Client certificates that stand for the account: IIS's one-to-one mapping, by SHA-256 fingerprint in hexadecimal.
+
+    `ca` is the authority that signed them (PEM), or the certificates themselves.
+    """
+
+    ca: str
+    fingerprints: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MfaServerSettings:
-    """One MFA Server. `master` is where the master of its group takes connections; None for the master itself."""
+    """One MFA Server.
+
+    `users` are the embedded directory; the first master of a group takes them over as its users. A server without a
+    `group` is alone: it needs no activation, and what is written is gone with it. `control` is where an operator (or a
+    test) asks for its status, promotes it and throws its fault switches. Callers of the SDK show `account`, or one of
+    the client certificates in `callers`.
+    """
 
     name: str
     cloud_url: str
@@ -42,17 +108,22 @@ class MfaServerSettings:
     radius: RadiusSettings
     account: Account
     users: tuple[User, ...]
-    master: Endpoint | None = None
+    group: GroupSettings | None = None
+    control: Endpoint | None = None
+    callers: CallerCertificates | None = None
 
     @classmethod
     def read(cls, tables: dict[str, Any]) -> Self:
         """Raises KeyError, TypeError and ValueError for tables that are not such settings."""
+        group, control, callers = (tables.get(name) for name in ("group", "control", "callers"))
         return cls(
             name=tables["name"],
             cloud_url=tables["cloud_url"],
             sdk=Endpoint(**tables["sdk"]),
             radius=RadiusSettings.read(tables["radius"]),
             account=Account(**tables["account"]),
-            users=tuple(User.read(user) for user in tables["users"]),
-            master=Endpoint(**tables["master"]) if tables["master"] is not None else None,
+            users=tuple(User.read(user) for user in tables.get("users", ())),
+            group=None if group is None else GroupSettings.read(group),
+            control=None if control is None else Endpoint(**control),
+            callers=None if callers is None else CallerCertificates(callers["ca"], tuple(callers["fingerprints"])),
         )

@@ -34,6 +34,7 @@ class Begun(Enum):
     TEXT_SENT = "text sent"
     DENIED = "denied"
     CLOUD_UNAVAILABLE = "cloud unavailable"
+    NOT_ACTIVATED = "not activated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,37 @@
+"""The users of an MFA Server: the directory knows their passwords, the group's data all the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mfalb.reference.config.values import User
+from mfalb.reference.directory import Directory
+from mfalb.reference.mfa_server.data.pfdata import Pfdata
+from mfalb.reference.mfa_server.data.records import UserRecord, find_user
+
+
+class GroupUsers(Directory):
+    """The directory, as the fronts of an MFA Server ask it: phone and method are those of the group's data."""
+
+    def __init__(self, users: Sequence[User], pfdata: Pfdata) -> None:
+        super().__init__(users)
+        self._pfdata = pfdata
+
+    def check(self, name: str, password: str) -> User | None:
+        """The user whose password this is; None as well for one whom the group does not know, or has disabled."""
+        found = super().check(name, password)
+        return None if found is None else self.find(found.name)
+
+    def is_password(self, name: str, password: str) -> bool:
+        """Primary authentication only. Takes as long for a name that does not exist."""
+        return super().check(name, password) is not None
+
+    def find(self, name: str) -> User | None:
+        """The user of that name who may sign in, for callers that have proved themselves otherwise."""
+        record = self.record(name)
+        if record is None or not record.is_enabled:
+            return None
+        return User(record.name, "", record.phone, record.method)
+
+    def record(self, name: str) -> UserRecord | None:
+        return self._pfdata.read(lambda db: find_user(db, name))
