@@ -163,7 +163,9 @@ class MfaGroup:
         )
         write_settings(run_dir / "cloud.json", settings)
         argv = [sys.executable, "-m", "mfalb", "reference", "cloud", "-c", str(run_dir / "cloud.json")]
-        self.cloud: Final = Program("cloud", argv, run_dir, ready=Logged("ready {"), launch=Launch(ready_deadline_s=60.0))
+        self.cloud: Final = Program(
+            "cloud", argv, run_dir, ready=Logged("ready {"), launch=Launch(ready_deadline_s=60.0)
+        )
 
     def __enter__(self) -> Self:
         self.cloud.start()
@@ -261,9 +263,7 @@ def _read(path: Path, query: str) -> list[tuple[Any, ...]]:
         db.close()
 
 
-def _ask(
-    port: int, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
-) -> tuple[int, bytes]:
+def _ask(port: int, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
     connection = HTTPConnection(LOOPBACK, port, timeout=_TIMEOUT_S)
     try:
         connection.request(method, path, body, dict(headers))

@@ -149,7 +149,9 @@ def _public(server: MfaServer) -> set[int]:
 def _listening(pid: int) -> list[int]:
     """The TCP ports on which a process listens, as the kernel tells them."""
     inodes = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
-    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{name}").read_text().split("\n")]
+    rows = [
+        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{name}").read_text().split("\n")
+    ]
     return [
         int(row[1].rpartition(":")[2], 16)
         for row in rows
