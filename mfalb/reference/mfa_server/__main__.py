@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
 from mfalb.reference.config.files import SettingsFile
 from mfalb.reference.config.mfa_server import MfaServerSettings
+from mfalb.reference.directory import Directory
 from mfalb.reference.faults import Faults
+from mfalb.reference.ldap_directory import LdapDirectory
+from mfalb.reference.mfa_server.cloud_session import cloud_session
 from mfalb.reference.mfa_server.control import Control
 from mfalb.reference.mfa_server.data.pfdata import Pfdata
 from mfalb.reference.mfa_server.gated_factor import Gate, GatedFactor
@@ -50,7 +51,7 @@ class _Place:
 async def start(settings: SettingsFile, stack: AsyncExitStack) -> Mapping[str, int]:
     """Serve one MFA Server: its place in the group, the SDK and RADIUS over one second factor."""
     server, faults = settings.mfa_server(), Faults(*FAULTS)
-    session = await stack.enter_async_context(aiohttp.ClientSession())
+    session = await stack.enter_async_context(cloud_session(server.cloud_tls))
     ports: dict[str, int] = {}
     if server.group is None:
         place = await _alone(server, faults, stack)
@@ -62,7 +63,8 @@ async def start(settings: SettingsFile, stack: AsyncExitStack) -> Mapping[str, i
         control = Control(server.name, server.account, cluster, faults).application()
     if server.control is not None:
         ports["control"] = await serve_http(control, server.control, stack)
-    users = GroupUsers(server.users, place.ledger.pfdata)
+    directory = Directory(server.users) if server.ldap is None else LdapDirectory(server.ldap)
+    users = GroupUsers(directory, place.ledger.pfdata)
     second_factor = GatedFactor(server, session, place.gate, faults)
     operations = SdkOperations(users, second_factor, place.gate, place.writer)
     sdk = SdkFront(server, operations.by_name, faults)
