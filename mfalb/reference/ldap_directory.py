@@ -9,6 +9,9 @@ from __future__ import annotations
 import logging
 import secrets
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from math import ceil
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -79,17 +82,26 @@ class LdapDirectory:
         with self._connected(dn, password) as connection:
             return bool(connection.bind())
 
-    def _connected(self, dn: str, password: str) -> ldap3.Connection:
+    @contextmanager
+    def _connected(self, dn: str, password: str) -> Iterator[ldap3.Connection]:
+        """A connection that is open, and with TLS where that is asked for, but not bound; closed in any case."""
         connection = ldap3.Connection(
             self._server,
             user=dn,
             password=password,
-            receive_timeout=self._settings.timeout_s,
+            receive_timeout=ceil(self._settings.timeout_s),  # ldap3 takes whole seconds
             auto_bind=ldap3.AUTO_BIND_NONE,
             auto_referrals=False,  # a referral would carry the password to whom the answer names
             read_only=True,
         )
-        connection.open()
-        if self._settings.starts_tls and not connection.start_tls():
-            raise LDAPException("no TLS")
-        return connection
+        try:
+            connection.open()
+            if self._settings.starts_tls and not connection.start_tls():
+                raise LDAPException("no TLS")
+            yield connection
+        finally:
+            sock = connection.socket
+            with suppress(LDAPException, OSError):
+                connection.unbind()
+            if sock is not None:
+                sock.close()  # ldap3 leaves it open when TLS has failed
