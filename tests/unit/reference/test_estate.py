@@ -49,15 +49,6 @@ async def test_a_plan_becomes_the_settings_of_servers_and_portals(tmp_path: Path
     assert (portal.name, portal.sdk_url, portal.sdk_ca) == ("portal1", PLAN.sdk_url, None)
 
 
-async def test_the_first_server_is_the_master_of_the_others(tmp_path: Path) -> None:
-    estate = Estate(PLAN, tmp_path)
-    estate.cloud = Cloud(started(tmp_path / "cloud.log", b"", {"http": 2})[0], cast("Any", None))
-    assert estate._mfa_server("mfa1").master is None
-    estate.mfa_servers.append(started(tmp_path / "mfa1.log", b"", {"sdk": 7, "radius": 8})[0])
-    estate.mfa_servers.append(started(tmp_path / "mfa2.log", b"", {"sdk": 9, "radius": 10})[0])
-    assert estate._mfa_server("mfa3").master == Endpoint("127.0.0.1", 7)
-
-
 async def test_with_a_certificate_sdk_and_portals_speak_tls_and_portals_verify_it(tmp_path: Path) -> None:
     chain, key, ca = Path("chain.pem"), Path("key.pem"), Path("ca.pem")
     plan = replace(PLAN, certificate=(chain, key), sdk_ca=ca, state=StateKind.CONSTANT)
