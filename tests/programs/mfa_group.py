@@ -120,11 +120,12 @@ class MfaServer:
         return subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
 
     def wait_for(self, role: str, *, epoch: int = 1) -> None:
-        """Until the server is that in its group, and (a slave) follows its master."""
+        """Until the server is that in its group, and (a slave) has once had all that its master has."""
 
         def is_there() -> bool:
             status = self.status()
-            return (status["role"], status["epoch"]) == (role, epoch) and status["is_master_reached"]
+            is_level = status["lag"] is None or status["lag"]["seconds"] is not None
+            return (status["role"], status["epoch"]) == (role, epoch) and status["is_master_reached"] and is_level
 
         wait_until(is_there, f"{self.name} to be {role} of epoch {epoch}", deadline_s=_TIMEOUT_S)
 
