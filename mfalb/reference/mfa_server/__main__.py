@@ -68,8 +68,9 @@ async def start(settings: SettingsFile, stack: AsyncExitStack) -> Mapping[str, i
     second_factor = GatedFactor(server, session, place.gate, faults)
     operations = SdkOperations(users, second_factor, place.gate, place.writer)
     sdk = SdkFront(server, operations.by_name, faults)
-    ports["sdk"] = await serve_http(sdk.application(), server.sdk, stack)
-    ports["radius"] = await _serve_radius(server, users, second_factor, stack)
+    callers_ca = None if server.callers is None else server.callers.ca
+    ports["sdk"] = await serve_http(sdk.application(), server.sdk, stack, callers_ca)
+    ports["radius"] = await _serve_radius(server, users, second_factor, faults, stack)
     return ports
 
 
@@ -86,11 +87,11 @@ async def _alone(server: MfaServerSettings, faults: Faults, stack: AsyncExitStac
 
 
 async def _serve_radius(
-    server: MfaServerSettings, users: GroupUsers, second_factor: GatedFactor, stack: AsyncExitStack
+    server: MfaServerSettings, users: GroupUsers, second_factor: GatedFactor, faults: Faults, stack: AsyncExitStack
 ) -> int:
     endpoint = server.radius.endpoint
     transport, front = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: RadiusFront(server.radius, users, second_factor), local_addr=(endpoint.host, endpoint.port)
+        lambda: RadiusFront(server.radius, users, second_factor, faults), local_addr=(endpoint.host, endpoint.port)
     )
     stack.push_async_callback(front.close)
     port: int = transport.get_extra_info("sockname")[1]

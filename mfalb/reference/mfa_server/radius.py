@@ -22,6 +22,7 @@ from mfalb.errors import MalformedMessage
 from mfalb.net.lifecycle import Tasks
 from mfalb.reference.config.mfa_server import RadiusProtocol, RadiusSettings
 from mfalb.reference.config.values import StateKind, User
+from mfalb.reference.faults import Faults
 from mfalb.reference.mfa_server.radius_cache import Successes
 from mfalb.reference.mfa_server.radius_mschap import (
     Exchange,
@@ -68,10 +69,17 @@ class _Request:
 class RadiusFront(asyncio.DatagramProtocol):
     """Answers Access-Requests and Status-Server; a retransmit waits for the phone, then gets the same answer."""
 
-    def __init__(self, settings: RadiusSettings, directory: Primary, second_factor: SecondFactor) -> None:
+    def __init__(
+        self,
+        settings: RadiusSettings,
+        directory: Primary,
+        second_factor: SecondFactor,
+        faults: Faults | None = None,
+    ) -> None:
         self._settings = settings
         self._directory = directory
         self._second_factor = second_factor
+        self._faults = faults or Faults()
         self._secret = SharedSecret(settings.secret.encode())
         self._network = ip_network(settings.client_network)
         self._known: TTLCache[tuple[Address, int, int], _Request] = TTLCache(_DUPLICATE_LIMIT, _DUPLICATE_LIFE_S)
@@ -88,6 +96,8 @@ class RadiusFront(asyncio.DatagramProtocol):
         self._transport = transport  # type: ignore[assignment]  # asyncio's own types are wider than what it passes
 
     def datagram_received(self, data: bytes, address: Address) -> None:
+        if self._faults.now.down or self._faults.now.hang:  # by RADIUS both are silence
+            return
         try:
             packet = self._read_untrusted(data, address)
         except MalformedMessage as error:
@@ -119,6 +129,7 @@ class RadiusFront(asyncio.DatagramProtocol):
         return packet
 
     async def _serve(self, request: _Request, packet: Packet, address: Address) -> None:
+        await self._faults.hold_up()
         try:
             answer = await self._decide(packet, str(address[0]))
         except MalformedMessage as error:
