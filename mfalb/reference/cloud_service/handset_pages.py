@@ -97,6 +97,8 @@ class HandsetPages:
         return _back_to_page(request)
 
     async def _choose(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":  # no key is in this one's address
+            return await self._page(request, "That came from a strange page.", 403)
         form = await request.post()
         try:
             mode = Answering(form.get("mode"))

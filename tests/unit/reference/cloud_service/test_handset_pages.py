@@ -102,3 +102,12 @@ async def test_the_state_changes_when_something_new_is_there(pages: Pages) -> No
     pages.ring("alice")
     states.append((await pages.asked.json("/handset/alice.json"))["state"])
     assert len(set(states)) == 3
+
+
+@pytest.mark.parametrize(("site", "status"), [("same-origin", 303), ("cross-site", 403), ("same-site", 403)])
+async def test_a_strange_page_cannot_choose_who_answers(pages: Pages, site: str, status: int) -> None:
+    kind = "application/x-www-form-urlencoded"
+    path = "/handset/alice/answering"
+    response = await pages.asked.ask("POST", path, b"mode=auto", Content_Type=kind, Sec_Fetch_Site=site)
+    assert response.status == status
+    assert (pages.pages.answering_of("alice") is Answering.AUTO) is (status == 303)
