@@ -16,7 +16,7 @@ import typer
 from mfalb.cli.demo_setup import Site, new_site, write_configuration
 from mfalb.cli.demo_sign_ins import Demonstration, Halves
 from mfalb.errors import MfalbError
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 from mfalb.reference.estate import Estate
 
 _READY_TIMEOUT_S: Final = 30.0

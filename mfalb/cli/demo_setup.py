@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mfalb.balancer.config.secret_sources import COOKIE_KEY_BYTES
-from mfalb.reference.config import Account, User
+from mfalb.reference.config.values import Account, User
 from mfalb.reference.estate import Estate, EstatePlan
 
 LOOPBACK: Final = "127.0.0.1"

@@ -18,7 +18,7 @@ import aiohttp
 
 from mfalb.cli.demo_setup import LOOPBACK, Site
 from mfalb.errors import MfalbError
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 from mfalb.reference.estate import Cloud, Estate
 from mfalb.wire import radius
 from mfalb.wire.radius import Packet, SharedSecret

@@ -22,7 +22,8 @@ from typing import TextIO
 
 from aiohttp import web
 
-from mfalb.reference.config import Endpoint, SettingsFile
+from mfalb.reference.config.files import SettingsFile
+from mfalb.reference.config.values import Endpoint
 from mfalb.telemetry.log import configure
 
 Start = Callable[[SettingsFile, AsyncExitStack], Awaitable[Mapping[str, int]]]
@@ -34,9 +35,13 @@ def main(description: str, start: Start) -> None:
     """The command line of a service: `--settings FILE`. `start` returns the ports that it listens on, by name."""
     parser = ArgumentParser(description=description)
     parser.add_argument("--settings", type=Path, required=True, help="the service's settings (JSON)")
-    options = parser.parse_args()
+    run(parser.parse_args().settings, start)
+
+
+def run(settings: Path, start: Start) -> None:
+    """Serve until told to stop. Raises OSError, and ValueError, KeyError or TypeError for settings that are none."""
     configure("info", is_json=False)
-    asyncio.run(_run(SettingsFile.read(options.settings), start))
+    asyncio.run(_run(SettingsFile.read(settings), start))
 
 
 async def _run(settings: SettingsFile, start: Start) -> None:
@@ -65,19 +70,36 @@ def _stop_at_end(stop: asyncio.Event) -> None:
         stop.set()
 
 
-async def serve_http(application: web.Application, endpoint: Endpoint, stack: AsyncExitStack) -> int:
-    """Serve an aiohttp application until the stack closes; returns the port."""
+async def serve_http(
+    application: web.Application, endpoint: Endpoint, stack: AsyncExitStack, callers_ca: str | None = None
+) -> int:
+    """Serve an aiohttp application until the stack closes; returns the port.
+
+    With `callers_ca` (PEM) clients may show a certificate, and one that they show is verified. Raises ValueError and
+    OSError for files that make no TLS.
+    """
+    context = _tls(endpoint)
+    if callers_ca is not None:
+        if context is None:
+            raise ValueError("callers with certificates need cert and key: without TLS nobody can show one")
+        context.load_verify_locations(callers_ca)
+        context.verify_mode = max(context.verify_mode, ssl.CERT_OPTIONAL)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=_tls(endpoint)).start()
+    await web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=context).start()
     port: int = runner.addresses[0][1]
     return port
 
 
 def _tls(endpoint: Endpoint) -> ssl.SSLContext | None:
     if endpoint.cert is None:
+        if endpoint.client_ca is not None:
+            raise ValueError("client_ca needs cert and key: without TLS nobody can show a certificate")
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(endpoint.cert, endpoint.key)
+    if endpoint.client_ca is not None:
+        context.load_verify_locations(endpoint.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mfalb.reference.config import Account, Method, StateKind, User
+from mfalb.reference.config.values import Account, Method, StateKind, User
 from mfalb.reference.estate import Estate, EstatePlan
 from programs.balancer import Balancer, write_secret
 from programs.ports import LOOPBACK, free_tcp_port, free_udp_port

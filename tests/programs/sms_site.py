@@ -20,16 +20,10 @@ from typing import Any, Final
 import aiohttp
 
 from mfalb.net.lifecycle import Tasks
-from mfalb.reference.config import (
-    Account,
-    CloudSettings,
-    Endpoint,
-    MfaServerSettings,
-    RadiusSettings,
-    Settings,
-    User,
-    write_settings,
-)
+from mfalb.reference.config.cloud import CloudSettings
+from mfalb.reference.config.files import Settings, write_settings
+from mfalb.reference.config.mfa_server import MfaServerSettings, RadiusSettings
+from mfalb.reference.config.values import Account, Endpoint, User
 from mfalb.reference.mfa_server.second_factor import short_id
 from mfalb.wire import radius
 from mfalb.wire.radius import SharedSecret

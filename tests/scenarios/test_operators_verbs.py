@@ -24,7 +24,7 @@ from programs.ports import LOOPBACK
 from programs.process import wait_until
 from programs.radclient import Answer, Target
 
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 
 PIN_LIFE_S = 20.0
 SHORT_PINS = {**PINNED, "radius": {"preset": "radius_challenge", "lifetime": f"{PIN_LIFE_S:g}s"}}

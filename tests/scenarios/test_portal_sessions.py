@@ -15,7 +15,7 @@ import pytest_asyncio
 from programs.balanced_estate import TEXTED, BalancedEstate, balanced_estate
 from programs.process import wait_until
 
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 
 
 @pytest_asyncio.fixture

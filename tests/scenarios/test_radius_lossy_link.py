@@ -21,7 +21,7 @@ from programs.ports import LOOPBACK, free_udp_port
 from programs.sms_site import HEALTH, NAS_SECRET, Phones, SmsServers, shown_id, sms_balancer, sms_servers, users
 from programs.udp_relay import Faults, Tally, UdpRelay
 
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 from mfalb.wire import radius
 
 SIGN_INS: Final = int(os.environ.get("LOSSY_SIGN_INS", "1000"))

@@ -21,7 +21,7 @@ from programs.nas import Nas, NasHabits, open_nas
 from programs.ports import free_udp_port
 from programs.sms_site import NAS_SECRET, MfaServer, Phones, SmsServers, shown_id, sms_balancer, sms_servers, users
 
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 from mfalb.wire import radius
 
 LENGTH_S: Final = float(os.environ.get("SOAK_KILLS_S", "20"))

@@ -26,7 +26,9 @@ from programs.radclient import Answer, Target
 from zeep import Client
 from zeep.transports import Transport
 
-from mfalb.reference.config import CloudSettings, StateKind, User, write_settings
+from mfalb.reference.config.cloud import CloudSettings
+from mfalb.reference.config.files import write_settings
+from mfalb.reference.config.values import StateKind, User
 from mfalb.reference.estate import Estate, EstatePlan, Service, ServiceFailed
 
 UNKNOWN = "unknown authreqid on this node"

@@ -18,7 +18,7 @@ from programs.balanced_estate import ACCOUNT, TEXTED, BalancedEstate, another_no
 from programs.process import wait_until
 from programs.redis import Redis, store_config
 
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 
 Nodes = tuple[BalancedEstate, BalancedEstate]
 _HALF_ONE = (

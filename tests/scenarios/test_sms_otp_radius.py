@@ -23,7 +23,7 @@ from programs.balanced_estate import (
 from programs.ports import LOOPBACK
 from programs.radclient import Answer, Target
 
-from mfalb.reference.config import StateKind, User
+from mfalb.reference.config.values import StateKind, User
 from mfalb.wire import radius
 from mfalb.wire.radius import SharedSecret
 from mfalb.wire.radius_hidden import hide_password

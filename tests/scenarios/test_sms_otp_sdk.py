@@ -17,7 +17,7 @@ from programs.balanced_estate import ACCOUNT, TEXTED, UNPINNED, BalancedEstate, 
 from zeep import Client
 from zeep.transports import Transport
 
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 
 
 @pytest_asyncio.fixture

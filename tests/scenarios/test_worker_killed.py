@@ -25,7 +25,7 @@ from programs.process import wait_until
 from programs.radius_pool import radius_pool
 from programs.radius_responder import Manners, RadiusResponder
 
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 from mfalb.wire import radius
 from mfalb.wire.radius import SharedSecret
 

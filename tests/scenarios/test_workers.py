@@ -23,7 +23,7 @@ from programs.ports import LOOPBACK
 from programs.process import wait_until
 from programs.radclient import Target
 
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 
 WORKERS = 4
 REQUESTS_EACH = 40

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
-from mfalb.reference.config import SettingsFile
+from mfalb.reference.config.files import SettingsFile
 from mfalb.reference.directory import Directory
 from mfalb.reference.service import main, serve_http
 from mfalb.reference.user_portal.app import Portal

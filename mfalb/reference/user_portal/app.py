@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from aiohttp import web
 
 from mfalb.errors import MalformedMessage
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 from mfalb.reference.directory import Directory
 from mfalb.reference.user_portal.forms import is_own_form, is_token, read_form_untrusted, read_otp
 from mfalb.reference.user_portal.pages import Pages

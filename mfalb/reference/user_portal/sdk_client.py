@@ -8,7 +8,7 @@ from typing import Final
 import aiohttp
 
 from mfalb.errors import MalformedMessage, MfalbError
-from mfalb.reference.config import PortalSettings
+from mfalb.reference.config.portal import PortalSettings
 from mfalb.reference.user_portal.sdk_messages import (
     BEGIN,
     NAMESPACE,

@@ -1,7 +1,7 @@
 import pytest
 
-from mfalb.reference.config import User
-from mfalb.reference.directory import Directory
+from mfalb.reference.config.values import User
+from mfalb.reference.directory import Directory, nt_hash
 
 ALICE = User("Alice", "right-password", "+1 555 0101")
 BOB = User("bob", "pässwörd", "+1 555 0102")
@@ -72,3 +72,21 @@ def test_nobody_signs_in_even_who_could_guess_the_password_that_unknown_names_ar
 ) -> None:
     monkeypatch.setattr("os.urandom", bytes)
     assert Directory([]).check("nobody", bytes(16).hex()) is None
+
+
+def test_an_nt_hash_is_asked_about_once_for_an_unknown_name_too_and_only_a_known_name_is_taken(
+    directory: Directory,
+) -> None:
+    asked: list[bytes] = []
+
+    def say_yes(given: bytes) -> bool:
+        asked.append(given)
+        return True
+
+    assert directory.check_nt_hash("ALICE", say_yes) is ALICE
+    assert directory.check_nt_hash("nobody", say_yes) is None
+    assert directory.check_nt_hash("alice", lambda _: False) is None
+    assert asked[0] == nt_hash("right-password")
+    assert len(asked) == 2
+    assert len(asked[1]) == 16
+    assert nt_hash("right-password").hex() not in repr(directory._entries)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -11,9 +11,12 @@ import pytest_asyncio
 from unit.telemetry.told import told
 from unit.wire.pyrad_peer import accepts_reply
 
-from mfalb.reference.config import Endpoint, Method, RadiusSettings, StateKind, User
-from mfalb.reference.directory import Directory
+from mfalb.reference.config.mfa_server import RadiusProtocol, RadiusSettings
+from mfalb.reference.config.values import Endpoint, Method, StateKind, User
+from mfalb.reference.directory import Directory, nt_hash
+from mfalb.reference.faults import Faults
 from mfalb.reference.mfa_server.radius import RadiusFront
+from mfalb.reference.mfa_server.radius_mschap import Exchange
 from mfalb.reference.mfa_server.second_factor import Begun, FirstHalf, SecondFactor
 from mfalb.reference.mfa_server.verification import Outcome
 from mfalb.wire import radius
@@ -389,3 +392,66 @@ async def test_the_log_of_a_sign_in_holds_no_password_or_code(server: Server, ca
     logged = "".join(told(record) for record in caplog.records)
     assert "bad_message_authenticator" in logged
     assert not [secret for secret in (TEXTED.password, CODE, SECRET.value.decode()) if secret in logged]
+
+
+# ------------------------------------------------------------------------------------ protocols and faults
+
+CHALLENGE, PEER = b"c" * 16, b"p" * 16
+
+
+def by_mschapv2(user: str, password: str) -> bytes:
+    proof = Exchange(user.encode(), 5, CHALLENGE, PEER, b"").expected(nt_hash(password))
+    inner = (b"\x0b\x12" + CHALLENGE, b"\x19\x34\x05\x00" + PEER + bytes(8) + proof)
+    vendor = b"".join(radius.attribute(radius.VENDOR_SPECIFIC, b"\0\0\x01\x37" + one) for one in inner)
+    body = radius.attribute(radius.USER_NAME, user.encode()) + vendor
+    return radius.signed_request(radius.ACCESS_REQUEST, 7, b"m" * 16, body, SECRET)
+
+
+async def test_mschapv2_is_answered_with_the_servers_proof_and_two_keys(server: Server) -> None:
+    server.factor.begun = Begun.AUTHENTICATED
+    answer = await server.asked(by_mschapv2("bob", CALLED.password))
+    assert answer.code == radius.ACCESS_ACCEPT
+    kinds = [value[4] for value in answer.every(radius.VENDOR_SPECIFIC)]
+    assert kinds == [26, 7, 8, 16, 17]
+    salts = [value[6:8] for value in answer.every(radius.VENDOR_SPECIFIC)[-2:]]
+    assert all(salt[0] & 0x80 for salt in salts)
+    assert salts[0] != salts[1]
+
+
+@pytest.mark.parametrize(("user", "password"), [("bob", "wrong"), ("nobody", CALLED.password)])
+async def test_a_wrong_mschapv2_proof_rings_nobody(server: Server, user: str, password: str) -> None:
+    answer = await server.asked(by_mschapv2(user, password))
+    assert answer.code == radius.ACCESS_REJECT
+    (error,) = answer.every(radius.VENDOR_SPECIFIC)
+    assert error[4:] == b"\x02" + bytes((len(error) - 4,)) + b"\x05" + error[7:]
+    assert b"E=691 R=0 C=" in error
+    assert server.factor.rung == []
+
+
+@pytest.mark.parametrize(
+    ("taken", "datagram"),
+    [(RadiusProtocol.PAP, by_mschapv2("bob", CALLED.password)), (RadiusProtocol.MSCHAPV2, CALL)],
+)
+async def test_a_protocol_that_the_settings_leave_out_is_refused_whatever_the_password(
+    taken: RadiusProtocol, datagram: bytes
+) -> None:
+    server = Server()
+    server.front._settings = replace(server.front._settings, protocols=(taken,))
+    answer = await server.asked(datagram)
+    assert answer.code == radius.ACCESS_REJECT
+    assert (answer.first(radius.REPLY_MESSAGE) or b"").startswith(b"This server takes ")
+    assert server.factor.rung == []
+
+
+@pytest.mark.parametrize("name", ["down", "hang"])
+async def test_a_server_that_is_down_or_hangs_is_silent_and_then_serves_again(server: Server, name: str) -> None:
+    faults = Faults("down", "hang")
+    server.front._faults = faults
+    faults.set_untrusted({name: True})
+    server.receive(HALF_ONE)
+    server.receive(STATUS)
+    await server.at_rest()
+    assert server.transport.sent == []
+    faults.set_untrusted({name: False})
+    assert (await server.asked(HALF_ONE)).code == radius.ACCESS_CHALLENGE
+    assert server.factor.rung == ["Alice"]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -9,10 +9,18 @@ import aiohttp
 import pytest
 from unit.telemetry.told import told
 
-from mfalb.reference.config import Method, User
+from mfalb.reference.config.values import Method, User, UserPin
 from mfalb.reference.mfa_server.second_factor import Begun, FirstHalf, SecondFactor, new_request_id, short_id
 from mfalb.reference.mfa_server.verification import Outcome
-from mfalb.wire.pfp_message import PfpMode, PfpRequest, PfpResponse, read_request_untrusted, response_xml
+from mfalb.wire.pfp_message import (
+    CallStatus,
+    ErrorId,
+    PfpMode,
+    PfpRequest,
+    PfpResponse,
+    read_request_untrusted,
+    response_xml,
+)
 
 TEXTED = User("Alice", "password-a", "+1 555 0101")
 CALLED = User("bob", "password-b", "+1 555 0102", Method.PHONE_CALL)
@@ -142,3 +150,89 @@ def test_request_ids_are_small_numbers_as_the_sdks_are_so_that_two_servers_colli
     ids = {new_request_id() for _ in range(200)}
     assert all(0 <= int(request_id) < 10_000 for request_id in ids)
     assert len(ids) > 150
+
+
+PIN = UserPin.of("2468")
+PINNED = User("Carol", "password-c", "+1 555 0103", pin=PIN)
+
+
+@pytest.mark.parametrize(
+    ("method", "without", "with_pin"),
+    [
+        (Method.ONE_WAY_SMS, PfpMode.SMS_ONE_WAY_OTP, PfpMode.SMS_ONE_WAY_OTP_PLUS_PIN),
+        (Method.TWO_WAY_SMS, PfpMode.SMS_TWO_WAY_OTP, PfpMode.SMS_TWO_WAY_OTP_PLUS_PIN),
+        (Method.PHONE_CALL, PfpMode.STANDARD, PfpMode.PIN),
+        (Method.APP_PUSH, PfpMode.PHONE_APP_STANDARD, PfpMode.PHONE_APP_PIN),
+    ],
+)
+async def test_each_method_has_its_mode_and_another_with_a_user_pin(
+    method: Method, without: PfpMode, with_pin: PfpMode
+) -> None:
+    factor, session = second_factor(answered(otp=OTP))
+    factor.license_key = "license"
+    for pin in (None, PIN):
+        await factor.begin(replace(CALLED, method=method, pin=pin, device_token="device"), "7")
+    assert [asked.mode for asked in session.asked] == [without, with_pin]
+    assert {asked.license_key for asked in session.asked} == {"license"}
+    is_told = session.asked[1].pin is not None
+    assert is_told is with_pin.is_pin_compared
+
+
+async def test_a_push_without_a_device_asks_nobody() -> None:
+    factor, session = second_factor(answered())
+    half = await factor.begin(replace(CALLED, method=Method.APP_PUSH), "7")
+    assert (half.begun, half.reason) == (Begun.DENIED, "no mobile app is activated")
+    assert session.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (CallStatus.USER_HUNG_UP, "user hung up"),
+        (CallStatus.NO_APP_RESPONSE, "user did not respond to mobile app notification"),
+        (CallStatus.FRAUD_REPORTED, "user reported fraud"),
+        (999, "cloud error 0"),
+    ],
+)
+async def test_a_denial_has_its_reason(status: int, reason: str) -> None:
+    factor, _ = second_factor(replace(answered(yes=False), call_status=status))
+    assert (await factor.begin(CALLED, "7")).reason == reason
+
+
+async def test_a_cloud_that_knows_no_activation_of_this_server_is_told_apart() -> None:
+    factor, _ = second_factor(replace(answered(good=False, yes=False), error_id=ErrorId.NOT_ACTIVATED))
+    assert (await factor.begin(CALLED, "7")).begun is Begun.NOT_ACTIVATED
+
+
+async def test_a_code_that_was_used_is_told_as_used_until_a_new_one_is_sent() -> None:
+    factor, _ = second_factor(answered(otp=OTP))
+    await factor.begin(TEXTED, "7")
+    assert [factor.verify("alice", "7", OTP) for _ in range(3)] == [Outcome.ACCEPTED, Outcome.USED, Outcome.USED]
+    await factor.begin(TEXTED, "7")
+    assert factor.verify("alice", "7", OTP) is Outcome.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("typed", "outcome"),
+    [
+        (OTP + "2468", Outcome.ACCEPTED),
+        (OTP, Outcome.WRONG),
+        (OTP + "1357", Outcome.WRONG),
+        ("000000" + "2468", Outcome.WRONG),
+        ("2468", Outcome.WRONG),
+        ("", Outcome.WRONG),
+    ],
+)
+async def test_a_user_pin_is_typed_behind_the_code(typed: str, outcome: Outcome) -> None:
+    factor, _ = second_factor(answered(otp=OTP))
+    await factor.begin(PINNED, "7")
+    assert factor.verify("CAROL", "7", typed) is outcome
+
+
+async def test_a_code_is_late_by_the_servers_own_clock() -> None:
+    now = [1000.0]
+    session = FakeSession(response_xml(answered(otp=OTP)))
+    factor = SecondFactor("mfa1", "http://cloud.test", cast("aiohttp.ClientSession", session), lambda: now[0])
+    await factor.begin(TEXTED, "7")
+    now[0] += 181.0
+    assert factor.verify("alice", "7", OTP) is Outcome.EXPIRED

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.streams import StreamReader
 from aiohttp.test_utils import make_mocked_request
 
-from mfalb.reference.config import User
+from mfalb.reference.config.values import User
 from mfalb.reference.directory import Directory
 from mfalb.reference.user_portal.app import Portal
 from mfalb.reference.user_portal.sdk_client import SdkUnavailable

@@ -1,26 +1,23 @@
 from __future__ import annotations
 
-import json
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mfalb.reference.config import (
-    Account,
-    CloudSettings,
-    Endpoint,
-    Method,
+from mfalb.reference.config.cloud import CloudSettings
+from mfalb.reference.config.files import Settings, SettingsFile, write_settings
+from mfalb.reference.config.mfa_server import (
+    CallerCertificates,
+    GroupSettings,
     MfaServerSettings,
-    PortalSettings,
     RadiusSettings,
-    Settings,
-    SettingsFile,
-    StateKind,
-    User,
-    write_settings,
+    ServerKind,
 )
+from mfalb.reference.config.portal import PortalSettings
+from mfalb.reference.config.values import Account, Endpoint, Method, StateKind, User
 
 ACCOUNT = Account("CONTOSO\\svc-mfa", 'quotes " and \\ and é')
 USERS = (User("alice", "pässwörd", "+1 555 0101"), User("bob", "password-b", "+1 555 0102", Method.PHONE_CALL))
@@ -29,13 +26,30 @@ PLAIN = RadiusSettings(Endpoint(), "127.0.0.0/8", "radius-secret")
 OLD_NAS = RadiusSettings(
     TLS, "2001:db8::/32", "radius-secret", StateKind.CONSTANT, requires_message_authenticator=False
 )
+GROUP = GroupSettings("hq", "activation-secret", "PhoneFactor.pfdata", TLS, "ca.pem")
+OTHER_GROUP = replace(GROUP, kind=ServerKind.STANDALONE, rpc_address="mfa1.test:4443", kept_changes=7, poll_s=1.5)
 Reader = Callable[[SettingsFile], Settings]
 
 SETTINGS: list[tuple[Settings, Reader]] = [
     (CloudSettings(), SettingsFile.cloud),
     (CloudSettings(TLS, 0.25), SettingsFile.cloud),
     (MfaServerSettings("mfa1", "http://127.0.0.1:1", Endpoint(), PLAIN, ACCOUNT, USERS), SettingsFile.mfa_server),
-    (MfaServerSettings("mfa1", "http://127.0.0.1:1", TLS, OLD_NAS, ACCOUNT, (), TLS), SettingsFile.mfa_server),
+    (MfaServerSettings("mfa1", "http://127.0.0.1:1", TLS, OLD_NAS, ACCOUNT, (), control=TLS), SettingsFile.mfa_server),
+    (MfaServerSettings("mfa1", "http://127.0.0.1:1", TLS, PLAIN, ACCOUNT, USERS, GROUP), SettingsFile.mfa_server),
+    (
+        MfaServerSettings(
+            "mfa1",
+            "http://127.0.0.1:1",
+            TLS,
+            PLAIN,
+            ACCOUNT,
+            USERS,
+            OTHER_GROUP,
+            TLS,
+            CallerCertificates("ca", ("ab",)),
+        ),
+        SettingsFile.mfa_server,
+    ),
     (PortalSettings("portal1", Endpoint(), "https://127.0.0.1:2/", None, ACCOUNT, USERS), SettingsFile.portal),
     (PortalSettings("portal1", TLS, "https://127.0.0.1:2/", "ca.pem", ACCOUNT, USERS[:1]), SettingsFile.portal),
 ]
@@ -77,23 +91,30 @@ def test_a_value_that_json_cannot_hold_is_refused_by_its_type_and_not_shown(tmp_
     assert "a-secret" not in str(refusal.value)
 
 
-@pytest.mark.parametrize(
-    ("where", "value"),
-    [
-        ("client_network", "127.0.0.1/8"),
-        ("client_network", "everybody"),
-        ("state", "sometimes"),
-    ],
-)
-def test_radius_settings_that_make_no_sense_are_refused_before_the_first_datagram(
-    tmp_path: Path, where: str, value: str
-) -> None:
-    path = tmp_path / "settings.json"
-    write_settings(path, MfaServerSettings("mfa1", "http://127.0.0.1:1", Endpoint(), PLAIN, ACCOUNT, USERS))
-    tables = json.loads(path.read_text())
-    tables["radius"][where] = value
-    with pytest.raises(ValueError, match=value):
-        SettingsFile(tables).mfa_server()
+def test_yaml_is_read_where_the_file_is_named_so_and_defaults_are_filled_in(tmp_path: Path) -> None:
+    path = tmp_path / "mfa1.yaml"
+    path.write_text(
+        """
+        name: mfa1
+        cloud_url: https://pfd.test
+        sdk: {host: 0.0.0.0, port: 443, cert: sdk.pem, key: sdk.key}
+        radius: {endpoint: {port: 1812}, client_network: 10.0.0.0/8, secret: radius-secret}
+        account: {name: svc, password: secret}
+        group: {name: hq, activation_code: code, data: PhoneFactor.pfdata, rpc: {cert: c, key: k}, ca: ca.pem}
+        """
+    )
+    settings = SettingsFile.read(path).mfa_server()
+    assert settings.group is not None
+    assert (settings.group.rpc.port, settings.group.kind) == (4443, ServerKind.DOMAIN_JOINED)
+    assert (settings.users, settings.control, settings.radius.state) == ((), None, StateKind.UNIQUE)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a", "", "a: !!python/object:os.system x"])
+def test_yaml_that_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mfa1.yml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"."):
+        SettingsFile.read(path)
 
 
 def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
@@ -106,8 +127,8 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("settings", [settings for settings, _ in SETTINGS])
 def test_settings_show_no_secret(settings: Settings) -> None:
     shown = repr(settings)
-    assert not [secret for secret in ("radius-secret", "pässwörd", "password-b", "quotes") if secret in shown]
-
-
-def test_an_account_s_header_is_the_rfc_s_example() -> None:
-    assert Account("Aladdin", "open sesame").authorization == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="  # RFC 7617 section 2
+    assert not [
+        secret
+        for secret in ("radius-secret", "pässwörd", "password-b", "quotes", "activation-secret")
+        if secret in shown
+    ]

@@ -1,0 +1,60 @@
+"""The settings files: written by the estate (or by hand), read by one service each."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Any, Self
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mfalb.reference.config.cloud import CloudSettings
+from mfalb.reference.config.mfa_server import MfaServerSettings
+from mfalb.reference.config.portal import PortalSettings
+
+Settings = CloudSettings | MfaServerSettings | PortalSettings
+
+
+def write_settings(path: Path, settings: Settings) -> None:
+    """Write a settings file that only its owner can read. Raises FileExistsError rather than trust another's file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(asdict(settings), file, default=_enum_value)
+
+
+def _enum_value(value: object) -> object:
+    if isinstance(value, Enum):
+        return value.value
+    raise TypeError(f"{type(value).__name__} has no place in a settings file")
+
+
+class SettingsFile:
+    """A settings file's tables, read back into the values of a service."""
+
+    def __init__(self, tables: dict[str, Any]) -> None:
+        self._tables = tables
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Of JSON, or of YAML in a file that is named so. Raises OSError and ValueError."""
+        text = path.read_text("utf-8")
+        try:
+            tables = YAML(typ="safe").load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+        except YAMLError as error:
+            raise ValueError(str(error)) from None
+        if not isinstance(tables, dict):
+            raise ValueError("the settings of a service are a table")  # noqa: TRY004 - the file's fault, not a caller's
+        return cls(tables)
+
+    def cloud(self) -> CloudSettings:
+        return CloudSettings.read(self._tables)
+
+    def mfa_server(self) -> MfaServerSettings:
+        return MfaServerSettings.read(self._tables)
+
+    def portal(self) -> PortalSettings:
+        return PortalSettings.read(self._tables)
