@@ -183,7 +183,10 @@ POOL_MISTAKES = [
     (f"{BACKENDS}, {HC}, upstream_tls: {{ca: »5}}", "ca: must be the path of a file"),
     (
         f"{BACKENDS}, {HC}, affinity: {{type: transaction, »cookie: x}}",
-        "unknown key 'cookie'; accepted: preset, type, id_element, request_id_element, user_element, body_limit, lifetime",
+        (
+            "unknown key 'cookie'; accepted: preset, type, id_element, request_id_element, user_element, body_limit, "
+            "lifetime"
+        ),
     ),
 ]
 
