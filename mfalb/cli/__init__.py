@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import mfalb
-from mfalb.cli import check, demo, serve
+from mfalb.cli import check, demo, reference, serve
 
 app = typer.Typer(
     name="mfalb",
@@ -25,6 +25,7 @@ app.command("check")(check.check)
 app.command("schema")(check.schema)
 app.command("keygen")(check.keygen)
 app.command("demo")(demo.demo)
+app.add_typer(reference.app, name="reference")
 
 
 def _print_version(is_wanted: bool) -> None:

@@ -35,9 +35,13 @@ def main(description: str, start: Start) -> None:
     """The command line of a service: `--settings FILE`. `start` returns the ports that it listens on, by name."""
     parser = ArgumentParser(description=description)
     parser.add_argument("--settings", type=Path, required=True, help="the service's settings (JSON)")
-    options = parser.parse_args()
+    run(parser.parse_args().settings, start)
+
+
+def run(settings: Path, start: Start) -> None:
+    """Serve until told to stop. Raises OSError, and ValueError, KeyError or TypeError for settings that are none."""
     configure("info", is_json=False)
-    asyncio.run(_run(SettingsFile.read(options.settings), start))
+    asyncio.run(_run(SettingsFile.read(settings), start))
 
 
 async def _run(settings: SettingsFile, start: Start) -> None:
