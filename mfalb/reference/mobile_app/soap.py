@@ -1,7 +1,8 @@
 """What the Mobile App Web Service takes and answers: SOAP 1.1 in the namespace of PfPaWs.
 
-ActivateNew, ConfirmActivation and TestPfWsSdkConnection are as seen in public code (MFA facts, section 5.2). PushAnswer is
-a stand-in of our own naming: the real app answers pushes at an address that the push names, in a protocol of its own.
+ActivateNew, ConfirmActivation and TestPfWsSdkConnection are as seen in public code (MFA facts, section 5.2).
+PushAnswer is a stand-in of our own naming: the real app answers pushes at an address that the push names, in a protocol
+of its own.
 """
 
 from __future__ import annotations
