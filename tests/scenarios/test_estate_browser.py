@@ -23,7 +23,7 @@ from programs.process import find_program, wait_until
 TEXTED, CALLED = USERS
 WAIT_MS: Final = 20_000.0
 
-# What a page lacks for people who do not see it, or do not use a mouse. By itself, so that no program has to be fetched.
+# What a page lacks for people who do not see well, or do not use a mouse.
 FAULTS_OF_PAGE: Final = """() => {
     const faults = [];
     const light = (text) => {
@@ -55,11 +55,15 @@ FAULTS_OF_PAGE: Final = """() => {
     for (const element of document.querySelectorAll("[aria-describedby]"))
         for (const id of element.getAttribute("aria-describedby").split(" "))
             if (!document.getElementById(id)) faults.push("described by nothing: " + id);
-    for (const element of document.querySelectorAll("p, label, h1, h2, dt, dd, button, a, span, strong, input, select")) {
+    const texts = "p, label, h1, h2, dt, dd, button, a, span, strong, input, select";
+    for (const element of document.querySelectorAll(texts)) {
+        const own = element.textContent.trim().slice(0, 30);
+        if (element.closest("main") && element.scrollWidth > element.clientWidth + 1 && element.clientWidth)
+            faults.push("wider than its place: " + own);
         if (!element.textContent.trim() || element.disabled) continue;
         const [a, b] = [light(getComputedStyle(element).color), light(ground(element))].sort((x, y) => y - x);
         const contrast = (a + 0.05) / (b + 0.05);
-        if (contrast < 4.5) faults.push("contrast " + contrast.toFixed(1) + ": " + element.textContent.trim().slice(0, 30));
+        if (contrast < 4.5) faults.push("contrast " + contrast.toFixed(1) + ": " + own);
     }
     if (document.documentElement.scrollWidth > innerWidth) faults.push("wider than the window");
     return faults;
@@ -74,9 +78,12 @@ class Visitor:
     pictures: Path
 
     def look(self, name: str) -> None:
-        """Keep a picture, and look whether everybody can use the page."""
-        self.page.screenshot(path=self.pictures / f"{name}.png", full_page=True)
-        assert self.page.evaluate(FAULTS_OF_PAGE) == [], name
+        """Keep pictures (without what is secret on them), and look whether all can use the page, on phones too."""
+        for kind, width in (("", 900), ("-phone", 360)):
+            self.page.set_viewport_size({"width": width, "height": 800})
+            secret = [self.page.locator(".secret")]
+            self.page.screenshot(path=self.pictures / f"{name}{kind}.png", full_page=True, mask=secret)
+            assert self.page.evaluate(FAULTS_OF_PAGE) == [], f"{name}{kind}"
 
     def submit_by_keyboard(self, **typed: str) -> None:
         """Fill in the fields and press Enter in the last one."""
@@ -116,6 +123,24 @@ def visitor(request: pytest.FixtureRequest, browser: Browser, tmp_path: Path) ->
     context.set_default_timeout(WAIT_MS)
     yield Visitor(context.new_page(), pictures)
     context.close()
+
+
+def test_the_look_at_a_page_sees_what_is_wrong_with_one(visitor: Visitor) -> None:
+    visitor.page.set_content(
+        "<main><h1>A</h1><h3>B</h3><form><input name=x></form><p style='color: #999'>pale</p>"
+        "<p style='width: 2em; white-space: nowrap'>much too long</p><input aria-describedby=nobody></main>"
+    )
+    found = visitor.page.evaluate(FAULTS_OF_PAGE)
+    assert found == [
+        "no lang",
+        "no title",
+        "a level of headings left out",
+        "no label: x",
+        "no label: ",
+        "described by nothing: nobody",
+        "contrast 2.8: pale",
+        "wider than its place: much too long",
+    ]
 
 
 def test_a_user_signs_in_at_the_portal_and_changes_settings(site: Perimeter, visitor: Visitor) -> None:
