@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mfalb.errors import MalformedMessage
-from mfalb.reference.user_portal.forms import is_own_form, is_token, read_form_untrusted, read_otp
-from mfalb.reference.user_portal.sessions import new_token
+from mfalb.reference.web.forms import is_own_form, is_token, new_token, read_form_untrusted, read_otp
 
 TOKEN = "a" * 43
 OTHER = "b" * 43
