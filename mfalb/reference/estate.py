@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -19,15 +20,19 @@ import aiohttp
 from mfalb.errors import MfalbError
 from mfalb.reference.config.cloud import CloudSettings
 from mfalb.reference.config.files import Settings, write_settings
-from mfalb.reference.config.mfa_server import MfaServerSettings, RadiusSettings
+from mfalb.reference.config.mfa_server import GroupSettings, MfaServerSettings, RadiusSettings
 from mfalb.reference.config.portal import PortalSettings
 from mfalb.reference.config.sdk_access import SdkAccess
 from mfalb.reference.config.values import Account, Endpoint, StateKind, User
+from mfalb.reference.group_certificates import GroupAuthority
 
 _READY_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 5.0
 _LOG_TAIL_BYTES: Final = 2000
 _LOOPBACK: Final = "127.0.0.1"
+_GROUP: Final = "headquarters"
+_GROUP_POLL_S: Final = 0.05
+_CLOUD_POLL_S: Final = 2.0  # how soon a server learns of another one's promotion
 
 
 class ServiceFailed(MfalbError):  # noqa: N818 - says what happened
@@ -123,6 +128,7 @@ class Estate:
     def __init__(self, plan: EstatePlan, run_directory: Path) -> None:
         self._plan = plan
         self._directory = run_directory
+        self._activation_code = secrets.token_hex(8)
         self._stack = AsyncExitStack()
         self.cloud: Cloud
         self.mfa_servers: list[Service] = []
@@ -131,12 +137,13 @@ class Estate:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            delay = self._plan.answer_delay_s
-            cloud = await self._start("cloud", "cloud_service", CloudSettings(answer_delay_s=delay), stack)
-            self.cloud = Cloud(cloud, session)
+            self.cloud = Cloud(await self._start("cloud", "cloud_service", self._cloud(), stack), session)
+            authority = GroupAuthority(self._directory / "group")
             for number in range(1, self._plan.mfa_servers + 1):
-                settings = self._mfa_server(f"mfa{number}")
-                self.mfa_servers.append(await self._start(settings.name, "mfa_server", settings, stack))
+                settings = self._mfa_server(f"mfa{number}", authority)  # the first one that is activated is the master
+                server = await self._start(settings.name, "mfa_server", settings, stack)
+                await _until_in_group(server, session)
+                self.mfa_servers.append(server)
             for number in range(1, self._plan.portals + 1):
                 portal = self._portal(f"portal{number}")
                 self.portals.append(await self._start(portal.name, "user_portal", portal, stack))
@@ -154,10 +161,30 @@ class Estate:
         chain, key = self._plan.certificate
         return Endpoint(_LOOPBACK, 0, str(chain), str(key))
 
-    def _mfa_server(self, name: str) -> MfaServerSettings:
+    def _cloud(self) -> CloudSettings:
+        codes = (self._activation_code,)
+        return CloudSettings(answer_delay_s=self._plan.answer_delay_s, activation_codes=codes)
+
+    def _mfa_server(self, name: str, authority: GroupAuthority) -> MfaServerSettings:
         plan = self._plan
-        radius = RadiusSettings(Endpoint(_LOOPBACK), "127.0.0.0/8", plan.radius_secret, plan.state)
-        return MfaServerSettings(name, self.cloud.url, self._endpoint(), radius, plan.account, plan.users)
+        files = authority.issue(name, (_LOOPBACK,))
+        return MfaServerSettings(
+            name=name,
+            cloud_url=self.cloud.url,
+            sdk=self._endpoint(),
+            radius=RadiusSettings(Endpoint(_LOOPBACK), "127.0.0.0/8", plan.radius_secret, plan.state),
+            account=plan.account,
+            users=plan.users,
+            group=GroupSettings(
+                name=_GROUP,
+                activation_code=self._activation_code,
+                data=str(self._directory / f"{name}-PhoneFactor.pfdata"),
+                rpc=Endpoint(_LOOPBACK, 0, str(files.cert), str(files.key)),  # one machine: each has a port of its own
+                ca=str(authority.ca),
+                poll_s=_CLOUD_POLL_S,
+            ),
+            control=Endpoint(_LOOPBACK),
+        )
 
     def _portal(self, name: str) -> PortalSettings:
         plan = self._plan
@@ -182,6 +209,22 @@ class Estate:
         stack.push_async_callback(service.stop)
         service.ports.update(await _ready(service, process))
         return service
+
+
+async def _until_in_group(server: Service, session: aiohttp.ClientSession) -> None:
+    """Wait until a server is activated and has the group's data. Raises ServiceFailed."""
+    url = f"http://{_LOOPBACK}:{server.ports['control']}/status.json"
+    try:
+        async with asyncio.timeout(_READY_TIMEOUT_S):
+            while True:
+                async with session.get(url) as response:
+                    status = await response.json()
+                if status["is_master_reached"] and (status["role"] == "master" or status["lag"]["seconds"] is not None):
+                    return
+                await asyncio.sleep(_GROUP_POLL_S)
+    except (TimeoutError, aiohttp.ClientError):
+        text = server.log_text()[-_LOG_TAIL_BYTES:]
+        raise ServiceFailed(f"{server.name} did not get into its group:\n{text}") from None
 
 
 async def _ready(service: Service, process: asyncio.subprocess.Process) -> dict[str, int]:

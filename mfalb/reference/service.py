@@ -70,12 +70,24 @@ def _stop_at_end(stop: asyncio.Event) -> None:
         stop.set()
 
 
-async def serve_http(application: web.Application, endpoint: Endpoint, stack: AsyncExitStack) -> int:
-    """Serve an aiohttp application until the stack closes; returns the port."""
+async def serve_http(
+    application: web.Application, endpoint: Endpoint, stack: AsyncExitStack, callers_ca: str | None = None
+) -> int:
+    """Serve an aiohttp application until the stack closes; returns the port.
+
+    With `callers_ca` (PEM) clients may show a certificate, and one that they show is verified. Raises ValueError and
+    OSError for files that make no TLS.
+    """
+    context = _tls(endpoint)
+    if callers_ca is not None:
+        if context is None:
+            raise ValueError("callers with certificates need cert and key: without TLS nobody can show one")
+        context.load_verify_locations(callers_ca)
+        context.verify_mode = max(context.verify_mode, ssl.CERT_OPTIONAL)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=_tls(endpoint)).start()
+    await web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=context).start()
     port: int = runner.addresses[0][1]
     return port
 

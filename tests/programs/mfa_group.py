@@ -22,9 +22,6 @@ from typing import Any, Final, Self
 from xml.sax.saxutils import escape
 
 import apsw
-from programs.certificates import Authority, CertificateFiles
-from programs.ports import LOOPBACK, free_tcp_port
-from programs.process import Launch, Logged, Program, wait_until
 
 from mfalb.reference.config.cloud import CloudSettings
 from mfalb.reference.config.files import write_settings
@@ -32,6 +29,9 @@ from mfalb.reference.config.mfa_server import GroupSettings, MfaServerSettings, 
 from mfalb.reference.config.values import Account, Endpoint, Method, User
 from mfalb.reference.mfa_server.data.pfdata import content_digest
 from mfalb.wire.soap import read_envelope_untrusted
+from programs.certificates import Authority, CertificateFiles
+from programs.ports import LOOPBACK, free_tcp_port
+from programs.process import Launch, Logged, Program, wait_until
 
 GROUP: Final = "headquarters"
 ACTIVATION_CODE: Final = "activation-code-of-the-group"
@@ -120,11 +120,12 @@ class MfaServer:
         return subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
 
     def wait_for(self, role: str, *, epoch: int = 1) -> None:
-        """Until the server is that in its group, and (a slave) follows its master."""
+        """Until the server is that in its group, and (a slave) has once had all that its master has."""
 
         def is_there() -> bool:
             status = self.status()
-            return (status["role"], status["epoch"]) == (role, epoch) and status["is_master_reached"]
+            is_level = status["lag"] is None or status["lag"]["seconds"] is not None
+            return (status["role"], status["epoch"]) == (role, epoch) and status["is_master_reached"] and is_level
 
         wait_until(is_there, f"{self.name} to be {role} of epoch {epoch}", deadline_s=_TIMEOUT_S)
 
@@ -163,7 +164,9 @@ class MfaGroup:
         )
         write_settings(run_dir / "cloud.json", settings)
         argv = [sys.executable, "-m", "mfalb", "reference", "cloud", "-c", str(run_dir / "cloud.json")]
-        self.cloud: Final = Program("cloud", argv, run_dir, ready=Logged("ready {"), launch=Launch(ready_deadline_s=60.0))
+        self.cloud: Final = Program(
+            "cloud", argv, run_dir, ready=Logged("ready {"), launch=Launch(ready_deadline_s=60.0)
+        )
 
     def __enter__(self) -> Self:
         self.cloud.start()
@@ -261,9 +264,7 @@ def _read(path: Path, query: str) -> list[tuple[Any, ...]]:
         db.close()
 
 
-def _ask(
-    port: int, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
-) -> tuple[int, bytes]:
+def _ask(port: int, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
     connection = HTTPConnection(LOOPBACK, port, timeout=_TIMEOUT_S)
     try:
         connection.request(method, path, body, dict(headers))

@@ -124,7 +124,9 @@ class Perimeter:
     def _secrets(self) -> list[str]:
         return [ACCOUNT.password, self._farm_key, *(user.password for user in USERS)]
 
-    def _access(self) -> SdkAccess:
+    @property
+    def access(self) -> SdkAccess:
+        """How all services reach the SDK."""
         return SdkAccess(self.sdk_url, str(self.certificate.ca), ACCOUNT)
 
     def _endpoint(self, port: int, *, is_tls: bool = False) -> Endpoint:
@@ -138,12 +140,12 @@ class Perimeter:
         token = (str(self._token.cert), str(self._token.key))
         settings: dict[str, Settings] = {}
         for name in _NAMES["portal"]:
-            settings[name] = PortalSettings(name, self._endpoint(ports[name]), self._access(), self.app_url)
+            settings[name] = PortalSettings(name, self._endpoint(ports[name]), self.access, self.app_url)
         for name in _NAMES["app"]:
-            settings[name] = MobileAppSettings(name, self._endpoint(ports[name]), self._access(), push_wait_s=20.0)
+            settings[name] = MobileAppSettings(name, self._endpoint(ports[name]), self.access, push_wait_s=20.0)
         for name in _NAMES["adfs"]:
             endpoint = self._endpoint(ports[name], is_tls=True)
-            settings[name] = AdfsSettings(name, endpoint, self._access(), self.issuer, farm_key, *token, (trust,))
+            settings[name] = AdfsSettings(name, endpoint, self.access, self.issuer, farm_key, *token, (trust,))
         settings["party"] = RelyingPartySettings(
             name="party",
             endpoint=self._endpoint(self._party_port, is_tls=True),
@@ -176,7 +178,7 @@ class Perimeter:
         web = [{"path": "/MultiFactorAuth", "pool": "portal"}, {"path": APP_PATH.rpartition("/")[0], "pool": "app"}]
         return {
             "listeners": [
-                {"name": "sdk", "bind": [f"{LOOPBACK}:{self._sdk_port}"], "routes": [{"pool": "sdk"}], **https},
+                {"name": "sdk", "bind": [f"{LOOPBACK}:{self._sdk_port}", f"127.0.0.2:{self._sdk_port}"], "routes": [{"pool": "sdk"}], **https},
                 {"name": "web", "bind": [f"{LOOPBACK}:{self._web_port}"], "routes": web, **https},
                 {
                     "name": "adfs",

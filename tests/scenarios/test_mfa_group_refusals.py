@@ -43,8 +43,8 @@ def channel_to(server: MfaServer, ca: Path, files: CertificateFiles | None) -> g
 
 def follow(channel: grpc.Channel, request: bytes) -> bytes:
     """The first message that a slave gets. Raises RpcError."""
-    first: bytes = next(iter(channel.unary_stream("/mfalb.Replication/Follow")(request, timeout=10)))
-    return first
+    method: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/mfalb.Replication/Follow")
+    return next(iter(method(request, timeout=10)))
 
 
 def refused(channel: grpc.Channel, request: bytes) -> tuple[grpc.StatusCode, str]:
@@ -116,8 +116,10 @@ def test_a_first_word_that_is_none_is_refused(
 
 def test_a_forged_write_changes_nothing(group: MfaGroup, master: MfaServer) -> None:
     files = group.authority.issue("mfa3", "mfa3", LOOPBACK)
-    with channel_to(master, group.authority.ca, files) as channel, pytest.raises(grpc.RpcError) as refusal:
-        channel.unary_unary("/mfalb.Replication/Write")(message_bytes(WRITE), timeout=10)
+    with channel_to(master, group.authority.ca, files) as channel:
+        method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/mfalb.Replication/Write")
+        with pytest.raises(grpc.RpcError) as refusal:
+            method(message_bytes(WRITE), timeout=10)
     assert isinstance(refusal.value, grpc.Call)
     assert refusal.value.details() == "forged_name"
     assert "mallory" not in master.users()
@@ -149,7 +151,9 @@ def _public(server: MfaServer) -> set[int]:
 def _listening(pid: int) -> list[int]:
     """The TCP ports on which a process listens, as the kernel tells them."""
     inodes = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
-    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{name}").read_text().split("\n")]
+    rows = [
+        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{name}").read_text().split("\n")
+    ]
     return [
         int(row[1].rpartition(":")[2], 16)
         for row in rows

@@ -160,7 +160,9 @@ def test_a_server_says_why_it_cannot_be_promoted(group: MfaGroup) -> None:
         assert told.returncode == 1
         assert reason in told.stderr
     assert slave.status()["role"] == "slave"
-    wait_until(lambda: master.call("AddUser", user="still-written", phone=PHONE).is_good, "the master to resume", deadline_s=30)
+    wait_until(
+        lambda: master.call("AddUser", user="still-written", phone=PHONE).is_good, "the master to resume", deadline_s=30
+    )
 
 
 def test_who_does_not_know_the_account_promotes_nobody(group: MfaGroup) -> None:

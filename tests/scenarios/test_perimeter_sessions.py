@@ -7,10 +7,12 @@ sign-ins go on, and changes fail clearly.
 from __future__ import annotations
 
 import re
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,16 @@ import pytest
 import requests
 import zeep
 from programs.form_browser import FormBrowser
-from programs.mfa_group import USERS, wait_until_level
-from programs.perimeter import UNPINNED, Perimeter
-from programs.process import wait_until
+from programs.mfa_group import ACCOUNT, USERS, wait_until_level
+from programs.perimeter import APP_PATH, PINNED, Perimeter
+from programs.ports import free_tcp_port
+from programs.process import Launch, Logged, Program, wait_until
+
+from mfalb.reference.config.files import write_settings
+from mfalb.reference.config.mobile_app import MobileAppSettings
+from mfalb.reference.config.sdk_access import SdkAccess
+from mfalb.reference.config.values import Account, Endpoint
+from mfalb.wire.soap import read_envelope_untrusted
 
 TEXTED, CALLED = USERS
 
@@ -46,8 +55,8 @@ def app_client(site: Perimeter) -> Any:
     session = requests.Session()
     session.verify, session.trust_env = str(site.certificate.ca), False
     session.headers["Connection"] = "close"
-    client = zeep.Client(f"{site.app_url}?wsdl", transport=zeep.Transport(session=session, operation_timeout=60))
-    return client.service
+    transport = zeep.Transport(session=session, operation_timeout=60)  # type: ignore[no-untyped-call]
+    return zeep.Client(f"{site.app_url}?wsdl", transport=transport).service  # type: ignore[no-untyped-call]
 
 
 def new_activation(browser: FormBrowser) -> dict[str, Any]:
@@ -120,7 +129,7 @@ def test_the_app_is_activated_by_calls_over_connections_of_their_own(site: Perim
 
 
 def test_without_pins_another_server_does_not_know_the_activation(tmp_path: Path) -> None:
-    affinity = UNPINNED | {"portal": {"preset": "azure_mfa_portal"}, "sdk": {"preset": "azure_mfa_sdk"}}
+    affinity = {**PINNED, "app": {"type": "none"}}
     with Perimeter(tmp_path, affinity=affinity) as site, signed_in(site) as browser:
         app = app_client(site)
         begun = app.ActivateNew(activationParams=new_activation(browser))
@@ -142,9 +151,51 @@ def test_an_activation_that_is_denied_or_made_up_is_refused(site: Perimeter) -> 
     assert (made_up.ConfirmActivationResult, made_up.error.Code) == (False, 6)
 
 
-def test_the_connection_test_says_that_all_is_well_or_what_is_not(site: Perimeter, tmp_path: Path) -> None:
+def test_the_connection_test_says_that_all_is_well(site: Perimeter) -> None:
     tested = app_client(site).TestPfWsSdkConnection()
     assert (tested.TestPfWsSdkConnectionResult, tested.error.Code) == (True, 0)
+
+
+def wrong_password(site: Perimeter) -> SdkAccess:
+    return replace(site.access, account=Account(ACCOUNT.name, "a-wrong-password"))
+
+
+def wrong_path(site: Perimeter) -> SdkAccess:
+    return replace(site.access, url=site.sdk_url.replace("PfWsSdk.asmx", "Nothing.asmx"))
+
+
+def wrong_port(site: Perimeter) -> SdkAccess:
+    return replace(site.access, url=f"https://localhost:{free_tcp_port()}/")
+
+
+def wrong_name(site: Perimeter) -> SdkAccess:
+    return replace(site.access, url=site.sdk_url.replace("localhost", "127.0.0.2"))
+
+
+def wrong_authority(site: Perimeter) -> SdkAccess:
+    return replace(site.access, ca=str(site.group.authority.ca))
+
+
+@pytest.mark.parametrize(
+    ("access_of", "level"),
+    [(wrong_password, 1), (wrong_path, 2), (wrong_port, 2), (wrong_name, 3), (wrong_authority, 3)],
+)
+def test_the_connection_test_says_at_which_level_it_fails(
+    site: Perimeter, tmp_path: Path, access_of: Callable[[Perimeter], SdkAccess], level: int
+) -> None:
+    settings = MobileAppSettings("astray", Endpoint("127.0.0.1", free_tcp_port()), access_of(site))
+    write_settings(tmp_path / "astray.json", settings)
+    argv = [sys.executable, "-m", "mfalb", "reference", "mobile-app", "-c", str(tmp_path / "astray.json")]
+    with Program("astray", argv, tmp_path, ready=Logged("ready {"), launch=Launch(ready_deadline_s=60.0)) as astray:
+        answer = requests.post(
+            f"http://127.0.0.1:{settings.endpoint.port}{APP_PATH}",
+            data="<Envelope><Body><TestPfWsSdkConnection/></Body></Envelope>",
+            headers={"Content-Type": "text/xml"},
+            timeout=30,
+        )
+        texts = read_envelope_untrusted(answer.content).texts
+        assert (texts["TestPfWsSdkConnectionResult"], texts["Code"]) == ("false", str(level)), texts["Description"]
+        assert "a-wrong-password" not in astray.log()
 
 
 def test_while_the_master_is_away_sign_ins_go_on_and_changes_fail_clearly(tmp_path: Path) -> None:

@@ -11,9 +11,15 @@ from mfalb.reference.service import main, serve_http
 
 
 async def start(settings: SettingsFile, stack: AsyncExitStack) -> Mapping[str, int]:
-    """Serve the cloud MFA Service."""
+    """Serve the cloud MFA Service, its phones, and (if asked for) its fault switches."""
     cloud = settings.cloud()
-    return {"http": await serve_http(CloudService(cloud).application(), cloud.endpoint, stack)}
+    service = CloudService(cloud)
+    ports = {"http": await serve_http(service.application(), cloud.endpoint, stack)}
+    if cloud.handsets is not None:
+        ports["handsets"] = await serve_http(service.pages_application(), cloud.handsets, stack)
+    if cloud.control is not None:
+        ports["control"] = await serve_http(service.faults.control_application(), cloud.control, stack)
+    return ports
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 MESSAGE_LIMIT: Final = 1000  # the oldest message gives way; the counters go on
@@ -46,6 +47,11 @@ class Outbox:
     def last_to(self, user: str) -> Text | None:
         """The newest text to a user; None when there is none."""
         return next((text for text in reversed(self._texts) if text.user == user), None)
+
+    def last_of(self, user: str, limit: int) -> list[Text]:
+        """The newest texts to a user, newest first."""
+        name = user.casefold()
+        return list(islice((text for text in reversed(self._texts) if text.user.casefold() == name), limit))
 
 
 def _count(counter: Counter[str], user: str) -> None:

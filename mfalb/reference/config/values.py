@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import os
 from base64 import b64encode
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Self
+from typing import Any, Final, Self
+
+PIN_COST: Final = 2**14  # 16 MiB, some 40 ms
 
 
 class Method(Enum):
@@ -25,18 +30,46 @@ class StateKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class UserPin:
+    """A user PIN's scrypt hash (r = 8, p = 1): salt and digest in lower-case hexadecimal, and scrypt's n."""
+
+    salt: str = field(repr=False)
+    digest: str = field(repr=False)
+    cost: int = PIN_COST
+
+    @classmethod
+    def of(cls, pin: str) -> Self:
+        """The hash of a user PIN. Blocks for the time that it costs."""
+        salt = os.urandom(16).hex()
+        return cls(salt, _pin_digest(pin, salt, PIN_COST).hex())
+
+    def is_right(self, pin: str) -> bool:
+        """Whether this is the user PIN. Blocks for the time that it costs."""
+        return hmac.compare_digest(_pin_digest(pin, self.salt, self.cost), bytes.fromhex(self.digest))
+
+
+def _pin_digest(pin: str, salt: str, cost: int) -> bytes:
+    limit = 256 * cost * 8  # twice what it takes
+    return hashlib.scrypt(pin.encode(), salt=bytes.fromhex(salt), n=cost, r=8, p=1, maxmem=limit, dklen=32)
+
+
+@dataclass(frozen=True, slots=True)
 class User:
-    """A user of the embedded directory."""
+    """A user, and how they are asked for the second factor. `device_token` is the phone app's, for pushes."""
 
     name: str
     password: str = field(repr=False)
     phone: str
     method: Method = Method.ONE_WAY_SMS
+    pin: UserPin | None = field(default=None, repr=False)
+    device_token: str = field(default="", repr=False)
 
     @classmethod
     def read(cls, table: dict[str, Any]) -> Self:
         """A user as a settings file has it. Raises ValueError and TypeError."""
-        return cls(**{**table, "method": Method(table.get("method", "one_way_sms"))})
+        pin = table.get("pin")
+        method = Method(table.get("method", "one_way_sms"))
+        return cls(**{**table, "method": method, "pin": None if pin is None else UserPin(**pin)})
 
 
 @dataclass(frozen=True, slots=True)

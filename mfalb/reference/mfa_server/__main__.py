@@ -66,7 +66,8 @@ async def start(settings: SettingsFile, stack: AsyncExitStack) -> Mapping[str, i
     second_factor = GatedFactor(server, session, place.gate, faults)
     operations = SdkOperations(users, second_factor, place.gate, place.writer)
     sdk = SdkFront(server, operations.by_name, faults)
-    ports["sdk"] = await serve_http(sdk.application(), server.sdk, stack)
+    callers_ca = None if server.callers is None else server.callers.ca
+    ports["sdk"] = await serve_http(sdk.application(), server.sdk, stack, callers_ca)
     ports["radius"] = await _serve_radius(server, users, second_factor, stack)
     return ports
 

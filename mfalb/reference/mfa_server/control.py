@@ -51,7 +51,7 @@ class Control:
                 return web.json_response({"error": "the SDK's account is wanted"}, status=401)
             try:
                 wanted = await request.json()
-            except ValueError:
+            except (ValueError, RecursionError):
                 wanted = None
             if not isinstance(wanted, dict):
                 return web.json_response({"error": "a JSON object is wanted"}, status=400)

@@ -53,7 +53,7 @@ class GatedFactor(SecondFactor):
     """The second factor of a server that may not be activated yet, and whose users may have a bypass."""
 
     def __init__(self, settings: MfaServerSettings, session: aiohttp.ClientSession, gate: Gate, faults: Faults) -> None:
-        super().__init__(settings.name, settings.cloud_url, session)
+        super().__init__(settings.name, settings.cloud_url, session, faults.monotonic)
         self._gate = gate
         self._faults = faults
 
@@ -66,6 +66,9 @@ class GatedFactor(SecondFactor):
             return FirstHalf(Begun.AUTHENTICATED, request_id)
         if self._faults.now.cloud_unreachable:
             return FirstHalf(Begun.CLOUD_UNAVAILABLE, request_id)
+        membership = self._gate.standing.membership
+        self.license_key = "" if membership is None else membership.license_key
         half = await super().begin(user, request_id)
-        self._faults.challenge_begun()
+        if half.begun is Begun.TEXT_SENT:
+            self._faults.challenge_begun()
         return half

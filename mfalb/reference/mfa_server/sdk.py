@@ -67,8 +67,10 @@ class SdkFront:
 
     def _is_mapped(self, request: web.Request) -> bool:
         """Whether the caller has shown a certificate that stands for the account."""
+        if not self._fingerprints:
+            return False
         connection = request.get_extra_info("ssl_object")
-        if not self._fingerprints or not isinstance(connection, ssl.SSLObject):
+        if not isinstance(connection, ssl.SSLObject):
             return False
         certificate = connection.getpeercert(binary_form=True)  # verified by TLS, or there is none
         return certificate is not None and sha256(certificate).hexdigest() in self._fingerprints

@@ -7,22 +7,56 @@ from __future__ import annotations
 
 import logging
 import secrets
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import sha256
 from time import monotonic
 from typing import Final
 
 import aiohttp
+from cachetools import TTLCache
 
 from mfalb.errors import MalformedMessage
-from mfalb.reference.config.values import Method, User
-from mfalb.reference.mfa_server.verification import Outcome, PendingCodes
-from mfalb.wire.pfp_message import PATH, PfpMode, PfpRequest, PfpResponse, read_response_untrusted, request_xml
+from mfalb.reference.config.values import Method, User, UserPin
+from mfalb.reference.mfa_server.verification import OTP_LIFE_S, PENDING_LIMIT, Outcome, PendingCodes
+from mfalb.wire.pfp_message import (
+    PATH,
+    CallStatus,
+    ErrorId,
+    PfpMode,
+    PfpPin,
+    PfpRequest,
+    PfpResponse,
+    read_response_untrusted,
+    request_xml,
+)
 
 CLOUD_TIMEOUT_S: Final = 120.0  # a person may take their time
 ANSWER_LIMIT_BYTES: Final = 64 * 1024  # a longer answer is cut, and then no XML
-_MODES: Final = {Method.ONE_WAY_SMS: PfpMode.SMS_ONE_WAY_OTP, Method.PHONE_CALL: PfpMode.STANDARD}
+_CODE_DIGITS: Final = 6  # of the cloud's codes; a user PIN is typed behind them
+# How each method is asked for: without a user PIN, and with one
+_MODES: Final = {
+    Method.ONE_WAY_SMS: (PfpMode.SMS_ONE_WAY_OTP, PfpMode.SMS_ONE_WAY_OTP_PLUS_PIN),
+    Method.TWO_WAY_SMS: (PfpMode.SMS_TWO_WAY_OTP, PfpMode.SMS_TWO_WAY_OTP_PLUS_PIN),
+    Method.PHONE_CALL: (PfpMode.STANDARD, PfpMode.PIN),
+    Method.APP_PUSH: (PfpMode.PHONE_APP_STANDARD, PfpMode.PHONE_APP_PIN),
+}
+# Why a sign-in was denied, in the words of the report that administrators know where there are any
+_REASONS: Final[dict[int, str]] = {
+    CallStatus.FRAUD_REPORTED: "user reported fraud",
+    CallStatus.USER_HUNG_UP: "user hung up",
+    CallStatus.PHONE_BUSY: "phone busy",
+    CallStatus.NO_ANSWER: "user did not answer",
+    CallStatus.NO_APP_RESPONSE: "user did not respond to mobile app notification",
+    CallStatus.APP_DENIED: "user denied mobile app notification",
+    CallStatus.WRONG_PIN: "wrong user PIN",
+    CallStatus.WRONG_REPLY: "wrong reply",
+}
+_NO_DEVICE: Final = "no mobile app is activated"
+_NOT_DENIED: Final = ""
+
+Key = tuple[str, str]  # user and request id
 
 _log = logging.getLogger("mfalb.reference.mfa_server")
 
@@ -39,10 +73,11 @@ class Begun(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FirstHalf:
-    """The first half's end, and the id under which the second half is expected."""
+    """The first half's end, the id under which the second half is expected, and why it was denied if it was."""
 
     begun: Begun
     request_id: str
+    reason: str = field(default=_NOT_DENIED, compare=False)
 
 
 def short_id(user: str) -> str:
@@ -53,38 +88,84 @@ def short_id(user: str) -> str:
 class SecondFactor:
     """One server's way to its users' phones. Its pending codes are in this process's memory and nowhere else."""
 
-    def __init__(self, server: str, cloud_url: str, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, server: str, cloud_url: str, session: aiohttp.ClientSession, clock: Callable[[], float] = monotonic
+    ) -> None:
+        """`session` shows the server's certificate where the cloud asks for one. `clock` gives monotonic seconds."""
         self._server = server
         self._url = cloud_url.rstrip("/") + PATH
         self._session = session
+        self._clock = clock
         self._codes = PendingCodes()
+        self._pins: TTLCache[Key, UserPin] = TTLCache(PENDING_LIMIT, OTP_LIFE_S, timer=clock)
+        self._used: TTLCache[Key, bool] = TTLCache(PENDING_LIMIT, OTP_LIFE_S, timer=clock)
+        self.license_key = ""  # what activation gave: shown to the cloud with each request
 
     async def begin(self, user: User, request_id: str) -> FirstHalf:
-        """Ring or text the user. For a call this lasts until it was answered."""
-        request = PfpRequest(request_id, _MODES[user.method], user.name, user.phone, self._server)
+        """Ring or text the user. For all but a one-way text this lasts until it was answered."""
+        if user.method is Method.APP_PUSH and not user.device_token:
+            return self._told(user, FirstHalf(Begun.DENIED, request_id, _NO_DEVICE))
+        pin = None if user.pin is None else PfpPin(user.pin.salt, user.pin.digest, user.pin.cost)
+        request = PfpRequest(
+            request_id,
+            _MODES[user.method][user.pin is not None],
+            user.name,
+            user.phone,
+            self._server,
+            license_key=self.license_key,
+            pin=pin,
+            device_token=user.device_token,
+        )
         answer = await self._ask_cloud(request)
-        begun = self._begun(user, request_id, answer)
-        _log.info("first half", extra=self._facts(user.name, request_id, begun.value))
-        return FirstHalf(begun, request_id)
+        return self._told(user, self._begun(user, request_id, answer))
 
     def verify(self, user_name: str, request_id: str, otp: str) -> Outcome:
-        """Judge the code of the second half."""
-        outcome = self._codes.verify(user_name, request_id, otp, monotonic())
+        """Judge the code of the second half, and the user PIN that is typed behind it where the user has one.
+
+        Blocks for the time that the PIN's hash costs.
+        """
+        key = (user_name.casefold(), request_id)
+        pin = self._pins.get(key)
+        if pin is not None:
+            is_right = pin.is_right(otp[_CODE_DIGITS:])
+            otp = otp[:_CODE_DIGITS] if is_right else ""
+        outcome = self._codes.verify(user_name, request_id, otp, self._clock())
+        if outcome is Outcome.UNKNOWN and key in self._used:
+            outcome = Outcome.USED
+        if outcome is Outcome.ACCEPTED:
+            self._used[key] = True
         level = logging.INFO if outcome is Outcome.ACCEPTED else logging.WARNING
         _log.log(level, "second half", extra=self._facts(user_name, request_id, outcome.value))
         return outcome
 
-    def _begun(self, user: User, request_id: str, answer: PfpResponse | None) -> Begun:
+    def _begun(self, user: User, request_id: str, answer: PfpResponse | None) -> FirstHalf:
         if answer is None:
-            return Begun.CLOUD_UNAVAILABLE
+            return FirstHalf(Begun.CLOUD_UNAVAILABLE, request_id)
+        if answer.error_id == ErrorId.NOT_ACTIVATED:
+            return FirstHalf(Begun.NOT_ACTIVATED, request_id)
         if not answer.is_success or not answer.is_authenticated:
-            return Begun.DENIED
-        if user.method is Method.PHONE_CALL:
-            return Begun.AUTHENTICATED
+            reason = _REASONS.get(answer.call_status, f"cloud error {answer.error_id}")
+            return FirstHalf(Begun.DENIED, request_id, reason)
+        if user.method is not Method.ONE_WAY_SMS:
+            return FirstHalf(Begun.AUTHENTICATED, request_id)
         if answer.otp is None:  # for a text, "authenticated" only means that it was sent (MFA facts, section 2)
-            return Begun.DENIED
-        self._codes.begin(user.name, request_id, answer.otp, monotonic())
-        return Begun.TEXT_SENT
+            return FirstHalf(Begun.DENIED, request_id, "no code was sent")
+        self._expect(user, request_id, answer.otp)
+        return FirstHalf(Begun.TEXT_SENT, request_id)
+
+    def _expect(self, user: User, request_id: str, otp: str) -> None:
+        key = (user.name.casefold(), request_id)
+        self._codes.begin(user.name, request_id, otp, self._clock())
+        self._used.pop(key, None)
+        self._pins.pop(key, None)
+        if user.pin is not None:
+            self._pins[key] = user.pin
+
+    def _told(self, user: User, half: FirstHalf) -> FirstHalf:
+        """Log how a first half ended."""
+        reason = {"reason": half.reason} if half.reason else {}
+        _log.info("first half", extra=self._facts(user.name, half.request_id, half.begun.value) | reason)
+        return half
 
     async def _ask_cloud(self, request: PfpRequest) -> PfpResponse | None:
         timeout = aiohttp.ClientTimeout(total=CLOUD_TIMEOUT_S)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mfalb.reference.config.values import User
+from mfalb.reference.config.values import User, UserPin
 from mfalb.reference.directory import Directory
 from mfalb.reference.mfa_server.data.pfdata import Pfdata
-from mfalb.reference.mfa_server.data.records import UserRecord, find_user
+from mfalb.reference.mfa_server.data.records import UserRecord, devices_of, find_user
 
 
 class GroupUsers(Directory):
@@ -31,7 +31,10 @@ class GroupUsers(Directory):
         record = self.record(name)
         if record is None or not record.is_enabled:
             return None
-        return User(record.name, "", record.phone, record.method)
+        devices = self._pfdata.read(lambda db: devices_of(db, record.name))
+        token = devices[-1].token if devices else ""
+        pin = None if record.pin is None else UserPin(record.pin.salt.hex(), record.pin.digest.hex())
+        return User(record.name, "", record.phone, record.method, pin, token)
 
     def record(self, name: str) -> UserRecord | None:
         return self._pfdata.read(lambda db: find_user(db, name))

@@ -25,6 +25,7 @@ class Outcome(Enum):
     TOO_MANY_TRIES = "too many wrong codes"
     EXPIRED = "code expired"
     UNKNOWN = "unknown authreqid on this node"
+    USED = "verification code already used once"
 
 
 @dataclass(slots=True)

@@ -9,8 +9,10 @@ import pytest
 
 from mfalb.reference.config.mfa_server import MfaServerSettings
 from mfalb.reference.config.portal import PortalSettings
+from mfalb.reference.config.sdk_access import SdkAccess
 from mfalb.reference.config.values import Account, Endpoint, StateKind, User
 from mfalb.reference.estate import Cloud, Estate, EstatePlan, Service, ServiceFailed, _ready
+from mfalb.reference.group_certificates import GroupAuthority
 
 USERS = (User("alice", "password-a", "+1 555 0101"),)
 PLAN = EstatePlan(USERS, Account("svc", "service-password"), "radius-secret", "http://127.0.0.1:1/sdk")
@@ -37,7 +39,7 @@ def started(log: Path, said: bytes, ports: dict[str, int] | None = None) -> tupl
 async def settings_of(plan: EstatePlan, tmp_path: Path) -> tuple[MfaServerSettings, PortalSettings]:
     estate = Estate(plan, tmp_path)
     estate.cloud = Cloud(started(tmp_path / "cloud.log", b"", {"http": 2})[0], cast("Any", None))
-    return estate._mfa_server("mfa1"), estate._portal("portal1")
+    return estate._mfa_server("mfa1", GroupAuthority(tmp_path / "group")), estate._portal("portal1")
 
 
 async def test_a_plan_becomes_the_settings_of_servers_and_portals(tmp_path: Path) -> None:
@@ -46,16 +48,22 @@ async def test_a_plan_becomes_the_settings_of_servers_and_portals(tmp_path: Path
     assert (server.account, server.users) == (PLAN.account, USERS)
     assert (server.radius.secret, server.radius.state) == ("radius-secret", StateKind.UNIQUE)
     assert server.radius.requires_message_authenticator
-    assert (portal.name, portal.sdk_url, portal.sdk_ca) == ("portal1", PLAN.sdk_url, None)
+    assert (portal.name, portal.sdk) == ("portal1", SdkAccess(PLAN.sdk_url, None, PLAN.account))
 
 
-async def test_the_first_server_is_the_master_of_the_others(tmp_path: Path) -> None:
+async def test_servers_are_of_one_group_which_the_cloud_can_activate_and_each_has_its_own_file(
+    tmp_path: Path,
+) -> None:
     estate = Estate(PLAN, tmp_path)
     estate.cloud = Cloud(started(tmp_path / "cloud.log", b"", {"http": 2})[0], cast("Any", None))
-    assert estate._mfa_server("mfa1").master is None
-    estate.mfa_servers.append(started(tmp_path / "mfa1.log", b"", {"sdk": 7, "radius": 8})[0])
-    estate.mfa_servers.append(started(tmp_path / "mfa2.log", b"", {"sdk": 9, "radius": 10})[0])
-    assert estate._mfa_server("mfa3").master == Endpoint("127.0.0.1", 7)
+    authority = GroupAuthority(tmp_path / "group")
+    one, two = (estate._mfa_server(name, authority).group for name in ("mfa1", "mfa2"))
+    assert one is not None
+    assert two is not None
+    assert one.name == two.name
+    assert one.data != two.data
+    assert (one.activation_code,) == (two.activation_code,) == estate._cloud().activation_codes
+    assert one.activation_code not in repr((one, estate._cloud()))
 
 
 async def test_with_a_certificate_sdk_and_portals_speak_tls_and_portals_verify_it(tmp_path: Path) -> None:
@@ -64,7 +72,7 @@ async def test_with_a_certificate_sdk_and_portals_speak_tls_and_portals_verify_i
     server, portal = await settings_of(plan, tmp_path)
     tls = Endpoint("127.0.0.1", 0, "chain.pem", "key.pem")
     assert (server.sdk, portal.endpoint) == (tls, tls)
-    assert (portal.sdk_ca, server.radius.state) == ("ca.pem", StateKind.CONSTANT)
+    assert (portal.sdk.ca, server.radius.state) == ("ca.pem", StateKind.CONSTANT)
 
 
 async def test_a_service_that_is_ready_names_its_ports(tmp_path: Path) -> None:

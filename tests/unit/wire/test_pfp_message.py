@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from time import process_time
 from xml.etree import ElementTree as ET
 
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 from unit.wire.outcomes import outcome
 
 from mfalb.wire.pfp_message import (
+    COST_LIMIT,
     PfpMode,
+    PfpPin,
     PfpRequest,
     PfpResponse,
     read_request_untrusted,
@@ -27,7 +30,19 @@ words = st.text(
     min_size=1,
     max_size=20,
 ).map(lambda word: word.strip() or "x")
-requests = st.builds(PfpRequest, words, st.sampled_from(PfpMode), words, words, words)
+hexes = st.binary(min_size=8, max_size=64).map(bytes.hex)
+pins = st.builds(PfpPin, hexes, hexes, st.sampled_from([2**power for power in range(1, 16)]))
+
+
+@st.composite
+def requests_of_any_mode(draw: st.DrawFn) -> PfpRequest:
+    mode = draw(st.sampled_from(PfpMode))
+    pin = draw(pins) if mode.is_pin_compared else None
+    token = draw(words) if mode in (PfpMode.PHONE_APP_STANDARD, PfpMode.PHONE_APP_PIN) else ""
+    return PfpRequest(*(draw(words), mode, *(draw(words) for _ in range(4))), pin, token)
+
+
+requests = requests_of_any_mode()
 codes = st.text("0123456789", min_size=1, max_size=10)
 responses = st.builds(
     PfpResponse,
@@ -36,6 +51,7 @@ responses = st.builds(
     is_authenticated=st.booleans(),
     error_id=st.integers(0, 999_999_999),
     otp=st.none() | codes,
+    call_status=st.integers(0, 999_999_999),
 )
 
 
@@ -78,11 +94,51 @@ def test_a_request_for_a_call_says_nothing_of_texts() -> None:
     assert authentication.find("smsInfo") is None
 
 
+PIN = PfpPin("5a" * 16, "0f" * 32, 16384)
+PUSH = PfpRequest("7", PfpMode.PHONE_APP_PIN, "alice", "+1 555 0101", "mfa1", "key", PIN, "device-1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "read"),
+    [
+        (b"", b"", PUSH),
+        (b'phoneAppAuthInfo mode="pin"', b'phoneAppAuthInfo mode="x"', "pfp_app_mode"),
+        (b"<deviceToken>device-1<", b"<deviceToken><", "pfp_no_device"),
+        (b'"scrypt"', b'"plainText"', "pfp_pin_format"),
+        (b' pinFormat="scrypt"', b"", "pfp_pin_format"),
+        (b"0f" * 32, b"", "pfp_pin"),
+        (b"0f" * 32, b"0f" * 7, "pfp_pin"),
+        (b"0f" * 32, b"0g" * 32, "pfp_pin"),
+        (b"5a" * 16, b"", "pfp_pin"),
+        (b'"16384"', b'"-2"', "pfp_pin"),
+        (b'"16384"', b'"16383"', "pfp_pin_cost"),
+        (b'"16384"', b'"1"', "pfp_pin_cost"),
+        (b'"16384"', b'"0"', "pfp_pin_cost"),
+        (b'"16384"', str(COST_LIMIT * 2).encode(), "xml_not_well_formed"),
+        (b'"16384"', b'"%d"' % (COST_LIMIT * 2), "pfp_pin_cost"),
+    ],
+)
+def test_a_request_for_a_push_with_a_pin_is_read_or_refused(old: bytes, new: bytes, read: PfpRequest | str) -> None:
+    document = request_xml(PUSH)
+    assert outcome(read_request_untrusted, document.replace(old, new) if old else document) == read
+
+
+def test_a_request_shows_neither_key_nor_token_nor_the_pins_hash() -> None:
+    shown = repr(PUSH)
+    assert not [secret for secret in ("'key'", "device-1", PIN.salt, PIN.digest) if secret in shown]
+
+
+def test_a_user_pin_is_told_to_the_cloud_only_where_the_cloud_compares_it() -> None:
+    for mode in PfpMode:
+        document = request_xml(replace(PUSH, mode=mode))
+        assert (PIN.digest.encode() in document) is mode.is_pin_compared
+
+
 REQUEST = request_xml(TEXT)
 ANSWER = b"""<response request-id="7"><status disposition="success"><error-id>0</error-id></status>
 <authenticationResponse><callStatus>1</callStatus><authenticated>yes</authenticated></authenticationResponse>
 <otp>123456</otp></response>"""
-SUCCESS = PfpResponse("7", is_success=True, is_authenticated=True, otp="123456")
+SUCCESS = PfpResponse("7", is_success=True, is_authenticated=True, otp="123456", call_status=1)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +147,11 @@ SUCCESS = PfpResponse("7", is_success=True, is_authenticated=True, otp="123456")
         (b"", b"", TEXT),
         (b' mode="sms"', b"", CALL),
         (b' mode="sms"', b' mode="pin"', CALL),
-        (b'direction="one-way"', b'direction="two-way"', "pfp_sms_direction"),
+        (b'direction="one-way"', b'direction="sideways"', "pfp_sms_direction"),
+        (b'direction="one-way"', b'direction="two-way"', replace(TEXT, mode=PfpMode.SMS_TWO_WAY_OTP)),
+        (b'mode="otp"', b'mode="otp-pin"', replace(TEXT, mode=PfpMode.SMS_ONE_WAY_OTP_PLUS_PIN)),
+        (b'mode="otp"', b'mode="none"', "pfp_sms_direction"),
+        (b'pinMode="standard"', b'pinMode="pin"', TEXT),
         (b'direction="one-way" ', b"", "pfp_sms_direction"),
         (b"smsInfo", b"other", "pfp_sms_direction"),
         (b"<username>alice</username>", b"", "pfp_no_user"),
@@ -110,23 +170,34 @@ def test_a_request_is_read_or_refused(old: bytes, new: bytes, read: PfpRequest |
     ("old", "new", "read"),
     [
         (b"", b"", SUCCESS),
-        (b'"success"', b'"fail"', PfpResponse("7", is_success=False, is_authenticated=True, otp="123456")),
-        (b' disposition="success"', b"", PfpResponse("7", is_success=False, is_authenticated=True, otp="123456")),
-        (b">yes<", b">no<", PfpResponse("7", is_success=True, is_authenticated=False, otp="123456")),
+        (
+            b'"success"',
+            b'"fail"',
+            PfpResponse("7", is_success=False, is_authenticated=True, otp="123456", call_status=1),
+        ),
+        (
+            b' disposition="success"',
+            b"",
+            PfpResponse("7", is_success=False, is_authenticated=True, otp="123456", call_status=1),
+        ),
+        (b">yes<", b">no<", PfpResponse("7", is_success=True, is_authenticated=False, otp="123456", call_status=1)),
         (b">yes<", b">maybe<", SUCCESS),  # anything but "no" counts as yes, as in the public client
-        (b"<authenticated>yes</authenticated>", b"", PfpResponse("7", True, False, otp="123456")),
-        (b"<otp>123456</otp>", b"", PfpResponse("7", is_success=True, is_authenticated=True)),
+        (b"<authenticated>yes</authenticated>", b"", PfpResponse("7", True, False, otp="123456", call_status=1)),
+        (b"<otp>123456</otp>", b"", PfpResponse("7", is_success=True, is_authenticated=True, call_status=1)),
         (b"<otp>123456</otp>", b"<otp/>", "pfp_otp"),
         (b">123456<", b"> <", "pfp_otp"),
         (b">123456<", b">12345a<", "pfp_otp"),
         (b">123456<", b">-12345<", "pfp_otp"),
         (b">123456<", ">١٢٣<".encode(), "pfp_otp"),  # digits, but no ASCII ones
-        (b"<error-id>0<", b"<error-id>3<", PfpResponse("7", True, True, error_id=3, otp="123456")),
+        (b"<error-id>0<", b"<error-id>3<", PfpResponse("7", True, True, error_id=3, otp="123456", call_status=1)),
         (b"<error-id>0</error-id>", b"", SUCCESS),
         (b"<error-id>0<", b"<error-id><", "pfp_error_id"),
         (b"<error-id>0<", b"<error-id>-1<", "pfp_error_id"),
         (b"<error-id>0<", b"<error-id>1234567890<", "pfp_error_id"),
-        (b' request-id="7"', b"", PfpResponse("", is_success=True, is_authenticated=True, otp="123456")),
+        (b"<callStatus>1<", b"<callStatus>x<", "pfp_call_status"),
+        (b"<callStatus>1<", b"<callStatus>1234567890<", "pfp_call_status"),
+        (b"<callStatus>1</callStatus>", b"", PfpResponse("7", True, True, otp="123456")),
+        (b' request-id="7"', b"", PfpResponse("", is_success=True, is_authenticated=True, otp="123456", call_status=1)),
         (b"response>", b"answer>", "xml_not_well_formed"),
     ],
 )

@@ -55,8 +55,9 @@ def find_user(db: apsw.Connection, name: str) -> UserRecord | None:
 
 
 def devices_of(db: apsw.Connection, name: str) -> tuple[Device, ...]:
-    """The devices of a user that have been confirmed."""
+    """The devices of a user that have been confirmed, the newest last."""
     query = "SELECT name, token, version, oath_secret, oath_counter FROM devices WHERE key = ? AND confirmation IS NULL"
+    query += " ORDER BY until"
     return tuple(Device(*row) for row in db.execute(query, (user_key(name),)))
 
 

@@ -62,6 +62,13 @@ def import_users(db: apsw.Connection, users: tuple[User, ...]) -> None:
     """What the first master of a group begins with: the users of its settings, as if imported from the directory."""
     for user in users:
         _insert_user(db, user.name, user.phone, user.method)
+        key = user_key(user.name)
+        if user.pin is not None:
+            pin = (bytes.fromhex(user.pin.salt), bytes.fromhex(user.pin.digest), key)
+            db.execute("UPDATE users SET pin_salt = ?, pin_hash = ? WHERE key = ?", pin)
+        if user.device_token:  # an app that was activated long ago
+            device = (key, "app", user.device_token, "", secrets.token_bytes(_OATH_SECRET_BYTES))
+            db.execute("INSERT INTO devices VALUES (?, ?, ?, ?, ?, 0, NULL, 0)", device)
 
 
 # ------------------------------------------------------------------------------ users

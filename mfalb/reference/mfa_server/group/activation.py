@@ -83,7 +83,7 @@ class CloudRegistry:
             async with self._session.post(self._url + path, json=question, timeout=timeout) as response:
                 status, body = response.status, await response.content.read(_ANSWER_LIMIT_BYTES)
             answer = json.loads(body or b"{}")
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError) as error:
             raise CloudAway(type(error).__name__) from None
         if not isinstance(answer, dict):
             raise CloudAway("the cloud's answer makes no sense")

@@ -12,7 +12,15 @@ from aiohttp.test_utils import make_mocked_request
 
 from mfalb.reference.cloud_service.app import CloudService
 from mfalb.reference.config.cloud import CloudSettings
-from mfalb.wire.pfp_message import PATH, PfpMode, PfpRequest, PfpResponse, read_response_untrusted, request_xml
+from mfalb.wire.pfp_message import (
+    PATH,
+    CallStatus,
+    PfpMode,
+    PfpRequest,
+    PfpResponse,
+    read_response_untrusted,
+    request_xml,
+)
 
 
 class Cloud:
@@ -59,7 +67,9 @@ async def test_a_text_is_on_the_phone_and_its_code_goes_back_to_the_server_that_
 
 
 async def test_a_call_is_answered_without_a_code(cloud: Cloud) -> None:
-    assert await cloud.authenticate(PfpMode.STANDARD) == PfpResponse("7", is_success=True, is_authenticated=True)
+    assert await cloud.authenticate(PfpMode.STANDARD) == PfpResponse(
+        "7", True, True, call_status=CallStatus.NO_PIN_ENTERED
+    )
     assert await cloud.json("/outbox.json") == []
     assert await cloud.json("/counters.json") == {"texts": {}, "calls": {"alice": 1}}
 

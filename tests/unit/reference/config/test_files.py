@@ -2,14 +2,25 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mfalb.reference.config.adfs import AdfsSettings, RelyingPartyTrust
 from mfalb.reference.config.cloud import CloudSettings
 from mfalb.reference.config.files import Settings, SettingsFile, write_settings
-from mfalb.reference.config.mfa_server import MfaServerSettings, RadiusSettings
+from mfalb.reference.config.mfa_server import (
+    CallerCertificates,
+    GroupSettings,
+    MfaServerSettings,
+    RadiusSettings,
+    ServerKind,
+)
+from mfalb.reference.config.mobile_app import MobileAppSettings
 from mfalb.reference.config.portal import PortalSettings
+from mfalb.reference.config.relying_party import RelyingPartySettings
+from mfalb.reference.config.sdk_access import SdkAccess
 from mfalb.reference.config.values import Account, Endpoint, Method, StateKind, User
 
 ACCOUNT = Account("CONTOSO\\svc-mfa", 'quotes " and \\ and é')
@@ -19,15 +30,44 @@ PLAIN = RadiusSettings(Endpoint(), "127.0.0.0/8", "radius-secret")
 OLD_NAS = RadiusSettings(
     TLS, "2001:db8::/32", "radius-secret", StateKind.CONSTANT, requires_message_authenticator=False
 )
+GROUP = GroupSettings("hq", "activation-secret", "PhoneFactor.pfdata", TLS, "ca.pem")
+OTHER_GROUP = replace(GROUP, kind=ServerKind.STANDALONE, rpc_address="mfa1.test:4443", kept_changes=7, poll_s=1.5)
+SDK = SdkAccess("https://127.0.0.1:2/", None, ACCOUNT)
+SDK_BY_CERTIFICATE = SdkAccess("https://127.0.0.1:2/", "ca.pem", None, "me.pem", "me.key")
+TRUST = RelyingPartyTrust("expenses", ("https://expenses.example/token",))
+FARM = ("farm.key", "token.pem", "token.key")
 Reader = Callable[[SettingsFile], Settings]
 
 SETTINGS: list[tuple[Settings, Reader]] = [
     (CloudSettings(), SettingsFile.cloud),
     (CloudSettings(TLS, 0.25), SettingsFile.cloud),
     (MfaServerSettings("mfa1", "http://127.0.0.1:1", Endpoint(), PLAIN, ACCOUNT, USERS), SettingsFile.mfa_server),
-    (MfaServerSettings("mfa1", "http://127.0.0.1:1", TLS, OLD_NAS, ACCOUNT, (), TLS), SettingsFile.mfa_server),
-    (PortalSettings("portal1", Endpoint(), "https://127.0.0.1:2/", None, ACCOUNT, USERS), SettingsFile.portal),
-    (PortalSettings("portal1", TLS, "https://127.0.0.1:2/", "ca.pem", ACCOUNT, USERS[:1]), SettingsFile.portal),
+    (MfaServerSettings("mfa1", "http://127.0.0.1:1", TLS, OLD_NAS, ACCOUNT, (), control=TLS), SettingsFile.mfa_server),
+    (MfaServerSettings("mfa1", "http://127.0.0.1:1", TLS, PLAIN, ACCOUNT, USERS, GROUP), SettingsFile.mfa_server),
+    (
+        MfaServerSettings(
+            "mfa1",
+            "http://127.0.0.1:1",
+            TLS,
+            PLAIN,
+            ACCOUNT,
+            USERS,
+            OTHER_GROUP,
+            TLS,
+            CallerCertificates("ca", ("ab",)),
+        ),
+        SettingsFile.mfa_server,
+    ),
+    (PortalSettings("portal1", Endpoint(), SDK), SettingsFile.portal),
+    (PortalSettings("portal1", TLS, SDK_BY_CERTIFICATE, "https://app.example/", TLS), SettingsFile.portal),
+    (MobileAppSettings("app1", Endpoint(), SDK), SettingsFile.mobile_app),
+    (MobileAppSettings("app1", TLS, SDK_BY_CERTIFICATE, 5.0, TLS), SettingsFile.mobile_app),
+    (AdfsSettings("adfs1", TLS, SDK, "https://adfs.example/adfs", *FARM, (TRUST,)), SettingsFile.adfs),
+    (AdfsSettings("adfs1", TLS, SDK, "https://adfs.example/adfs", *FARM, (), 60, TLS), SettingsFile.adfs),
+    (
+        RelyingPartySettings("party", TLS, "expenses", TRUST.redirect_uris[0], "https://i", "ca"),
+        SettingsFile.relying_party,
+    ),
 ]
 
 
@@ -67,6 +107,32 @@ def test_a_value_that_json_cannot_hold_is_refused_by_its_type_and_not_shown(tmp_
     assert "a-secret" not in str(refusal.value)
 
 
+def test_yaml_is_read_where_the_file_is_named_so_and_defaults_are_filled_in(tmp_path: Path) -> None:
+    path = tmp_path / "mfa1.yaml"
+    path.write_text(
+        """
+        name: mfa1
+        cloud_url: https://pfd.test
+        sdk: {host: 0.0.0.0, port: 443, cert: sdk.pem, key: sdk.key}
+        radius: {endpoint: {port: 1812}, client_network: 10.0.0.0/8, secret: radius-secret}
+        account: {name: svc, password: secret}
+        group: {name: hq, activation_code: code, data: PhoneFactor.pfdata, rpc: {cert: c, key: k}, ca: ca.pem}
+        """
+    )
+    settings = SettingsFile.read(path).mfa_server()
+    assert settings.group is not None
+    assert (settings.group.rpc.port, settings.group.kind) == (4443, ServerKind.DOMAIN_JOINED)
+    assert (settings.users, settings.control, settings.radius.state) == ((), None, StateKind.UNIQUE)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a", "", "a: !!python/object:os.system x"])
+def test_yaml_that_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mfa1.yml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"."):
+        SettingsFile.read(path)
+
+
 def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
     path.write_text("{")
@@ -77,4 +143,15 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("settings", [settings for settings, _ in SETTINGS])
 def test_settings_show_no_secret(settings: Settings) -> None:
     shown = repr(settings)
-    assert not [secret for secret in ("radius-secret", "pässwörd", "password-b", "quotes") if secret in shown]
+    assert not [
+        secret
+        for secret in ("radius-secret", "pässwörd", "password-b", "quotes", "activation-secret")
+        if secret in shown
+    ]
+
+
+@pytest.mark.parametrize("wait_s", [0, -1, 121])
+def test_a_mobile_app_service_waits_for_pushes_as_long_as_people_do(wait_s: float) -> None:
+    tables = {"name": "app1", "endpoint": {}, "sdk": {"url": "u", "cert": "c", "key": "k"}, "push_wait_s": wait_s}
+    with pytest.raises(ValueError, match="push_wait_s"):
+        SettingsFile(tables).mobile_app()
