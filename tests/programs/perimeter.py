@@ -178,7 +178,12 @@ class Perimeter:
         web = [{"path": "/MultiFactorAuth", "pool": "portal"}, {"path": APP_PATH.rpartition("/")[0], "pool": "app"}]
         return {
             "listeners": [
-                {"name": "sdk", "bind": [f"{LOOPBACK}:{self._sdk_port}", f"127.0.0.2:{self._sdk_port}"], "routes": [{"pool": "sdk"}], **https},
+                {
+                    "name": "sdk",
+                    "bind": [f"{LOOPBACK}:{self._sdk_port}", f"127.0.0.2:{self._sdk_port}"],
+                    "routes": [{"pool": "sdk"}],
+                    **https,
+                },
                 {"name": "web", "bind": [f"{LOOPBACK}:{self._web_port}"], "routes": web, **https},
                 {
                     "name": "adfs",

@@ -26,11 +26,11 @@ class Pages:
         self._environment.globals.update(shared)
         self._style = (_OWN / "style.css").read_text("utf-8")
 
-    def text(self, name: str, **values: object) -> str:
+    def text(self, name: str, /, **values: object) -> str:
         """A page as HTML."""
         return self._environment.get_template(f"{name}.html").render({"notice": "", "error": "", **values})
 
-    def answer(self, name: str, status: HTTPStatus = HTTPStatus.OK, **values: object) -> web.Response:
+    def answer(self, name: str, status: HTTPStatus = HTTPStatus.OK, /, **values: object) -> web.Response:
         """A page as an answer; its forms can be posted to this service only."""
         return html(self.text(name, **values), status)
 

@@ -76,14 +76,17 @@ class FakeSdk:
                 return self._begun_inside()
             case "VerifyOneWayOtp":
                 return self._result(method, is_good=texts.get("otp") == self.code)
-            case "TestSecurity":
-                return "<TestSecurityResult>secure</TestSecurityResult>"
-            case "TestMasterConnection":
-                return self._result(method, is_good=self.is_master_there)
-            case "GetUserSettings":
-                return self._result(method, is_good=self.is_known) + self._user_settings()
+            case "TestSecurity" | "TestMasterConnection" | "GetUserSettings":
+                return self._looked(method)
             case _:
                 return self._changed(method, texts)
+
+    def _looked(self, method: str) -> str:
+        if method == "TestSecurity":
+            return "<TestSecurityResult>secure</TestSecurityResult>"
+        if method == "TestMasterConnection":
+            return self._result(method, is_good=self.is_master_there)
+        return self._result(method, is_good=self.is_known) + self._user_settings()
 
     def _begun_inside(self) -> str:
         result = "false" if self.begun == NOT_ANSWERED else "true"

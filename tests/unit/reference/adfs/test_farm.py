@@ -37,7 +37,7 @@ def test_another_farm_cannot_open_it() -> None:
 
 def test_a_change_of_any_character_is_seen() -> None:
     sealed = KEY.seal(Stage.CODE, CONTEXT, 1000.0, NONCE)
-    for place in range(0, len(sealed) - 4):  # the last characters may hold bits that mean nothing
+    for place in range(len(sealed) - 4):  # the last characters may hold bits that mean nothing
         changed = sealed[:place] + ("A" if sealed[place] != "A" else "B") + sealed[place + 1 :]
         assert KEY.open_untrusted(Stage.CODE, changed, 1000.0) is None
 
