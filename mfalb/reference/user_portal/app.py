@@ -8,11 +8,12 @@ from typing import Final
 from aiohttp import web
 
 from mfalb.reference.faults import Faults
-from mfalb.reference.sdk_client.answers import Begun, FirstHalf
+from mfalb.reference.sdk_client.answers import Begun
 from mfalb.reference.sdk_client.client import SdkClient
 from mfalb.reference.sdk_client.failures import MasterUnavailable, SdkUnavailable
 from mfalb.reference.user_portal import wording
 from mfalb.reference.user_portal.account import Account, read_method, read_phone
+from mfalb.reference.user_portal.asking import Asking
 from mfalb.reference.user_portal.sessions import Enrolling, Sessions, Waiting
 from mfalb.reference.user_portal.view import LOGIN_COOKIE, ROOT, SESSION_COOKIE, View, session_id_of
 from mfalb.reference.web.forms import read_otp
@@ -29,6 +30,7 @@ class Portal:
         self._sdk = sdk
         self._sessions = sessions
         self._view = View(name, sdk, sessions, mobile_app_url)
+        self._asking = Asking()
         self._account = Account(sdk, self._view)
 
     def application(self, faults: Faults | None = None) -> web.Application:
@@ -87,7 +89,9 @@ class Portal:
         return await self._begin(request, user)
 
     async def _begin(self, request: web.Request, user: str) -> web.Response:
-        half: FirstHalf = await self._sdk.begin(user, request.remote or "")
+        address = request.remote or ""
+        browser = request.cookies.get(LOGIN_COOKIE, "")
+        half = await self._asking.ask(browser, user, lambda: self._sdk.begin(user, address))
         match half.begun:
             case Begun.TEXT_SENT:
                 self._view.tell("text sent", user)
