@@ -1,13 +1,19 @@
-"""The embedded directory: users and their passwords, kept as scrypt hashes."""
+"""The embedded directory: users and their passwords, kept as scrypt hashes.
+
+Beside them it keeps NT hashes, as Active Directory does: MS-CHAPv2 proves knowledge of that hash, and nothing slower or
+salted can check it. They are in this process's memory only. Who wants none of them uses an LDAP directory, and PAP.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
+
+from Crypto.Hash import MD4
 
 from mfalb.reference.config.values import User
 
@@ -20,6 +26,13 @@ class _Entry:
     user: User
     salt: bytes = field(repr=False)
     digest: bytes = field(repr=False)
+    nt_hash: bytes = field(repr=False)
+
+
+class PasswordCheck(Protocol):
+    """What primary authentication needs of a directory."""
+
+    def check(self, name: str, password: str) -> User | None: ...
 
 
 class Directory:
@@ -36,6 +49,11 @@ class Directory:
         is_right = hmac.compare_digest(_digest(password, entry.salt), entry.digest)
         return entry.user if is_right and entry is not self._nobody else None
 
+    def check_nt_hash(self, name: str, is_right: Callable[[bytes], bool]) -> User | None:
+        """The user whose NT hash is the right one, or None; the hash of nobody is asked about as well."""
+        entry = self._entries.get(name.casefold(), self._nobody)
+        return entry.user if is_right(entry.nt_hash) and entry is not self._nobody else None
+
     def find(self, name: str) -> User | None:
         """The user of that name, for callers that have proved themselves otherwise (Web Service SDK)."""
         entry = self._entries.get(name.casefold())
@@ -44,8 +62,13 @@ class Directory:
 
 def _entry(user: User) -> _Entry:
     salt = os.urandom(_SALT_BYTES)
-    return _Entry(user, salt, _digest(user.password, salt))
+    return _Entry(user, salt, _digest(user.password, salt), nt_hash(user.password))
 
 
 def _digest(password: str, salt: bytes) -> bytes:
     return hashlib.scrypt(password.encode(), salt=salt, n=_COST, r=8, p=1)
+
+
+def nt_hash(password: str) -> bytes:
+    """MD4 of the password in UTF-16 (RFC 2759 section 8.3)."""
+    return MD4.new(password.encode("utf-16-le", "surrogatepass")).digest()  # noqa: S303 - the protocol's own

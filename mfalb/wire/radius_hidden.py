@@ -110,6 +110,15 @@ def unique_salt(salt: bytes, used: set[int]) -> bytes:
     return number.to_bytes(SALT_BYTES, "big")
 
 
+def hide_salted(text: bytes, keying: Keying, salt: bytes) -> bytes:
+    """The blocks of a salted value: `text` (its length octet included) with zeros up to whole blocks, hidden.
+
+    The value of the attribute is `salt` and these; RFC 2868 section 3.5 wants the salt's first bit set.
+    """
+    padded = text.ljust(-(-len(text) // _BLOCK) * _BLOCK, b"\0")
+    return _hide(padded, keying.secret, keying.authenticator + salt)
+
+
 def rehide_salted_untrusted(value: bytes, old: Keying, new: Keying, salt: bytes) -> bytes:
     """A salted value (2 bytes of salt, then blocks) hidden anew under `salt`, which `unique_salt` gives.
 

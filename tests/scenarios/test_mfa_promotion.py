@@ -7,10 +7,15 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Event
 
 import pytest
-from programs.mfa_group import MfaGroup, MfaServer, wait_until_level
+import requests
+from programs.mfa_group import ACCOUNT, MfaGroup, MfaServer, wait_until_level
+from programs.ports import LOOPBACK
 from programs.process import wait_until
 
 NO_MASTER = 4
@@ -135,6 +140,48 @@ def test_an_old_master_with_writes_that_nobody_saw_is_divergent_until_an_operato
     (copy,) = re.findall(r"kept in (\S+)", rejoined.stdout)
     assert b"seen-by-nobody" in Path(copy).read_bytes()
     assert Path(copy).stat().st_mode & 0o077 == 0
+
+
+def test_a_server_killed_in_the_middle_of_its_promotion_is_one_or_the_other_and_the_group_is_whole(
+    group: MfaGroup,
+) -> None:
+    master, slave = group.pair()
+    for delay_s in (0.0, 0.02, 0.05, 0.1):
+        kill_in_promotion(master, slave, delay_s)
+        if slave.status()["role"] == "master":
+            master, slave = slave, master
+    assert master.status()["divergence"] == slave.status()["divergence"] == ""
+
+
+def kill_in_promotion(master: MfaServer, slave: MfaServer, delay_s: float) -> None:
+    """Begin to promote the slave, kill it so much later, and see that the group takes writes again."""
+    add(master, f"before-{delay_s}")
+    wait_until_level(master, slave)
+    with ThreadPoolExecutor(1) as operator:
+        promotion = operator.submit(ask_for_promotion, slave)
+        Event().wait(delay_s)
+        slave.kill()
+        promotion.result()
+    slave.start()
+    wait_until(lambda: sorted(roles(master, slave)) == ["master", "slave"], "one master to be left", deadline_s=30)
+    wait_until(
+        lambda: master.call("AddUser", user=f"after-{delay_s}", phone=PHONE).is_good, "writes to be made", deadline_s=30
+    )
+    wait_until_level(master, slave)
+
+
+def ask_for_promotion(server: MfaServer) -> None:
+    """What the command does, without the time that a command takes to begin."""
+    headers = {"Authorization": ACCOUNT.authorization}
+    with suppress(requests.RequestException):
+        requests.post(f"http://{LOOPBACK}:{server.control.port}/promotion", json={}, headers=headers, timeout=30)
+
+
+def roles(*servers: MfaServer) -> list[str]:
+    """The roles of confirmed servers that agree about the epoch; otherwise none."""
+    statuses = [server.status() for server in servers]
+    is_agreed = len({status["epoch"] for status in statuses}) == 1
+    return [status["role"] for status in statuses if status["is_confirmed_by_cloud"] and is_agreed]
 
 
 def test_a_master_that_lost_its_file_overwrites_nobody(group: MfaGroup) -> None:

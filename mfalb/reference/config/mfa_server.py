@@ -7,20 +7,57 @@ from enum import Enum
 from ipaddress import ip_network
 from typing import Any, Final, Self
 
-from mfalb.reference.config.values import Account, Endpoint, StateKind, User
+from mfalb.reference.config.ldap import LdapSettings
+from mfalb.reference.config.values import Account, ClientTls, Endpoint, StateKind, User
 
+CACHE_LIMIT_S: Final = 86_400.0
 RPC_PORT: Final = 4443  # static, and the same on all servers
+
+
+class CacheType(Enum):
+    """What makes two sign-ins the same for a caching rule."""
+
+    USER = "user"
+    USER_AND_CLIENT = "user_and_client"  # the RADIUS client's address as well
+
+
+@dataclass(frozen=True, slots=True)
+class CachingRule:
+    """For how long who has passed passes again. `auth_type` (`radius`) and `application` narrow it; None is any."""
+
+    type: CacheType
+    seconds: float
+    auth_type: str | None = None
+    application: str | None = None
+
+    @classmethod
+    def read(cls, table: dict[str, Any]) -> Self:
+        """Raises KeyError, TypeError and ValueError for a table that is no such rule."""
+        rule = cls(**{**table, "type": CacheType(table["type"]), "seconds": float(table["seconds"])})
+        if not 0 < rule.seconds <= CACHE_LIMIT_S:
+            raise ValueError(f"caching: seconds are more than 0 and at most {CACHE_LIMIT_S}")
+        return rule
+
+
+class RadiusProtocol(Enum):
+    """How a RADIUS client may prove the password."""
+
+    PAP = "pap"
+    MSCHAPV2 = "mschapv2"
 
 
 @dataclass(frozen=True, slots=True)
 class RadiusSettings:
-    """The RADIUS side of an MFA Server: whom it answers, with which secret."""
+    """The RADIUS side of an MFA Server: whom it answers, with which secret, and what it takes."""
 
     endpoint: Endpoint
     client_network: str
     secret: str = field(repr=False)
     state: StateKind = StateKind.UNIQUE
     requires_message_authenticator: bool = True
+    application: str = "RADIUS"
+    protocols: tuple[RadiusProtocol, ...] = (RadiusProtocol.PAP, RadiusProtocol.MSCHAPV2)
+    caching: tuple[CachingRule, ...] = ()
 
     @classmethod
     def read(cls, table: dict[str, Any]) -> Self:
@@ -32,6 +69,9 @@ class RadiusSettings:
             secret=table["secret"],
             state=StateKind(table.get("state", "unique")),
             requires_message_authenticator=table.get("requires_message_authenticator", True),
+            application=table.get("application", "RADIUS"),
+            protocols=tuple(RadiusProtocol(name) for name in table.get("protocols", ("pap", "mschapv2"))),
+            caching=tuple(CachingRule.read(rule) for rule in table.get("caching", ())),
         )
 
 
@@ -99,7 +139,9 @@ class MfaServerSettings:
     `users` are the embedded directory; the first master of a group takes them over as its users. A server without a
     `group` is alone: it needs no activation, and what is written is gone with it. `control` is where an operator (or a
     test) asks for its status, promotes it and throws its fault switches. Callers of the SDK show `account`, or one of
-    the client certificates in `callers`.
+    the client certificates in `callers`. `cloud_tls` is what this server shows the cloud, and knows it by; without it
+    an `https` cloud is verified with the system's authorities. With `ldap`, passwords are checked there and not against
+    those in `users`.
     """
 
     name: str
@@ -111,12 +153,15 @@ class MfaServerSettings:
     group: GroupSettings | None = None
     control: Endpoint | None = None
     callers: CallerCertificates | None = None
+    cloud_tls: ClientTls | None = None
+    ldap: LdapSettings | None = None
 
     @classmethod
     def read(cls, tables: dict[str, Any]) -> Self:
         """Raises KeyError, TypeError and ValueError for tables that are not such settings."""
         group, control, callers = (tables.get(name) for name in ("group", "control", "callers"))
-        return cls(
+        cloud_tls, ldap = tables.get("cloud_tls"), tables.get("ldap")
+        server = cls(
             name=tables["name"],
             cloud_url=tables["cloud_url"],
             sdk=Endpoint(**tables["sdk"]),
@@ -126,4 +171,12 @@ class MfaServerSettings:
             group=None if group is None else GroupSettings.read(group),
             control=None if control is None else Endpoint(**control),
             callers=None if callers is None else CallerCertificates(callers["ca"], tuple(callers["fingerprints"])),
+            cloud_tls=None if cloud_tls is None else ClientTls(**cloud_tls),
+            ldap=None if ldap is None else LdapSettings(**ldap),
         )
+        if server.ldap is not None and RadiusProtocol.MSCHAPV2 in server.radius.protocols:
+            raise ValueError(
+                "radius.protocols: mschapv2 needs the users' NT hashes, which an LDAP directory does not give; "
+                'with ldap say protocols: ["pap"]'
+            )
+        return server

@@ -97,3 +97,12 @@ class Endpoint:
     cert: str | None = None
     key: str | None = None
     client_ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """What a service shows whom it calls (PEM files), and the authority that it knows them by."""
+
+    ca: str
+    cert: str | None = None
+    key: str | None = None

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
 from mfalb.reference.config.files import SettingsFile
 from mfalb.reference.config.mfa_server import MfaServerSettings
+from mfalb.reference.directory import Directory
 from mfalb.reference.faults import Faults
+from mfalb.reference.ldap_directory import LdapDirectory
+from mfalb.reference.mfa_server.cloud_session import cloud_session
 from mfalb.reference.mfa_server.control import Control
 from mfalb.reference.mfa_server.data.pfdata import Pfdata
 from mfalb.reference.mfa_server.gated_factor import Gate, GatedFactor
@@ -50,7 +51,7 @@ class _Place:
 async def start(settings: SettingsFile, stack: AsyncExitStack) -> Mapping[str, int]:
     """Serve one MFA Server: its place in the group, the SDK and RADIUS over one second factor."""
     server, faults = settings.mfa_server(), Faults(*FAULTS)
-    session = await stack.enter_async_context(aiohttp.ClientSession())
+    session = await stack.enter_async_context(cloud_session(server.cloud_tls))
     ports: dict[str, int] = {}
     if server.group is None:
         place = await _alone(server, faults, stack)
@@ -62,13 +63,14 @@ async def start(settings: SettingsFile, stack: AsyncExitStack) -> Mapping[str, i
         control = Control(server.name, server.account, cluster, faults).application()
     if server.control is not None:
         ports["control"] = await serve_http(control, server.control, stack)
-    users = GroupUsers(server.users, place.ledger.pfdata)
+    directory = Directory(server.users) if server.ldap is None else LdapDirectory(server.ldap)
+    users = GroupUsers(directory, place.ledger.pfdata)
     second_factor = GatedFactor(server, session, place.gate, faults)
     operations = SdkOperations(users, second_factor, place.gate, place.writer)
     sdk = SdkFront(server, operations.by_name, faults)
     callers_ca = None if server.callers is None else server.callers.ca
     ports["sdk"] = await serve_http(sdk.application(), server.sdk, stack, callers_ca)
-    ports["radius"] = await _serve_radius(server, users, second_factor, stack)
+    ports["radius"] = await _serve_radius(server, users, second_factor, faults, stack)
     return ports
 
 
@@ -85,11 +87,11 @@ async def _alone(server: MfaServerSettings, faults: Faults, stack: AsyncExitStac
 
 
 async def _serve_radius(
-    server: MfaServerSettings, users: GroupUsers, second_factor: GatedFactor, stack: AsyncExitStack
+    server: MfaServerSettings, users: GroupUsers, second_factor: GatedFactor, faults: Faults, stack: AsyncExitStack
 ) -> int:
     endpoint = server.radius.endpoint
     transport, front = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: RadiusFront(server.radius, users, second_factor), local_addr=(endpoint.host, endpoint.port)
+        lambda: RadiusFront(server.radius, users, second_factor, faults), local_addr=(endpoint.host, endpoint.port)
     )
     stack.push_async_callback(front.close)
     port: int = transport.get_extra_info("sockname")[1]

@@ -39,7 +39,8 @@ def requests_of_any_mode(draw: st.DrawFn) -> PfpRequest:
     mode = draw(st.sampled_from(PfpMode))
     pin = draw(pins) if mode.is_pin_compared else None
     token = draw(words) if mode in (PfpMode.PHONE_APP_STANDARD, PfpMode.PHONE_APP_PIN) else ""
-    return PfpRequest(*(draw(words), mode, *(draw(words) for _ in range(4))), pin, token)
+    request_id, user, phone, server, key = (draw(words) for _ in range(5))
+    return PfpRequest(request_id, mode, user, phone, server, key, pin, token)
 
 
 requests = requests_of_any_mode()

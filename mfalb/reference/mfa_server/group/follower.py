@@ -119,6 +119,7 @@ class Follower:
                 while True:
                     before = self._ledger.position.sequence
                     await self._follow_once(channel)
+                    self.lag.heard_at = None  # the connection is gone, and with it what it said
                     failures = 0 if self._ledger.position.sequence > before else failures + 1
                     await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
             finally:

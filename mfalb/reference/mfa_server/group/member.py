@@ -62,6 +62,7 @@ class Member:
         self._registry = registry
         self._follower = follower
         self._file = MembershipFile(ledger.pfdata.path.with_suffix(".membership.json"))
+        self._kept: Membership | None = None  # what the file says
         self._tasks = Tasks("group member")
         self._following: asyncio.Task[None] | None = None
         self._followed = ""
@@ -75,7 +76,7 @@ class Member:
         path = self._ledger.pfdata.path
         for leftover in path.parent.glob(f"{path.name}.snapshot-*"):
             leftover.unlink(missing_ok=True)  # of a process that was killed while it made one
-        self._standing.membership = self._file.read()
+        self._standing.membership = self._kept = self._file.read()
         if self._standing.role is Role.SLAVE:
             await self._follow()
         self._tasks.start("activation", self._ask_again_and_again())
@@ -165,8 +166,11 @@ class Member:
     async def _ask_again_and_again(self) -> None:
         while True:
             self._look.clear()
-            async with self._changing:
-                await self._ask()
+            try:
+                async with self._changing:
+                    await self._ask()
+            except (DataError, OSError) as error:  # a full disk, say: it is tried again
+                self._rare_log.error("disk", "membership cannot be kept", error)
             await asyncio.sleep(_SHORTEST_POLL_S)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._look.wait(), self._plan.poll_s)
@@ -199,8 +203,10 @@ class Member:
                 _log.warning("stepping down", extra={"epoch": str(told.epoch), "master": told.master_rpc})
             standing.membership = told
             standing.is_retiring = False
-            await asyncio.to_thread(self._file.write, told)
             _log.info("membership", extra={"role": told.role.value, "epoch": str(told.epoch)})
+        if self._kept != told:
+            await asyncio.to_thread(self._file.write, told)
+            self._kept = told
         standing.is_confirmed = True
         has_ended = self._following is not None and self._following.done()
         if told.role is Role.SLAVE and (self._followed != told.master_rpc or has_ended):

@@ -109,6 +109,23 @@ def test_a_first_user_pin_needs_none_before_it_and_the_next_one_does(data: Pfdat
     assert is_pin("1234", user(data, "alice").pin)
 
 
+@pytest.mark.parametrize("name", ["alice", "bob", "nobody"])
+def test_a_wrong_user_pin_costs_the_same_guess_whether_there_is_a_user_with_one_or_not(
+    do: Perform, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    do("ChangeUserPin", user="alice", newPin="4711")
+    guesses: list[str] = []
+
+    def digest(pin: str, _salt: bytes) -> bytes:
+        guesses.append(pin)
+        return bytes(32)
+
+    monkeypatch.setattr("mfalb.reference.mfa_server.data.user_pins._digest", digest)
+    with pytest.raises(WriteRefused):
+        do("ChangeUserPin", user=name, currentPin="0815", newPin="no digits")
+    assert guesses == ["0815"]
+
+
 def test_a_bypass_is_used_once_and_in_time(do: Perform) -> None:
     do("OneTimeBypass", user="alice", seconds="60", reason="phone lost", requestedBy="admin")
     assert do("UseBypass", user="ALICE") == {"isUsed": "true"}

@@ -235,6 +235,20 @@ async def test_what_was_known_is_taken_up_before_the_cloud_has_answered(rig: Rig
     await rig.member.close()
 
 
+async def test_a_disk_that_takes_nothing_is_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_membership: Membership) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(rig.member._file, "write", fail)
+        with pytest.raises(OSError, match="no space left"):
+            await rig.hear(MASTER_1)
+        assert not rig.standing.is_writable
+    await rig.hear(MASTER_1)
+    assert rig.standing.is_writable
+    assert rig.file.read() == MASTER_1
+
+
 async def test_a_refused_write_is_the_caller_s_to_see(rig: Rig) -> None:
     await rig.hear(MASTER_1)
     with pytest.raises(WriteRefused):
