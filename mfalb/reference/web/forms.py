@@ -12,7 +12,7 @@ from mfalb.errors import MalformedMessage
 
 _FIELD_LIMIT: Final = 16  # our largest form has six; more is no form of ours and is refused
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch  # what new_token makes
-_OTP: Final = re.compile(r"[0-9]{4,10}").fullmatch
+_OTP: Final = re.compile(r"[0-9]{4,26}").fullmatch  # a code of 4 to 10 digits, and a user PIN of up to 16 behind it
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
 # What XML 1.0 cannot say (section 2.2) and so no call of the SDK: control characters but tab and line ends, surrogates
 _NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

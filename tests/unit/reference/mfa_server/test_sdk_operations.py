@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from mfalb.reference.config.values import User
+from mfalb.reference.directory import Directory
 from mfalb.reference.mfa_server import sdk_answers
 from mfalb.reference.mfa_server.data.pfdata import Pfdata
 from mfalb.reference.mfa_server.data.writes import Texts
@@ -59,7 +60,7 @@ class Rig:
     async def call(self, name: str, *, writer: Writer | None = None, **texts: str) -> dict[str, Any]:
         through = writer or Lone(self.ledger)
         gate = Gate(self.standing, self.ledger, through)
-        users = GroupUsers((ALICE,), self.ledger.pfdata)
+        users = GroupUsers(Directory((ALICE,)), self.ledger.pfdata)
         operations = SdkOperations(users, cast("SecondFactor", self.factor), gate, through)
         told = await operations.by_name[name](texts)
         assert list(told) == [result for result, _ in OPERATIONS[name].results], "as the WSDL has it"

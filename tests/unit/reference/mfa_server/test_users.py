@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mfalb.reference.config.values import Method, User
+from mfalb.reference.directory import Directory
 from mfalb.reference.mfa_server.data.pfdata import Pfdata
 from mfalb.reference.mfa_server.data.writes import import_users, perform
 from mfalb.reference.mfa_server.users import GroupUsers
@@ -24,7 +25,7 @@ def data(tmp_path: Path) -> Iterator[Pfdata]:
 
 @pytest.fixture
 def users(data: Pfdata) -> GroupUsers:
-    return GroupUsers((ALICE, STRANGER), data)
+    return GroupUsers(Directory((ALICE, STRANGER)), data)
 
 
 def test_the_directory_knows_the_password_and_the_group_s_data_the_phone(data: Pfdata, users: GroupUsers) -> None:
