@@ -60,31 +60,30 @@ class Perimeter:
         self._token = Authority(run_dir / "token-tls", "authority of the farm").issue("token", "token signing")
         self._affinity = affinity
         self._stack = ExitStack()
-        self._ports = {name: free_tcp_port() for names in _NAMES.values() for name in names}
-        self._sdk_port, self._web_port, self._adfs_port, self._party_port = (free_tcp_port() for _ in range(4))
+        self._ports: dict[str, int] = {}
         self._farm_key = base64.b64encode(os.urandom(32)).decode()
 
     # ------------------------------------------------------------------------------ addresses
 
     @property
     def sdk_url(self) -> str:
-        return f"https://{HOST}:{self._sdk_port}{SDK_PATH}"
+        return f"https://{HOST}:{self._ports['sdk']}{SDK_PATH}"
 
     @property
     def portal_url(self) -> str:
-        return f"https://{HOST}:{self._web_port}/MultiFactorAuth/"
+        return f"https://{HOST}:{self._ports['web']}/MultiFactorAuth/"
 
     @property
     def app_url(self) -> str:
-        return f"https://{HOST}:{self._web_port}{APP_PATH}"
+        return f"https://{HOST}:{self._ports['web']}{APP_PATH}"
 
     @property
     def issuer(self) -> str:
-        return f"https://{HOST}:{self._adfs_port}/adfs"
+        return f"https://{HOST}:{self._ports['farm']}/adfs"
 
     @property
     def party_url(self) -> str:
-        return f"https://{HOST}:{self._party_port}"
+        return f"https://{HOST}:{self._ports['party']}"
 
     # ------------------------------------------------------------------------------ life
 
@@ -92,13 +91,16 @@ class Perimeter:
         with ExitStack() as stack:
             stack.enter_context(self.group)
             self.mfa_servers = self.group.pair()
+            self._choose_ports()
+            self.balancer = Balancer(self._configuration(), self.run_dir / "balancer", secrets=self._secrets())
+            stack.enter_context(self.balancer)
             for name, settings in self._settings().items():
                 program = self._program(name, settings)
                 stack.enter_context(program)
                 self.programs[name] = program
-            self.balancer = Balancer(self._configuration(), self.run_dir / "balancer", secrets=self._secrets())
-            stack.enter_context(self.balancer)
-            wait_until(lambda: self.balancer.metrics().total("mfalb_backend_up") == len(self._ports) + 2, "all up")
+            backends = 2 + sum(len(names) for names in _NAMES.values())
+            up = "mfalb_backend_up"
+            wait_until(lambda: self.balancer.metrics().total(up) == backends, "all up", deadline_s=30)
             self._stack = stack.pop_all()
         return self
 
@@ -113,6 +115,11 @@ class Perimeter:
             assert "Traceback" not in log, f"{program.name}:\n{log[-4000:]}"
             found = [number for number, secret in enumerate(self._secrets()) if secret in log]
             assert not found, f"secrets number {found} are in the log of {program.name}"
+
+    def _choose_ports(self) -> None:
+        """As late as can be: until they are bound, somebody else's program may take them."""
+        for name in ("sdk", "web", "farm", "party", *(name for names in _NAMES.values() for name in names)):
+            self._ports[name] = free_tcp_port()
 
     def code(self, user: str, texts: int) -> str:
         """The newest code of a user who has had so many texts."""
@@ -148,7 +155,7 @@ class Perimeter:
             settings[name] = AdfsSettings(name, endpoint, self.access, self.issuer, farm_key, *token, (trust,))
         settings["party"] = RelyingPartySettings(
             name="party",
-            endpoint=self._endpoint(self._party_port, is_tls=True),
+            endpoint=self._endpoint(self._ports["party"], is_tls=True),
             client_id=CLIENT_ID,
             redirect_uri=redirect_uri,
             issuer=self.issuer,
@@ -180,15 +187,15 @@ class Perimeter:
             "listeners": [
                 {
                     "name": "sdk",
-                    "bind": [f"{LOOPBACK}:{self._sdk_port}", f"127.0.0.2:{self._sdk_port}"],
+                    "bind": [f"{LOOPBACK}:{self._ports['sdk']}", f"127.0.0.2:{self._ports['sdk']}"],
                     "routes": [{"pool": "sdk"}],
                     **https,
                 },
-                {"name": "web", "bind": [f"{LOOPBACK}:{self._web_port}"], "routes": web, **https},
+                {"name": "web", "bind": [f"{LOOPBACK}:{self._ports['web']}"], "routes": web, **https},
                 {
                     "name": "adfs",
                     "protocol": "tcp",
-                    "bind": [f"{LOOPBACK}:{self._adfs_port}"],
+                    "bind": [f"{LOOPBACK}:{self._ports['farm']}"],
                     "routes": [{"sni": HOST, "pool": "adfs"}],
                 },
             ],
