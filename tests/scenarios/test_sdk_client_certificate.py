@@ -100,8 +100,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         service(stack, run_dir, "cloud", CloudSettings(endpoint=Endpoint(LOOPBACK, cloud_port), answer_delay_s=0.05))
         service(stack, run_dir, "mfa-server", settings)
         stack.enter_context(Balancer(config, run_dir / "balancer", secrets=[ACCOUNT.password]))
-        urls = [f"https://{HOST}:{front.port}{SDK_PATH}" for front in (passing, terminating)]
-        yield Site(*urls, authority.ca, mapped, stranger, other)
+        through, ended = (f"https://{HOST}:{front.port}{SDK_PATH}" for front in (passing, terminating))
+        yield Site(through, ended, authority.ca, mapped, stranger, other)
 
 
 def access(site: Site, url: str, caller: CertificateFiles) -> SdkAccess:
