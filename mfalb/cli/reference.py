@@ -20,6 +20,9 @@ SERVICES: Final = {
     "cloud": "mfalb.reference.cloud_service.__main__",
     "mfa-server": "mfalb.reference.mfa_server.__main__",
     "user-portal": "mfalb.reference.user_portal.__main__",
+    "mobile-app": "mfalb.reference.mobile_app.__main__",
+    "adfs": "mfalb.reference.adfs.__main__",
+    "relying-party": "mfalb.reference.relying_party.__main__",
 }
 _TIMEOUT_S: Final = 60.0  # a promotion waits for the old master's last changes
 _OK: Final = 200

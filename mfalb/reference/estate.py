@@ -22,6 +22,7 @@ from mfalb.reference.config.cloud import CloudSettings
 from mfalb.reference.config.files import Settings, write_settings
 from mfalb.reference.config.mfa_server import GroupSettings, MfaServerSettings, RadiusSettings
 from mfalb.reference.config.portal import PortalSettings
+from mfalb.reference.config.sdk_access import SdkAccess
 from mfalb.reference.config.values import Account, Endpoint, StateKind, User
 from mfalb.reference.group_certificates import GroupAuthority
 
@@ -188,7 +189,7 @@ class Estate:
     def _portal(self, name: str) -> PortalSettings:
         plan = self._plan
         ca = None if plan.sdk_ca is None else str(plan.sdk_ca)
-        return PortalSettings(name, self._endpoint(), plan.sdk_url, ca, plan.account, plan.users)
+        return PortalSettings(name, self._endpoint(), SdkAccess(plan.sdk_url, ca, plan.account))
 
     async def _start(self, name: str, module: str, settings: Settings, stack: AsyncExitStack) -> Service:
         settings_file, log = self._directory / f"{name}.json", self._directory / f"{name}.log"

@@ -2,7 +2,7 @@
 
 AD FS nodes keep no cookies and the two halves of one sign-in may come from different nodes, so nothing but the content
 ties them. Request ids are small numbers that collide across servers (MFA facts, section 1.5): never a key without the
-user.
+user. Where an id is long and random (activations of a mobile app) the user may be left out.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ def transaction_key(pool: str, user: str, request_id: str) -> bytes:
 class TransactionReader:
     """Reads what ties the halves of a transaction out of SOAP bodies."""
 
-    __slots__ = ("_id_element", "_pool", "_user_element", "_wanted")
+    __slots__ = ("_id_element", "_pool", "_request_id_element", "_user_element", "_wanted", "is_by_id_alone")
 
     def __init__(self, pool: str, config: TransactionAffinity) -> None:
         self._pool = pool
-        self._user_element = config.user_element
+        self._user_element = config.user_element or ""  # no element is called that
+        self.is_by_id_alone = config.user_element is None
         self._id_element = config.id_element
-        self._wanted = frozenset((config.user_element, config.id_element))
+        self._request_id_element = config.request_id_element or config.id_element
+        self._wanted = frozenset((self._user_element, self._id_element, self._request_id_element))
 
     def request_untrusted(self, body: bytes) -> tuple[str, bytes | None]:
         """The user of a request, and the key of the transaction it continues (None when it begins one).
@@ -39,8 +41,8 @@ class TransactionReader:
             texts = read_envelope_untrusted(body, self._wanted).texts
         except MalformedMessage:
             return "", None
-        user, request_id = texts.get(self._user_element, ""), texts.get(self._id_element, "")
-        if not user or not request_id:
+        user, request_id = texts.get(self._user_element, ""), texts.get(self._request_id_element, "")
+        if not request_id or not (user or self.is_by_id_alone):
             return user, None
         return user, transaction_key(self._pool, user, request_id)
 
@@ -51,4 +53,5 @@ class TransactionReader:
         except MalformedMessage:
             return None
         request_id = texts.get(self._id_element, "")
-        return transaction_key(self._pool, user, request_id) if user and request_id else None
+        is_complete = request_id and (user or self.is_by_id_alone)
+        return transaction_key(self._pool, user, request_id) if is_complete else None

@@ -135,12 +135,15 @@ class TransactionAffinity(Table):
     """Ties the two halves of a transaction by content.
 
     Half one: `user_element` is read from the request, `id_element` from the response. Half two: both are read from
-    the request. Elements are matched by local name (their namespace is not publicly known).
+    the request, where the id may have another name (`request_id_element`). Elements are matched by local name (their
+    namespace is not publicly known). Without a `user_element` the id alone is the key, so it must be one that no two
+    servers ever give.
     """
 
     type: Literal["transaction"]
     id_element: str = "authreqid"
-    user_element: str = "username"
+    request_id_element: str | None = None
+    user_element: str | None = "username"
     body_limit: SizeBytes = 64 * 1024
     lifetime_s: Seconds = 300.0
 

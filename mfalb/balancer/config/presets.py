@@ -22,7 +22,17 @@ PRESETS: dict[str, dict[str, object]] = {
         "body_limit": "64KiB",
         "lifetime": "5m",
     },
-    # User Portal and Mobile App Web Service: ASP.NET session state in the memory of the server that began it.
+    # Mobile App Web Service: the answer to ActivateNew hands out a ConfirmationCode, and whatever brings that code goes
+    # to the server that is waiting with it. The app is no browser, and names no user.
+    "azure_mfa_mobile_app": {
+        "type": "transaction",
+        "id_element": "ConfirmationCode",
+        "request_id_element": "confirmationCode",
+        "user_element": None,
+        "body_limit": "64KiB",
+        "lifetime": "10m",
+    },
+    # User Portal: ASP.NET session state in the memory of the server that began it.
     "azure_mfa_portal": {
         "type": "cookie",
         "name": "mfalb",

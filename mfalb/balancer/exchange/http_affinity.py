@@ -220,7 +220,8 @@ class TransactionStrategy(WithoutAffinity):
         return PinFound("V" if backend is not None else "I", backend, is_strict=True, key=key, user=user)
 
     def needs_response_body(self, found: PinFound, head: ResponseHead) -> bool:
-        return bool(found.user) and found.key is None and b"content-encoding" not in head.special
+        is_of_interest = self._reader.is_by_id_alone or bool(found.user)
+        return is_of_interest and found.key is None and b"content-encoding" not in head.special
 
     def pin_begun(self, found: PinFound, body: bytes, backend: Backend, now: float) -> Pin | None:
         key = self._reader.response_untrusted(found.user, body)

@@ -12,11 +12,14 @@ from typing import Any, Self
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from mfalb.reference.config.adfs import AdfsSettings
 from mfalb.reference.config.cloud import CloudSettings
 from mfalb.reference.config.mfa_server import MfaServerSettings
+from mfalb.reference.config.mobile_app import MobileAppSettings
 from mfalb.reference.config.portal import PortalSettings
+from mfalb.reference.config.relying_party import RelyingPartySettings
 
-Settings = CloudSettings | MfaServerSettings | PortalSettings
+Settings = CloudSettings | MfaServerSettings | PortalSettings | MobileAppSettings | AdfsSettings | RelyingPartySettings
 
 
 def write_settings(path: Path, settings: Settings) -> None:
@@ -58,3 +61,12 @@ class SettingsFile:
 
     def portal(self) -> PortalSettings:
         return PortalSettings.read(self._tables)
+
+    def mobile_app(self) -> MobileAppSettings:
+        return MobileAppSettings.read(self._tables)
+
+    def adfs(self) -> AdfsSettings:
+        return AdfsSettings.read(self._tables)
+
+    def relying_party(self) -> RelyingPartySettings:
+        return RelyingPartySettings.read(self._tables)

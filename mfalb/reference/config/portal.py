@@ -5,28 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from mfalb.reference.config.values import Account, Endpoint, User
+from mfalb.reference.config.sdk_access import SdkAccess
+from mfalb.reference.config.values import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class PortalSettings:
-    """One User Portal. `sdk_url` is the balanced one; `sdk_ca` is the PEM file it is verified with."""
+    """One User Portal. `sdk` is the balanced SDK; `mobile_app_url` is what users type into the app, if there is one."""
 
     name: str
     endpoint: Endpoint
-    sdk_url: str
-    sdk_ca: str | None
-    account: Account
-    users: tuple[User, ...]
+    sdk: SdkAccess
+    mobile_app_url: str = ""
+    control: Endpoint | None = None
 
     @classmethod
     def read(cls, tables: dict[str, Any]) -> Self:
         """Raises KeyError, TypeError and ValueError for tables that are not such settings."""
+        control = tables.get("control")
         return cls(
             name=tables["name"],
             endpoint=Endpoint(**tables["endpoint"]),
-            sdk_url=tables["sdk_url"],
-            sdk_ca=tables["sdk_ca"],
-            account=Account(**tables["account"]),
-            users=tuple(User.read(user) for user in tables["users"]),
+            sdk=SdkAccess.read(tables["sdk"]),
+            mobile_app_url=tables.get("mobile_app_url", ""),
+            control=None if control is None else Endpoint(**control),
         )

@@ -2,6 +2,7 @@
 
     (none) --password accepted, text sent--> Waiting --code accepted--> SignedIn --log out or idle--> (none)
     (none) --password accepted, call answered--------------------------> SignedIn
+    (none) --password accepted, no phone known--> Enrolling --phone given--> as with a password accepted
 
 A session id never survives a step up, so one that was planted or seen before is worth nothing after (session
 fixation).
@@ -9,12 +10,13 @@ fixation).
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from cachetools import TLRUCache
+
+from mfalb.reference.web.forms import new_token
 
 WAITING_S: Final = 300.0  # outlives the code (about 180 s), so that a late code is refused by who knows best
 IDLE_S: Final = 1200.0  # ASP.NET's default session time-out
@@ -31,6 +33,14 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Enrolling:
+    """The password was right, and the MFA Servers do not know the user yet."""
+
+    user: str
+    csrf: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SignedIn:
     """Both factors were right."""
 
@@ -38,12 +48,7 @@ class SignedIn:
     csrf: str = field(repr=False)
 
 
-Session = Waiting | SignedIn
-
-
-def new_token() -> str:
-    """256 random bits, safe in cookies and forms."""
-    return secrets.token_urlsafe(32)
+Session = Waiting | Enrolling | SignedIn
 
 
 class Sessions:
@@ -63,7 +68,7 @@ class Sessions:
         return len(self._sessions)
 
     def find(self, session_id: str) -> Session | None:
-        """The session of that id. Finding a signed-in one keeps it from idling out; waiting has a fixed end."""
+        """The session of that id. Finding a signed-in one keeps it from idling out; the others have a fixed end."""
         session = self._sessions.get(session_id)
         if isinstance(session, SignedIn):
             self._sessions[session_id] = session
@@ -72,6 +77,10 @@ class Sessions:
     def wait_for_code(self, user: str, request_id: str) -> str:
         """Begin a session whose code is on its way; returns its id."""
         return self._begin(Waiting(user, request_id, self._token()))
+
+    def enrol(self, user: str) -> str:
+        """Begin a session in which a phone has to be given first; returns its id."""
+        return self._begin(Enrolling(user, self._token()))
 
     def sign_in(self, user: str) -> str:
         """Begin a signed-in session, for a factor that needed no code; returns its id."""
@@ -96,4 +105,4 @@ class Sessions:
 
 
 def _expires_at(_session_id: str, session: Session, now: float) -> float:
-    return now + (WAITING_S if isinstance(session, Waiting) else IDLE_S)
+    return now + (IDLE_S if isinstance(session, SignedIn) else WAITING_S)

@@ -9,6 +9,7 @@ import pytest
 
 from mfalb.reference.config.mfa_server import MfaServerSettings
 from mfalb.reference.config.portal import PortalSettings
+from mfalb.reference.config.sdk_access import SdkAccess
 from mfalb.reference.config.values import Account, Endpoint, StateKind, User
 from mfalb.reference.estate import Cloud, Estate, EstatePlan, Service, ServiceFailed, _ready
 from mfalb.reference.group_certificates import GroupAuthority
@@ -47,7 +48,7 @@ async def test_a_plan_becomes_the_settings_of_servers_and_portals(tmp_path: Path
     assert (server.account, server.users) == (PLAN.account, USERS)
     assert (server.radius.secret, server.radius.state) == ("radius-secret", StateKind.UNIQUE)
     assert server.radius.requires_message_authenticator
-    assert (portal.name, portal.sdk_url, portal.sdk_ca) == ("portal1", PLAN.sdk_url, None)
+    assert (portal.name, portal.sdk) == ("portal1", SdkAccess(PLAN.sdk_url, None, PLAN.account))
 
 
 async def test_servers_are_of_one_group_which_the_cloud_can_activate_and_each_has_its_own_file(
@@ -71,7 +72,7 @@ async def test_with_a_certificate_sdk_and_portals_speak_tls_and_portals_verify_i
     server, portal = await settings_of(plan, tmp_path)
     tls = Endpoint("127.0.0.1", 0, "chain.pem", "key.pem")
     assert (server.sdk, portal.endpoint) == (tls, tls)
-    assert (portal.sdk_ca, server.radius.state) == ("ca.pem", StateKind.CONSTANT)
+    assert (portal.sdk.ca, server.radius.state) == ("ca.pem", StateKind.CONSTANT)
 
 
 async def test_a_service_that_is_ready_names_its_ports(tmp_path: Path) -> None:

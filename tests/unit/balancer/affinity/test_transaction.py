@@ -84,3 +84,33 @@ def test_elements_are_those_that_the_configuration_names() -> None:
 def test_a_body_of_any_bytes_is_balanced_like_any_other(body: bytes) -> None:
     assert READER.request_untrusted(body) == ("", None)
     assert READER.response_untrusted("alice", body) is None
+
+
+APP = TransactionReader(
+    "app",
+    TransactionAffinity(
+        type="transaction", id_element="ConfirmationCode", request_id_element="confirmationCode", user_element=None
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "continued"),
+    [
+        (soap(confirmationCode="c0de"), "c0de"),
+        (soap(confirmationCode="c0de", username="alice"), "c0de"),
+        (soap(ConfirmationCode="c0de"), None),
+        (soap(ActivationCode="123456789"), None),
+        (b"not soap at all", None),
+    ],
+)
+def test_without_a_user_element_the_id_alone_ties_requests_under_the_name_it_has_there(
+    body: bytes, continued: str | None
+) -> None:
+    begun = APP.response_untrusted("", soap(Username="alice", ConfirmationCode="c0de"))
+    assert begun == transaction_key("app", "", "c0de")
+    assert APP.request_untrusted(body) == ("", None if continued is None else begun)
+
+
+def test_an_answer_without_an_id_begins_nothing_without_a_user_either() -> None:
+    assert APP.response_untrusted("", soap(ConfirmationCode="")) is None

@@ -40,6 +40,17 @@ pools:
             ),
         ),
         (
+            "{preset: azure_mfa_mobile_app}",
+            TransactionAffinity(
+                type="transaction",
+                id_element="ConfirmationCode",
+                request_id_element="confirmationCode",
+                user_element=None,
+                body_limit=65_536,
+                lifetime_s=600.0,
+            ),
+        ),
+        (
             "{preset: azure_mfa_portal}",
             CookieAffinity(type="cookie", name="mfalb", path="/", idle_timeout_s=1800.0, max_life_s=43_200.0),
         ),
@@ -56,7 +67,7 @@ def test_a_key_next_to_a_preset_wins_over_it(folder: Folder) -> None:
     assert (read.id_element, read.user_element) == ("requestId", "username")
 
 
-NAMES = "azure_mfa_sdk, azure_mfa_portal, radius_challenge"
+NAMES = "azure_mfa_sdk, azure_mfa_mobile_app, azure_mfa_portal, radius_challenge"
 
 
 @pytest.mark.parametrize(
@@ -72,8 +83,8 @@ NAMES = "azure_mfa_sdk, azure_mfa_portal, radius_challenge"
         (
             "{preset: azure_mfa_sdk, »lifetme: 5m}",
             (
-                "unknown key 'lifetme'; accepted: preset, type, id_element, user_element, body_limit, lifetime; did "
-                "you mean 'lifetime'?"
+                "unknown key 'lifetme'; accepted: preset, type, id_element, request_id_element, user_element, "
+                "body_limit, lifetime; did you mean 'lifetime'?"
             ),
         ),
         (

@@ -19,7 +19,7 @@ POOL_KEYS = (
     "algorithm, hash, slow_start, panic_threshold, backends, upstream_tls, health_check, passive_check, affinity, "
     "send_proxy, queue, retries, connect_timeout, response_timeout"
 )
-PRESET_NAMES = "azure_mfa_sdk, azure_mfa_portal, radius_challenge"
+PRESET_NAMES = "azure_mfa_sdk, azure_mfa_mobile_app, azure_mfa_portal, radius_challenge"
 TOO_FAST = (
     "is less than RFC 3539 section 3.4.1 allows (servers that are slow would look dead); write at least 6s, or fast: "
     "true in a laboratory"
@@ -186,7 +186,10 @@ POOL_MISTAKES = [
     (f"{BACKENDS}, {HC}, upstream_tls: {{ca: »5}}", "ca: must be the path of a file"),
     (
         f"{BACKENDS}, {HC}, affinity: {{type: transaction, »cookie: x}}",
-        "unknown key 'cookie'; accepted: preset, type, id_element, user_element, body_limit, lifetime",
+        (
+            "unknown key 'cookie'; accepted: preset, type, id_element, request_id_element, user_element, body_limit, "
+            "lifetime"
+        ),
     ),
 ]
 

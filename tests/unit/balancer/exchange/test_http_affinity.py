@@ -317,3 +317,31 @@ def test_what_continues_nothing_misses_no_key(body: bytes) -> None:
     decision = sdk.exchanges.begin(post(), CLIENT, moment())
     assert isinstance(decision, NeedBody)
     assert sdk.exchanges.missing_keys(decision.exchange, body, moment()) == ()
+
+
+def test_an_activation_comes_back_to_its_server_by_its_code_though_nobody_names_a_user() -> None:
+    affinity = TransactionAffinity(
+        type="transaction", id_element="ConfirmationCode", request_id_element="confirmationCode", user_element=None
+    )
+    pins = PinTable(100)
+    exchanges = make_exchanges({"web": make_pool("web", affinity, servers=3)}, pins=pins)
+
+    def ask(body: bytes) -> Decision:
+        decision = exchanges.begin(post(), CLIENT, moment())
+        assert isinstance(decision, NeedBody)
+        return exchanges.with_body(decision.exchange, body, moment())
+
+    begun = {}
+    for number in range(6):
+        decision = ask(soap(ActivationCode=f"12345678{number}"))
+        exchange = exchange_of(decision)
+        assert exchanges.hold_limit(exchange, response("Content-Length: 9")) == 65_536
+        pin = exchanges.answer_held(exchange, soap(ConfirmationCode=f"code-{number}"), 1000.0)
+        assert pin is not None
+        pins.put(pin, 1000.0)
+        begun[f"code-{number}"] = backend_of(decision)
+    assert set(begun.values()) == {"b1", "b2", "b3"}
+    for code in ("code-4", "code-0", "code-5", "code-1", "code-2", "code-3"):
+        decision = ask(soap(confirmationCode=code))
+        assert (backend_of(decision), exchange_of(decision).found.letter) == (begun[code], "V")
+        assert exchanges.hold_limit(exchange_of(decision), response("Content-Length: 9")) == 0

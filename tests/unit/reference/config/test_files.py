@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mfalb.reference.config.adfs import AdfsSettings, RelyingPartyTrust
 from mfalb.reference.config.cloud import CloudSettings
 from mfalb.reference.config.files import Settings, SettingsFile, write_settings
 from mfalb.reference.config.mfa_server import (
@@ -16,7 +17,10 @@ from mfalb.reference.config.mfa_server import (
     RadiusSettings,
     ServerKind,
 )
+from mfalb.reference.config.mobile_app import MobileAppSettings
 from mfalb.reference.config.portal import PortalSettings
+from mfalb.reference.config.relying_party import RelyingPartySettings
+from mfalb.reference.config.sdk_access import SdkAccess
 from mfalb.reference.config.values import Account, Endpoint, Method, StateKind, User
 
 ACCOUNT = Account("CONTOSO\\svc-mfa", 'quotes " and \\ and é')
@@ -28,6 +32,10 @@ OLD_NAS = RadiusSettings(
 )
 GROUP = GroupSettings("hq", "activation-secret", "PhoneFactor.pfdata", TLS, "ca.pem")
 OTHER_GROUP = replace(GROUP, kind=ServerKind.STANDALONE, rpc_address="mfa1.test:4443", kept_changes=7, poll_s=1.5)
+SDK = SdkAccess("https://127.0.0.1:2/", None, ACCOUNT)
+SDK_BY_CERTIFICATE = SdkAccess("https://127.0.0.1:2/", "ca.pem", None, "me.pem", "me.key")
+TRUST = RelyingPartyTrust("expenses", ("https://expenses.example/token",))
+FARM = ("farm.key", "token.pem", "token.key")
 Reader = Callable[[SettingsFile], Settings]
 
 SETTINGS: list[tuple[Settings, Reader]] = [
@@ -50,8 +58,16 @@ SETTINGS: list[tuple[Settings, Reader]] = [
         ),
         SettingsFile.mfa_server,
     ),
-    (PortalSettings("portal1", Endpoint(), "https://127.0.0.1:2/", None, ACCOUNT, USERS), SettingsFile.portal),
-    (PortalSettings("portal1", TLS, "https://127.0.0.1:2/", "ca.pem", ACCOUNT, USERS[:1]), SettingsFile.portal),
+    (PortalSettings("portal1", Endpoint(), SDK), SettingsFile.portal),
+    (PortalSettings("portal1", TLS, SDK_BY_CERTIFICATE, "https://app.example/", TLS), SettingsFile.portal),
+    (MobileAppSettings("app1", Endpoint(), SDK), SettingsFile.mobile_app),
+    (MobileAppSettings("app1", TLS, SDK_BY_CERTIFICATE, 5.0, TLS), SettingsFile.mobile_app),
+    (AdfsSettings("adfs1", TLS, SDK, "https://adfs.example/adfs", *FARM, (TRUST,)), SettingsFile.adfs),
+    (AdfsSettings("adfs1", TLS, SDK, "https://adfs.example/adfs", *FARM, (), 60, TLS), SettingsFile.adfs),
+    (
+        RelyingPartySettings("party", TLS, "expenses", TRUST.redirect_uris[0], "https://i", "ca"),
+        SettingsFile.relying_party,
+    ),
 ]
 
 
@@ -132,3 +148,10 @@ def test_settings_show_no_secret(settings: Settings) -> None:
         for secret in ("radius-secret", "pässwörd", "password-b", "quotes", "activation-secret")
         if secret in shown
     ]
+
+
+@pytest.mark.parametrize("wait_s", [0, -1, 121])
+def test_a_mobile_app_service_waits_for_pushes_as_long_as_people_do(wait_s: float) -> None:
+    tables = {"name": "app1", "endpoint": {}, "sdk": {"url": "u", "cert": "c", "key": "k"}, "push_wait_s": wait_s}
+    with pytest.raises(ValueError, match="push_wait_s"):
+        SettingsFile(tables).mobile_app()

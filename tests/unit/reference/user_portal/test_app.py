@@ -2,118 +2,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from dataclasses import dataclass, field
-from http.cookies import SimpleCookie
 from itertools import count
-from unittest.mock import Mock
-from urllib.parse import urlencode
 
 import pytest
-from aiohttp import web
-from aiohttp.streams import StreamReader
-from aiohttp.test_utils import make_mocked_request
+from unit.reference.fake_sdk import ANSWERED, NOT_ANSWERED, FakeSdk
+from unit.reference.web_client import Page, WebClient
 
-from mfalb.reference.config.values import User
-from mfalb.reference.directory import Directory
+from mfalb.reference.sdk_client.failures import Level
 from mfalb.reference.user_portal.app import Portal
-from mfalb.reference.user_portal.sdk_client import SdkUnavailable
-from mfalb.reference.user_portal.sdk_messages import Begun
 from mfalb.reference.user_portal.sessions import Sessions
 
-TEXT_SENT = Begun(is_authenticated=False, is_text_sent=True, request_id="request-1")
-ANSWERED = Begun(is_authenticated=True, is_text_sent=False, request_id="request-1")
-NOT_ANSWERED = Begun(is_authenticated=False, is_text_sent=False, request_id="request-1")
 NOT_KNOWN = "Your session is not known to this server (portal1). Please sign in."
-DIRECTORY = Directory([User("alice", "right-password", "+1 555 0101")])
 SESSION = "ASP.NET_SessionId"
+SIGN_IN = ("ValidatePassword", "PfAuthUser_4", "VerifyOneWayOtp", "AddUser")
+BEGUN = ("PfAuthUser_4", "alice", "pfsdk", "a test", "false")
+VERIFIED = ("VerifyOneWayOtp", "alice", "request-1")
 
 
-@dataclass
-class FakeSdk:
-    """Sends no texts: what it answers is set by the test, and what it was asked is kept."""
-
-    begun: Begun = TEXT_SENT
-    code: str = "123456"
-    is_available: bool = True
-    calls: list[tuple[str, ...]] = field(default_factory=list)
-    asked_to_verify: asyncio.Event = field(default_factory=asyncio.Event)
-    may_verify: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.may_verify.set()
-
-    async def begin(self, user: str) -> Begun:
-        self.calls.append(("begin", user))
-        return self._answer(self.begun)
-
-    async def verify(self, user: str, request_id: str, otp: str) -> bool:
-        self.calls.append(("verify", user, request_id))
-        self._answer(self.begun)
-        self.asked_to_verify.set()
-        await self.may_verify.wait()
-        return otp == self.code
-
-    def _answer(self, begun: Begun) -> Begun:
-        if not self.is_available:
-            raise SdkUnavailable("timeout")
-        return begun
-
-
-@dataclass
-class Page:
-    status: int
-    text: str
-    set_cookies: SimpleCookie
-    served_by: str
-
-
-class Browser:
-    """Asks a portal's application without a socket, and keeps its cookies as a browser does."""
+class Browser(WebClient):
+    """Somebody at a portal."""
 
     def __init__(self, portal: Portal, headers: dict[str, str] | None = None) -> None:
-        self.cookies: dict[str, str] = {}
-        self.headers = headers or {}
-        self.page = Page(0, "", SimpleCookie(), "")
-        self.use(portal)
+        super().__init__(portal.application(), "/MultiFactorAuth", headers)
 
-    def use(self, portal: Portal) -> None:
-        """Go on with another portal, as without stickiness."""
-        self._application = portal.application()
-        self._application.freeze()
-
-    async def get(self, path: str = "/") -> Page:
-        return await self._ask("GET", path, b"")
-
-    async def post(self, path: str, **fields: str) -> Page:
-        """Post a form with the token of the page that is open, or another."""
-        found = re.search(r'name="csrf" value="([^"]+)"', self.page.text)
-        fields = {"csrf": found.group(1) if found else ""} | fields
-        return await self._ask("POST", path, urlencode(fields).encode())
+    def go_to(self, portal: Portal) -> None:
+        self.use(portal.application())
 
     async def log_in(self, password: str = "right-password") -> Page:
         await self.get()
         return await self.post("/login", user="alice", password=password)
-
-    async def _ask(self, method: str, path: str, body: bytes) -> Page:
-        payload = StreamReader(Mock(), 2**16, loop=asyncio.get_running_loop())
-        payload.feed_data(body)
-        payload.feed_eof()
-        headers = self.headers | {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
-        path = f"/MultiFactorAuth{path}"
-        request = make_mocked_request(
-            method, path, headers, app=self._application, payload=payload, client_max_size=2**14
-        )
-        response = await self._application._handle(request)
-        assert isinstance(response, web.Response)
-        await self._application.on_response_prepare.send(request, response)
-        for name, morsel in response.cookies.items():
-            if morsel.get("max-age") == "0":
-                self.cookies.pop(name, None)
-            else:
-                self.cookies[name] = morsel.value
-        self.page = Page(response.status, response.text or "", response.cookies, response.headers["X-Served-By"])
-        return self.page
 
 
 @pytest.fixture
@@ -123,7 +40,7 @@ def sdk() -> FakeSdk:
 
 def new_portal(sdk: FakeSdk, name: str = "portal1") -> Portal:
     numbers = count(1)
-    return Portal(name, DIRECTORY, sdk, Sessions(lambda: 0.0, lambda: f"{name}-{next(numbers)}".ljust(43, "x")))
+    return Portal(name, sdk.client(), Sessions(lambda: 0.0, lambda: f"{name}-{next(numbers)}".ljust(43, "x")))
 
 
 @pytest.fixture
@@ -153,7 +70,7 @@ async def test_password_and_code_lead_to_the_account_page(browser: Browser, sdk:
         assert page.status == 200
         assert "alice" in page.text
         assert "Served by portal1" in page.text
-    assert sdk.calls == [("begin", "alice"), ("verify", "alice", "request-1")]
+    assert sdk.asked(*SIGN_IN) == [("ValidatePassword", "alice"), BEGUN, VERIFIED]
 
 
 async def test_an_answered_call_needs_no_code(browser: Browser, sdk: FakeSdk) -> None:
@@ -178,7 +95,7 @@ async def test_unknown_users_and_wrong_passwords_look_alike_and_ring_no_phone(po
         pages.append((page.status, page.text.replace(browser.cookies["PortalLogin"], "TOKEN")))
     assert pages[0] == pages[1]
     assert "The user name or password is not right." in pages[0][1]
-    assert sdk.calls == []
+    assert sdk.asked(*SIGN_IN[1:]) == []
 
 
 async def test_a_wrong_code_may_be_typed_again(browser: Browser) -> None:
@@ -194,7 +111,7 @@ async def test_what_cannot_be_a_code_is_not_sent_to_the_sdk(browser: Browser, sd
     page = await browser.post("/otp", otp="12\x0034")
     assert page.status == 403
     assert "Please type the digits" in page.text
-    assert sdk.calls == [("begin", "alice")]
+    assert sdk.asked(*SIGN_IN[1:]) == [BEGUN]
 
 
 async def test_each_step_up_changes_the_session_id_and_ends_the_old_one(browser: Browser) -> None:
@@ -220,16 +137,16 @@ async def test_a_new_sign_in_ends_the_session_that_the_browser_had(browser: Brow
 
 async def test_another_portal_does_not_know_the_session_and_says_so(browser: Browser, sdk: FakeSdk) -> None:
     await browser.log_in()
-    browser.use(new_portal(sdk, "portal2"))
+    browser.go_to(new_portal(sdk, "portal2"))
     page = await browser.post("/otp", otp="123456")
     assert (page.status, page.served_by) == (403, "portal2")
     assert "Your session is not known to this server (portal2). Please sign in." in page.text
-    assert sdk.calls == [("begin", "alice")]
+    assert sdk.asked(*SIGN_IN[1:]) == [BEGUN]
 
 
 async def test_the_login_form_of_one_portal_may_be_posted_to_another(browser: Browser, sdk: FakeSdk) -> None:
     await browser.get()
-    browser.use(new_portal(sdk, "portal2"))
+    browser.go_to(new_portal(sdk, "portal2"))
     page = await browser.post("/login", user="alice", password="right-password")
     assert (page.status, page.served_by) == (200, "portal2")
     assert "Enter your code" in page.text
@@ -243,14 +160,14 @@ async def test_forms_without_the_token_do_nothing(browser: Browser, sdk: FakeSdk
     await browser.log_in()
     assert (await browser.post("/otp", otp="123456", csrf=token)).status == 403
     assert (await browser.post("/logout", csrf=token)).status == 403
-    assert sdk.calls == [("begin", "alice")]
+    assert sdk.asked(*SIGN_IN[1:]) == [BEGUN]
     assert "Enter your code" in (await browser.get()).text
 
 
 async def test_forms_that_the_browser_calls_foreign_do_nothing(portal: Portal, sdk: FakeSdk) -> None:
     browser = Browser(portal, {"Sec-Fetch-Site": "same-site"})
     assert (await browser.log_in()).status == 403
-    assert sdk.calls == []
+    assert sdk.asked(*SIGN_IN[1:]) == []
 
 
 async def test_signing_out_ends_the_session_and_takes_the_cookie(browser: Browser, sdk: FakeSdk) -> None:
@@ -286,17 +203,17 @@ async def test_a_session_that_ends_while_its_code_is_looked_at_is_not_signed_in(
 
 
 async def test_an_sdk_that_is_away_is_told_at_both_halves(browser: Browser, sdk: FakeSdk) -> None:
-    sdk.is_available = False
+    sdk.failure = Level.UNREACHABLE
     page = await browser.log_in()
     assert page.status == 503
     assert "The sign-in service is not available." in page.text
-    sdk.is_available = True
+    sdk.failure = None
     await browser.log_in()
-    sdk.is_available = False
+    sdk.failure = Level.UNREACHABLE
     page = await browser.post("/otp", otp="123456")
     assert page.status == 503
     assert "The sign-in service is not available." in page.text
-    sdk.is_available = True
+    sdk.failure = None
     assert "Served by portal1" in (await browser.post("/otp", otp="123456")).text
 
 
@@ -338,6 +255,67 @@ async def test_the_log_names_node_and_event_and_holds_no_secret(
 
 
 async def test_the_style_sheet_is_served(browser: Browser) -> None:
-    page = await browser.get("/portal.css")
+    page = await browser.get("/style.css")
     assert page.status == 200
     assert "body {" in page.text
+
+
+async def test_whom_nobody_knows_gives_a_phone_and_is_asked_on_it_at_once(browser: Browser, sdk: FakeSdk) -> None:
+    sdk.is_known = False
+    assert "<h1>Enrol your phone</h1>" in (await browser.log_in()).text
+    assert sdk.asked("PfAuthUser_4") == []
+    enrolling = browser.cookies[SESSION]
+    assert "Enter your code" in (await browser.post("/enrol", phone="+1 555 0101", method="one_way_sms")).text
+    assert sdk.asked(*SIGN_IN)[1:] == [("AddUser", "alice", "+1 555 0101", "one_way_sms", "a test"), BEGUN]
+    assert browser.cookies[SESSION] != enrolling
+    sdk.is_known = True
+    assert "Your account" in (await browser.post("/otp", otp="123456")).text
+
+
+@pytest.mark.parametrize(
+    ("phone", "method", "told"),
+    [
+        ("", "one_way_sms", "Please type a phone number"),
+        ("call me", "one_way_sms", "Please type a phone number"),
+        ("+1 555 0101\x00", "one_way_sms", "Please type a phone number"),
+        ("+1 555 0101", "carrier_pigeon", "Please choose"),
+        ("+1 555 0101", "", "Please choose"),
+    ],
+)
+async def test_who_enrols_has_to_give_a_phone_that_can_be_one(
+    browser: Browser, sdk: FakeSdk, phone: str, method: str, told: str
+) -> None:
+    sdk.is_known = False
+    await browser.log_in()
+    page = await browser.post("/enrol", phone=phone, method=method)
+    assert (page.status, told in page.text, sdk.asked("AddUser")) == (400, True, [])
+
+
+async def test_nobody_enrols_without_a_session_or_in_one_that_has_a_phone(browser: Browser, sdk: FakeSdk) -> None:
+    await browser.get()
+    assert (await browser.post("/enrol", phone="+1 555 0101", method="phone_call")).status == 403
+    await browser.log_in()
+    assert "Enter your code" in (await browser.post("/enrol", phone="+1 555 0101", method="phone_call")).text
+    assert sdk.asked("AddUser") == []
+
+
+async def test_while_the_master_is_away_enrolling_says_so(browser: Browser, sdk: FakeSdk) -> None:
+    sdk.is_known, sdk.is_master_there = False, False
+    await browser.log_in()
+    page = await browser.post("/enrol", phone="+1 555 0101", method="phone_call")
+    assert (page.status, "the master server is not available" in page.text) == (503, True)
+
+
+async def test_a_disabled_user_is_told_so_and_not_asked(browser: Browser, sdk: FakeSdk) -> None:
+    sdk.is_enabled = False
+    page = await browser.log_in()
+    assert (page.status, "switched off for this user" in page.text) == (403, True)
+    assert sdk.asked("PfAuthUser_4") == []
+    assert SESSION not in browser.cookies
+
+
+async def test_pages_are_not_kept_by_caches_and_load_nothing_from_elsewhere(browser: Browser) -> None:
+    for page in (await browser.get(), await browser.log_in()):
+        assert page.headers["Cache-Control"] == "no-store"
+        assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+        assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mfalb.errors import MalformedMessage
-from mfalb.reference.user_portal.forms import is_own_form, is_token, read_form_untrusted, read_otp
-from mfalb.reference.user_portal.sessions import new_token
+from mfalb.reference.web.forms import is_own_form, is_token, new_token, read_form_untrusted, read_otp
 
 TOKEN = "a" * 43
 OTHER = "b" * 43
@@ -49,13 +48,15 @@ def test_any_bytes_are_a_form_or_refused(body: bytes) -> None:
         (" 123 456\n", "123456"),
         ("", None),
         ("123", None),
-        ("12345678901", None),
+        ("123456 4711", "1234564711"),
+        ("1" * 26, "1" * 26),
+        ("1" * 27, None),
         ("12345a", None),
         ("١٢٣٤٥٦", None),
         ("1234\x00", None),
     ],
 )
-def test_a_code_is_four_to_ten_digits_with_blanks_between(typed: str, otp: str | None) -> None:
+def test_a_code_and_a_user_pin_behind_it_are_digits_with_blanks_between(typed: str, otp: str | None) -> None:
     assert read_otp(typed) == otp
 
 
@@ -84,3 +85,7 @@ def test_a_new_token_is_a_token_and_its_neighbours_are_none() -> None:
     token = new_token()
     assert is_token(token)
     assert [is_token(text) for text in (token[1:], token + "a", token[1:] + '"', token + "\n")] == [False] * 4
+
+
+def test_what_xml_cannot_hold_is_seen_and_sent_nowhere() -> None:
+    assert read_form_untrusted(b"password=a%00b%1f%EF%BF%BEc%09d") == {"password": "a\ufffdb\ufffd\ufffdc\td"}

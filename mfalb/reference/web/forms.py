@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import hmac
 import re
+import secrets
 from typing import Final
 from urllib.parse import parse_qsl
 
 from mfalb.errors import MalformedMessage
 
-_FIELD_LIMIT: Final = 16  # our largest form has three; more is no form of ours and is refused
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch  # what sessions.new_token makes
-_OTP: Final = re.compile(r"[0-9]{4,10}").fullmatch
+_FIELD_LIMIT: Final = 16  # our largest form has six; more is no form of ours and is refused
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch  # what new_token makes
+_OTP: Final = re.compile(r"[0-9]{4,26}").fullmatch  # a code of 4 to 10 digits, and a user PIN of up to 16 behind it
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
+# What XML 1.0 cannot say (section 2.2) and so no call of the SDK: control characters but tab and line ends, surrogates
+_NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def read_form_untrusted(body: bytes) -> dict[str, str]:
     """The fields of an application/x-www-form-urlencoded body in UTF-8; the first of a repeated name counts.
 
-    Bytes that are not UTF-8 become U+FFFD. Raises MalformedMessage for too many fields.
+    Bytes that are not UTF-8, and characters that XML cannot hold, become U+FFFD. Raises MalformedMessage for too many
+    fields.
     """
     text = body.decode("utf-8", "replace")
     try:
         fields = parse_qsl(text, keep_blank_values=True, max_num_fields=_FIELD_LIMIT)
     except ValueError:
         raise MalformedMessage("form_too_many_fields") from None
-    return dict(reversed(fields))
+    return {name: _NOT_IN_XML.sub("\ufffd", value) for name, value in reversed(fields)}
+
+
+def new_token() -> str:
+    """256 random bits, safe in cookies and forms."""
+    return secrets.token_urlsafe(32)
 
 
 def read_otp(text: str) -> str | None:

@@ -1,0 +1,29 @@
+"""Settings of the sample relying party."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from mfalb.reference.config.values import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class RelyingPartySettings:
+    """An application whose users sign in at the AD FS farm.
+
+    `issuer` is the farm's (balanced) address, verified with the authority in `issuer_ca` (None: the system's);
+    `redirect_uri` is where this application takes tokens, as its users see it.
+    """
+
+    name: str
+    endpoint: Endpoint
+    client_id: str
+    redirect_uri: str
+    issuer: str
+    issuer_ca: str | None = None
+
+    @classmethod
+    def read(cls, tables: dict[str, Any]) -> Self:
+        """Raises KeyError and TypeError for tables that are not such settings."""
+        return cls(**{**tables, "endpoint": Endpoint(**tables["endpoint"])})
