@@ -45,10 +45,28 @@ def test_a_wrong_key_of_a_unit_is_found(units: Path) -> None:
 
 
 def test_the_exposure_is_what_the_readme_says(units: Path) -> None:
-    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", units / "mfalb.service"]
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(units / "mfalb.service")]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     found = re.search(r"exposure level for mfalb.service: (\d+\.\d)", shown)
     told = re.search(r"exposure of (\d+\.\d)", (ROOT / "README.md").read_text())
     assert found is not None, shown
     assert told is not None
     assert found[1] == told[1]
+
+
+def config_test(conf: Path) -> subprocess.CompletedProcess[str]:
+    """In a network of its own, where there is an eth0."""
+    script = f"ip link add eth0 type dummy && exec keepalived --config-test --use-file {conf}"
+    command = ["unshare", "--net", "sh", "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
+
+
+def test_keepalived_finds_nothing_wrong_with_its_configuration(tmp_path: Path) -> None:
+    conf = tmp_path / "keepalived.conf"
+    text = (ROOT / "conf" / "keepalived" / "keepalived.conf").read_text().replace("    enable_script_security\n", "")
+    text = text.replace("script_user nobody", "script_user root")  # others cannot reach the test's directories
+    conf.write_text(text.replace("/etc/keepalived/", f"{ROOT}/conf/keepalived/"))
+    done = config_test(conf)
+    assert done.returncode == 0, done.stdout + done.stderr
+    conf.write_text(conf.read_text().replace("virtual_router_id 51", "virtual_router_id 0"))
+    assert config_test(conf).returncode != 0

@@ -200,7 +200,8 @@ def test_nobody_is_refused_over_a_restart_when_the_service_manager_keeps_the_soc
 
     callers = [threading.Thread(target=call) for _ in range(4)]
     with ExitStack() as stack:
-        stack.callback(lambda: [caller.join() for caller in callers])
+        for caller in callers:
+            stack.callback(lambda caller=caller: caller.is_alive() and caller.join())  # type: ignore[misc]
         stack.callback(is_over.set)
         for life in range(3):
             launch = activated([kept], "web")
