@@ -54,19 +54,23 @@ def test_the_exposure_is_what_the_readme_says(units: Path) -> None:
     assert found[1] == told[1]
 
 
-def config_test(conf: Path) -> subprocess.CompletedProcess[str]:
-    """In a network of its own, where there is an eth0."""
-    script = f"ip link add eth0 type dummy && exec keepalived --config-test --use-file {conf}"
+def faults(conf: Path) -> str:
+    """What keepalived says of it, in a network of its own where there is an eth0.
+
+    Not by its exit code: 2.2.7 ends the test with a SIGTERM to its own process group.
+    """
+    said = conf.with_suffix(".faults")
+    said.unlink(missing_ok=True)
+    script = f"ip link add eth0 type veth peer name other && exec keepalived --config-test={said} --use-file {conf}"
     command = ["unshare", "--net", "sh", "-c", script]
-    return subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
+    return done.stdout + done.stderr + (said.read_text() if said.exists() else "")
 
 
 def test_keepalived_finds_nothing_wrong_with_its_configuration(tmp_path: Path) -> None:
     conf = tmp_path / "keepalived.conf"
-    text = (ROOT / "conf" / "keepalived" / "keepalived.conf").read_text().replace("    enable_script_security\n", "")
-    text = text.replace("script_user nobody", "script_user root")  # others cannot reach the test's directories
-    conf.write_text(text.replace("/etc/keepalived/", f"{ROOT}/conf/keepalived/"))
-    done = config_test(conf)
-    assert done.returncode == 0, done.stdout + done.stderr
+    text = (ROOT / "conf" / "keepalived" / "keepalived.conf").read_text()
+    conf.write_text(re.sub(r"/etc/keepalived/mfalb-\w+", "/bin/true", text))  # where root alone may write
+    assert faults(conf) == ""
     conf.write_text(conf.read_text().replace("virtual_router_id 51", "virtual_router_id 0"))
-    assert config_test(conf).returncode != 0
+    assert "VRID" in faults(conf)
