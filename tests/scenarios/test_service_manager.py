@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import radclient
 from programs.balancer import Balancer
 from programs.http_backend import HttpBackend
 from programs.http_pool import Front, http_pool, new_front
-from programs.ports import LOOPBACK, free_tcp_port
+from programs.ports import LOOPBACK, free_tcp_port, free_udp_port
 from programs.process import Launch, wait_until
+from programs.radclient import Target
+from programs.radius_pool import radius_pool
+from programs.radius_server import RadiusServer
 
 WATCHDOG_S = 0.4
 
@@ -201,7 +205,7 @@ def test_nobody_is_refused_over_a_restart_when_the_service_manager_keeps_the_soc
     callers = [threading.Thread(target=call) for _ in range(4)]
     with ExitStack() as stack:
         for caller in callers:
-            stack.callback(caller.join)
+            stack.callback(lambda caller=caller: caller.is_alive() and caller.join())  # type: ignore[misc]
         stack.callback(is_over.set)
         for life in range(3):
             launch = activated([kept], "web")
@@ -237,3 +241,28 @@ def test_the_journal_gets_priorities_and_no_time_stamps(tmp_path: Path) -> None:
     with file.open("wb") as stderr:
         subprocess.run([sys.executable, "-c", code], stderr=stderr, check=True)
     assert file.read_text() == "<3>error it is broken\n<6>info it is well\n"
+
+
+@pytest.mark.parametrize("given", [1, 2])
+def test_radius_is_served_on_a_given_socket_by_as_many_workers_as_there_are_sockets(given: int, tmp_path: Path) -> None:
+    sockets = []
+    port = free_udp_port()
+    for _ in range(given):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((LOOPBACK, port))
+        sockets.append(sock)
+    with RadiusServer("b1", "towards-the-server") as server:
+        pool = radius_pool([server], tmp_path)
+        config = {**pool.config, "workers": 2}
+        config["listeners"] = [{**pool.config["listeners"][0], "bind": [f"{LOOPBACK}:{port}"]}]
+        launch = activated(sockets, ":".join(["radius"] * given))
+        with Balancer(config, tmp_path / "mfalb", launch=launch):
+            requests = [[("User-Name", f"user{number}"), ("User-Password", "x")] for number in range(40)]
+            for request in requests[:8]:  # each client has a port of its own
+                (answer,) = radclient.send(Target(LOOPBACK, port, pool.client_secret), [request])
+                assert answer is not None
+            answers = radclient.send(Target(LOOPBACK, port, pool.client_secret), requests)
+            assert None not in answers
+    for sock in sockets:
+        sock.close()
