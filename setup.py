@@ -19,6 +19,7 @@ COMPILED = (
     "mfalb/wire/cookies.py",
     "mfalb/wire/http.py",
     "mfalb/wire/http_bodies.py",
+    "mfalb/wire/http_events.py",
     "mfalb/wire/http_fields.py",
     "mfalb/wire/http_heads.py",
     "mfalb/wire/http_target.py",

@@ -7,12 +7,11 @@ head must cost microseconds; the tests hold it against llhttp and h11.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Final
 
 from mfalb.errors import MalformedMessage
-from mfalb.native import mypyc_attr
 from mfalb.wire.http_bodies import ChunkedBody
+from mfalb.wire.http_events import NO_TRAILERS, NOBODY_ASKED, NOBODY_ASKS, RequestEvents, ResponseEvents
 from mfalb.wire.http_fields import REQUEST_SPECIAL, RESPONSE_SPECIAL, Field, FieldReader, Framing
 from mfalb.wire.http_heads import (
     SWITCHING_PROTOCOLS,
@@ -33,42 +32,6 @@ _LENGTH: Final = Framing.LENGTH
 _CHUNKED: Final = Framing.CHUNKED
 _IN_HEAD, _IN_LENGTH, _IN_CHUNKED, _IN_CLOSE, _AT_END, _BROKEN = range(6)
 _FIRST_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-NO_TRAILERS: Final[list[bytes]] = []
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class RequestEvents(ABC):
-    """Who is told what a client sent, in order."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def request_head(self, head: RequestHead) -> None: ...
-
-    @abstractmethod
-    def request_body(self, data: bytes) -> None: ...
-
-    @abstractmethod
-    def request_end(self, trailers: list[bytes]) -> None:
-        """The request is complete. `trailers` are finished lines that stood behind its chunks."""
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class ResponseEvents(ABC):
-    """Who is told what a backend sent, in order. Interim heads (1xx) come before the real one and have no end."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def response_head(self, head: ResponseHead) -> None: ...
-
-    @abstractmethod
-    def response_body(self, data: bytes) -> None: ...
-
-    @abstractmethod
-    def response_end(self, trailers: list[bytes]) -> None: ...
 
 
 class RequestReader:
@@ -112,6 +75,10 @@ class RequestReader:
         self._place: int = _IN_HEAD
         self._is_last = False  # RFC 9112 section 9.3: nothing behind a request that closes its connection is one
         self.suspect: Suspect | None = None
+
+    def part(self) -> None:
+        """Tell nobody anything more: its connection is gone, and neither need keep the other alive."""
+        self._events = NOBODY_ASKS
 
     @property
     def is_in_head(self) -> bool:
@@ -297,6 +264,10 @@ class ResponseReader:
         self._place: int = _AT_END
         self._is_for_head = False
         self.may_switch = False
+
+    def part(self) -> None:
+        """As a request's reader parts."""
+        self._events = NOBODY_ASKED
 
     def expect(self, method: bytes, *, may_switch: bool = False) -> None:
         """The next response answers a request with this method. A HEAD's has a length and no body.

@@ -147,6 +147,7 @@ class ClientConnection(FlowHost):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._transport = self._out.transport = None
+        self._reader.part()
         self._listener.forget(self)
         if self._flow is not None:
             self._flow.client_lost()

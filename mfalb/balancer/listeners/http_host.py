@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from mfalb.balancer.exchange.forwarding import ClientFacts
-from mfalb.wire.http import RequestEvents
+from mfalb.wire.http_events import RequestEvents
 
 
 class FlowHost(RequestEvents):

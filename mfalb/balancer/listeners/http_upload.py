@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mfalb.balancer.listeners.http_pace import BodyPace
-from mfalb.wire.http import NO_TRAILERS
+from mfalb.wire.http_events import NO_TRAILERS
 from mfalb.wire.http_bodies import chunk, last_chunk
 from mfalb.wire.http_fields import Framing
 

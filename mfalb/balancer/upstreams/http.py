@@ -17,7 +17,8 @@ from mfalb.net.lifecycle import Tasks
 from mfalb.net.opened_sockets import opened_socket
 from mfalb.net.rounds import GatheredWrites, WriteRound
 from mfalb.net.tls_reads import SharedReads
-from mfalb.wire.http import NO_TRAILERS, ResponseEvents, ResponseReader
+from mfalb.wire.http import ResponseReader
+from mfalb.wire.http_events import NO_TRAILERS, ResponseEvents
 from mfalb.wire.http_fields import RESPONSE_SPECIAL, FieldReader
 from mfalb.wire.http_heads import ResponseHead
 from mfalb.wire.proxy_protocol import Endpoints, proxy_header
@@ -224,6 +225,7 @@ class UpstreamConnection(ResponseEvents):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = self._out.transport = None
+        self._reader.part()
         user = self._user
         if user is None:
             return

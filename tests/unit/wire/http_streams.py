@@ -9,7 +9,8 @@ from itertools import pairwise
 from hypothesis import strategies as st
 
 from mfalb.errors import MalformedMessage
-from mfalb.wire.http import RequestEvents, RequestReader, ResponseEvents, ResponseReader
+from mfalb.wire.http import RequestReader, ResponseReader
+from mfalb.wire.http_events import RequestEvents, ResponseEvents
 from mfalb.wire.http_fields import FieldReader, Framing
 from mfalb.wire.http_heads import RequestHead, ResponseHead
 

@@ -21,7 +21,8 @@ from mfalb.balancer.exchange.forwarding import ClientFacts
 from mfalb.balancer.exchange.http import Forward, HttpExchange, HttpExchanges, Refuse
 from mfalb.balancer.exchange.http_affinity import Moment
 from mfalb.balancer.pools.pool import Pool
-from mfalb.wire.http import RequestEvents, RequestReader, ResponseEvents, ResponseReader
+from mfalb.wire.http import RequestReader, ResponseReader
+from mfalb.wire.http_events import RequestEvents, ResponseEvents
 from mfalb.wire.http_heads import RequestHead, ResponseHead
 
 CLIENT = ClientFacts("192.0.2.7", is_tls=True)
