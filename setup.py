@@ -85,6 +85,7 @@ COMPILED = (
     "mfalb/balancer/listeners/radius.py",
     "mfalb/balancer/listeners/radius_dispatch.py",
     "mfalb/balancer/upstreams/http.py",
+    "mfalb/balancer/upstreams/http_connection.py",
     "mfalb/balancer/upstreams/radius.py",
     "mfalb/balancer/upstreams/radsec.py",
 )

@@ -10,7 +10,7 @@ from mfalb.balancer.exchange.refusals import Refusal
 from mfalb.balancer.listeners.http_ending import Ending, Phase
 from mfalb.balancer.listeners.http_relay import HttpRelay
 from mfalb.balancer.pools.backend import Backend
-from mfalb.balancer.upstreams.http import UpstreamConnection
+from mfalb.balancer.upstreams.http_connection import UpstreamConnection
 from mfalb.balancer.upstreams.pin_sharing import PinSharing
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.wire.http_fields import Framing

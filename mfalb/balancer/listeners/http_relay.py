@@ -20,7 +20,7 @@ from mfalb.balancer.listeners.http_parts import HttpParts
 from mfalb.balancer.listeners.http_upload import Upload
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.waiting_line import Ticket
-from mfalb.balancer.upstreams.http import UpstreamConnection, UpstreamUser
+from mfalb.balancer.upstreams.http_connection import UpstreamConnection, UpstreamUser
 from mfalb.errors import BackendFailure
 from mfalb.wire.http_heads import RequestHead
 

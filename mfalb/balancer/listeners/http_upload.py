@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from mfalb.balancer.listeners.http_pace import BodyPace
-from mfalb.wire.http_events import NO_TRAILERS
 from mfalb.wire.http_bodies import chunk, last_chunk
+from mfalb.wire.http_events import NO_TRAILERS
 from mfalb.wire.http_fields import Framing
 
 PENDING_LIMIT: Final = 65_536  # bytes of a body kept while a backend is connected; then the client is not read on

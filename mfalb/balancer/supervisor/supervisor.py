@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import mmap
 import os
 import pickle
 import random
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from time import monotonic
 from typing import Any, Final
@@ -19,17 +18,13 @@ import uvloop
 
 from mfalb.balancer.admin.api import AdminApi
 from mfalb.balancer.admin.server import AdminServer
-from mfalb.balancer.affinity.hub import HubPlan, HubReader
 from mfalb.balancer.config.models import Config
-from mfalb.balancer.config.radius_models import RadiusListener
-from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.shares import share_for_worker
-from mfalb.balancer.exchange.flight_log import RING_BYTES
 from mfalb.balancer.health.prober import Prober
-from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.backend_state import BackendState
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.supervisor.activation import given_places
+from mfalb.balancer.supervisor.addresses import found_addresses
 from mfalb.balancer.supervisor.admin_socket import bind_admin
 from mfalb.balancer.supervisor.crew import REPORT_TIMEOUT_S, Crew, Orders
 from mfalb.balancer.supervisor.evidence import EvidenceDesk
@@ -40,6 +35,7 @@ from mfalb.balancer.supervisor.operations import SupervisorOperations
 from mfalb.balancer.supervisor.reload_plan import CannotReload, ReloadPlan, plan_reload
 from mfalb.balancer.supervisor.reports import Reports
 from mfalb.balancer.supervisor.service import Service
+from mfalb.balancer.supervisor.shared_memory import SharedMemory
 from mfalb.balancer.supervisor.sockets import (
     Bound,
     CannotBind,
@@ -96,12 +92,7 @@ class Supervisor:
         self._nursery = nursery
         self._pools = {name: Pool(name, pool, random.random) for name, pool in config.pools.items()}
         self._desk = EvidenceDesk(self._pools)
-        self._hub = HubPlan(config.workers, config.pins.limit)
-        self._hub_descriptor = os.memfd_create("mfalb-pins", os.MFD_CLOEXEC)
-        os.ftruncate(self._hub_descriptor, self._hub.size_bytes)
-        self._hub_memory = mmap.mmap(self._hub_descriptor, self._hub.size_bytes)
-        self._flights_descriptor = os.memfd_create("mfalb-flights", os.MFD_CLOEXEC)
-        os.ftruncate(self._flights_descriptor, config.workers * RING_BYTES)
+        self._memory = SharedMemory(config.workers, config.pins.limit)
         self._kept = KeptSockets(self._pools)
         self._ticket_secret = os.urandom(SECRET_BYTES)
         self._addresses: Addresses = ()
@@ -163,8 +154,7 @@ class Supervisor:
             return
         path, sock = bound
         stack.callback(path.unlink, missing_ok=True)
-        pins = HubReader(self._hub_memory, self._hub)
-        operations = SupervisorOperations(lambda: self._config, self._pools, pins, self)
+        operations = SupervisorOperations(lambda: self._config, self._pools, self._memory.pins, self)
         stack.push_async_callback(operations.close)
         operations.start()
         api = AdminApi(operations)
@@ -191,8 +181,8 @@ class Supervisor:
 
     def _brief(self, number: int) -> Orders:
         briefing, descriptors = self._briefing(number, self._share, self._sockets, self._addresses)
-        memory = (self._hub_descriptor, self._flights_descriptor)
-        return Orders({"states": self._all_states()}, briefing, (*memory, *descriptors), self._kept.messages(number))
+        every = (*self._memory.descriptors, *descriptors)
+        return Orders({"states": _states(self._pools.values())}, briefing, every, self._kept.messages(number))
 
     def _briefing(self, number: int, share: Config, bound: Bound, found: Addresses) -> tuple[Briefing, list[int]]:
         """What a worker is told, and the descriptors of its sockets."""
@@ -201,14 +191,11 @@ class Supervisor:
             number=number,
             config=share,
             ticket_secret=self._ticket_secret,
-            hub=self._hub,
+            hub=self._memory.plan,
             sockets=tuple((name, len(some)) for name, some in sockets),
             addresses=tuple(found),
         )
         return briefing, [sock.fileno() for _, some in sockets for sock in some]
-
-    def _all_states(self) -> list[dict[str, Any]]:
-        return _states(one for pool in self._pools.values() for one in pool.backends.values())
 
     def _heard(self, number: int, message: Message) -> None:
         if message.descriptors:
@@ -227,7 +214,7 @@ class Supervisor:
 
     def _tell_changes(self) -> None:
         changed, self._changed = self._changed, {}
-        states = _states(one for pool in changed.values() for one in pool.backends.values())
+        states = _states(changed.values())
         self._crew.tell_all(Message({"kind": "backends", "states": states}))
 
     def _hung_up(self) -> None:
@@ -356,7 +343,7 @@ class Supervisor:
 
     async def _commit_workers(self) -> None:
         prepared = {seat.number: seat.asked for seat in self._crew.seats}
-        states = self._all_states()
+        states = _states(self._pools.values())
         await self._crew.ask_all(
             lambda number: Message({"kind": "commit", "prepared": prepared[number], "states": states}), _ANSWER_S
         )
@@ -393,28 +380,8 @@ def _told(plan: ReloadPlan) -> dict[str, object]:
     return {"changes": "; ".join(plan.changes)} if plan.changes else {}
 
 
-async def found_addresses(config: Config) -> Addresses:
-    """The addresses of RADIUS backends, looked up once: the data path may not wait for a name server.
-
-    Over TLS each connection looks its host up, and the certificate is checked against the name. Raises CannotBind.
-    """
-    loop, found = asyncio.get_running_loop(), []
-    radius = [one for one in config.listeners if isinstance(one, RadiusListener | RadsecListener)]
-    for name in dict.fromkeys(name for listener in radius for name in listener.pools.values()):
-        pool = config.pools[name]
-        for backend in pool.backends if pool.upstream_tls is None else ():
-            host, port = backend.address
-            try:
-                answers = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-            except OSError as error:
-                raise CannotBind(f"pool {name}: backend {backend.name}: cannot find {host}") from error
-            found.append((name, backend.name, str(answers[0][4][0]), port))
-    return tuple(found)
-
-
-def _states(backends: Any) -> list[dict[str, Any]]:
-    some: list[Backend] = list(backends)
-    return [BackendState.of(backend).words() for backend in some]
+def _states(pools: Iterable[Pool]) -> list[dict[str, Any]]:
+    return [BackendState.of(backend).words() for pool in pools for backend in pool.backends.values()]
 
 
 def _try_access_file(config: Config) -> None:

@@ -7,8 +7,9 @@ import pytest
 from unit.balancer.exchange.http_world import make_pool
 
 from mfalb.balancer.pools.backend import Backend
-from mfalb.balancer.upstreams.http import FRESH_S, IDLE_LIMIT, IDLE_TIMEOUT_S, HttpUpstream, UpstreamConnection
-from mfalb.balancer.upstreams.http import UpstreamUser as User
+from mfalb.balancer.upstreams.http import FRESH_S, IDLE_TIMEOUT_S, HttpUpstream
+from mfalb.balancer.upstreams.http_connection import IDLE_LIMIT, UpstreamConnection
+from mfalb.balancer.upstreams.http_connection import UpstreamUser as User
 from mfalb.errors import BackendFailure
 from mfalb.net.clock import Clock
 from mfalb.net.rounds import WriteRound
