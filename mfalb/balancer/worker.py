@@ -39,6 +39,7 @@ from mfalb.telemetry.log import AccessLog
 from mfalb.telemetry.metrics import ListenerCounters
 
 TICK_S: Final = 0.25  # how late a deadline may be noticed; one coarse timer for everything
+TELL_S: Final = 0.1
 _SLOW_TICKS: Final = 4  # connections and tables are looked at once a second
 
 Listener = HttpListener | TcpListener | RadiusListener | RadsecListener
@@ -81,6 +82,7 @@ class Worker:
         self._streams = Streams(self._wiring)
         self._radius = Radius(self._wiring, RadiusMeans(self._poller, parts.keeper, parts.mark), self._flush_datagrams)
         self._timer: asyncio.TimerHandle | None = None
+        self._telling: asyncio.TimerHandle | None = None
         self._ticks = 0
 
     # ------------------------------------------------------------------------------ numbers
@@ -156,12 +158,14 @@ class Worker:
         for listener in self.config.listeners:
             await self._add(listener, self._sockets[listener.name])
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self._tell_heard()
         calm_the_garbage_collector()
 
     async def close(self) -> None:
         """Let go of everything; what is under way is cut off."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._telling):
+            if timer is not None:
+                timer.cancel()
         await self._streams.close()
         await self._radius.close()
         await self._wiring.tasks.close()
@@ -274,6 +278,11 @@ class Worker:
         if self.access_log is not None and self.access_log.is_worth_a_flush:
             self.access_log.flush(time())
 
+    def _tell_heard(self) -> None:
+        """Who was heard: late word of it makes the supervisor ask a busy RADIUS server whether it lives."""
+        self._telling = asyncio.get_running_loop().call_later(TELL_S, self._tell_heard)
+        self._wiring.evidence.tick()
+
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         self._ticks += 1
@@ -282,7 +291,6 @@ class Worker:
             pool.tick(now)
             if pool.line.waiting:  # a backend may have come up
                 self._streams.call_next(pool)
-        self._wiring.evidence.tick()
         self._radius.tick()
         if self.access_log is not None:
             self.access_log.flush(time())

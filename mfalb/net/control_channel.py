@@ -31,7 +31,10 @@ _log = logging.getLogger("mfalb.control")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is said: plain words, bytes that JSON does not carry, and open descriptors, which are the receiver's now."""
+    """What is said: plain words, bytes that JSON does not carry, and open descriptors, which are the receiver's now.
+
+    Descriptors may be fewer than were sent: the receiver had no room for more.
+    """
 
     words: dict[str, Any]
     data: bytes = field(default=b"", repr=False)
@@ -73,11 +76,11 @@ class FrameReader:
         end = _HEAD.size + words_bytes + data_bytes
         if len(self._buffer) < end:
             return None
-        if count > len(self._descriptors):
-            raise NotAMessage("descriptors are missing")
         words = _words(bytes(self._buffer[_HEAD.size : _HEAD.size + words_bytes]))
         data = bytes(self._buffer[_HEAD.size + words_bytes : end])
         del self._buffer[:end]
+        # Fewer came when this process may not have one more open (recvmsg(2), MSG_CTRUNC): no reason to hang up
+        count = min(count, len(self._descriptors))
         return Message(words, data, tuple(self._descriptors.popleft() for _ in range(count)))
 
 

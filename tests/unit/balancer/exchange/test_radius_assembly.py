@@ -169,7 +169,7 @@ def test_what_backends_must_sign_is_asked_of_authentication_only() -> None:
 
 
 def test_f2_a_backend_whose_address_is_a_client_s_gets_a_proxy_state_and_no_other_does() -> None:
-    ours = radius.attribute(radius.PROXY_STATE, bytes(8))
+    ours = radius.attribute(radius.PROXY_STATE, mark(f"edge/{AUTHENTICATION}"))
     assert added_by(listener_over_udp("10.0.0.0/8", "192.0.2.1/32")) == {"b1": ours, "b2": b""}
     assert added_by(listener_over_udp("2001:db8::/32", "192.0.2.0/24")) == {"b1": ours, "b2": ours}
     assert added_by(listener_over_udp("10.0.0.0/8")) == {"b1": b"", "b2": b""}
@@ -185,10 +185,10 @@ def test_f2_a_listener_may_say_whether_it_adds_a_proxy_state(use: ProxyStateUse,
 def test_f2_clients_that_may_come_from_anywhere_may_be_backends_and_each_service_has_a_state_of_its_own() -> None:
     made = exchanges()
     states = {one.service.upstreams["b1"].proxy_state for one in made.values()}
-    assert states == {radius.attribute(radius.PROXY_STATE, number.to_bytes(8, "big")) for number in (0, 1)}
-    for number, one in enumerate(made.values()):
+    assert states == {radius.attribute(radius.PROXY_STATE, mark(f"edge/{kind}")) for kind in made}
+    for kind, one in made.items():
         assert not one.guards.is_loop(radius.read_untrusted(access_request((radius.PROXY_STATE, b"another's"))))
-        ours = (radius.PROXY_STATE, number.to_bytes(8, "big"))
+        ours = (radius.PROXY_STATE, mark(f"edge/{kind}"))
         assert one.guards.is_loop(radius.read_untrusted(access_request((radius.PROXY_STATE, b"another's"), ours)))
 
 

@@ -31,6 +31,9 @@ class Descriptor:
     def close(self) -> None:
         self.is_closed = True
 
+    def getpeername(self) -> tuple[str, int]:
+        return self.peer
+
 
 @dataclass
 class Io:
