@@ -27,6 +27,7 @@ from mfalb.wire.http_heads import RequestHead
 # Members of an Enum are looked up by name wherever they stand: 0.1 us each in compiled code
 _REQUEST: Final = Phase.REQUEST
 _QUEUE: Final = Phase.QUEUE
+_DATA: Final = Phase.DATA
 _TUNNEL: Final = Phase.TUNNEL
 _NORMAL: Final = Ending.NORMAL
 
@@ -140,6 +141,9 @@ class HttpRelay(UpstreamUser):
         if is_client_stuck:
             self.reason = "client_stuck"
             self._break_off(refusals.BACKEND_SILENT, Ending.CLIENT_TIME)
+        elif self._phase is _DATA and self._host.is_full:
+            # The client keeps us waiting, and not the backend, which is paused: `send_timeout` watches over that
+            self.deadline = max(self.deadline, now + self._known_exchange().pool.response_timeout_s)
         elif now > self.deadline:
             self._expire()
         elif self._phase is not _TUNNEL and self._upload.is_too_slow(now, is_paused=self._host.is_paused):
