@@ -54,6 +54,7 @@ bench: $(VENV)/.ready compiled
 	$(BIN)/python bench/failover.py
 	$(BIN)/python bench/https.py
 	$(BIN)/python bench/pins.py
+	$(BIN)/python bench/workers.py
 
 # SOAK_S seconds in all: wrong packets by the million, ten minutes of killing servers, five of servers that do everything
 # wrong, then the scenarios over and over.

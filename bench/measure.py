@@ -49,6 +49,11 @@ def session_rss_kb(session: int) -> float:
     return sum(int(fields[21]) for fields in _session_stats(session)) * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
+def own_rss_kb() -> float:
+    """Resident memory of this process, in KB."""
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
 def own_cpu_s() -> float:
     """User and system seconds used so far by this process and by those it started and waited for."""
     times = os.times()

@@ -26,6 +26,7 @@ class RadiusTask:
     client_secret: str
     backend_secret: str
     cores: frozenset[int]
+    workers: int = 1  # of mfalb
 
     @property
     def launch(self) -> Launch:
@@ -41,6 +42,7 @@ class HttpsTask:
     cert: Path
     key: Path
     cores: frozenset[int]
+    workers: int = 1  # of mfalb
 
     @property
     def launch(self) -> Launch:

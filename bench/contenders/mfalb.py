@@ -55,6 +55,7 @@ def _radius(
         for number, backend in enumerate(task.backend_ports)
     ]
     config: dict[str, Any] = {
+        "workers": task.workers,
         "listeners": [
             {
                 "name": "radius",
@@ -95,6 +96,7 @@ def _https(name: str, version: str, task: HttpsTask, launch: Launch) -> HttpsCon
     route = {"routes": [{"pool": "backends"}]}
     tls = {"certificates": [{"cert": str(task.cert), "key": str(task.key)}]}
     config: dict[str, Any] = {
+        "workers": task.workers,
         "listeners": [
             {"name": "plain", "protocol": "http", "bind": [f"{LOOPBACK}:{plain_port}"], **route},
             {"name": "tls", "protocol": "https", "bind": [f"{LOOPBACK}:{tls_port}"], "tls": tls, **route},

@@ -21,6 +21,7 @@ import nas  # noqa: E402
 import pins  # noqa: E402
 import plot  # noqa: E402
 import radius  # noqa: E402
+import workers  # noqa: E402
 from contenders import HttpsContender  # noqa: E402
 from measure import Effort, Metric, Round, Scenario, Series, session_cpu_s, table, write_result  # noqa: E402
 
@@ -35,7 +36,12 @@ CONTENDERS = {
     "radsecproxy",
     "freeradius",
     "primary_secondary",
-    "without_store",
+    "mfalb_valkey",
+    "no_pins",
+    "workers_1",
+    "workers_2",
+    "workers_1_compiled",
+    "workers_2_compiled",
 }
 RATE = Metric("transactions_per_s", "1/s")
 
@@ -347,17 +353,40 @@ def test_what_a_pin_store_adds_is_the_difference_within_one_round_and_p99_is_a_t
     assert (found["challenge_added_p50"], found["challenge_added_p99"], found["reject_added_p99"]) == (20.0, 20.0, 1.0)
 
 
-def test_a_pins_result_has_the_published_shape_and_says_whether_the_target_was_met() -> None:
-    for p99, verdict in ((900.0, "within"), (1100.0, "past")):
+def test_a_pins_result_has_the_published_shape_and_says_whether_the_targets_were_met() -> None:
+    for p99, shared, stored in ((250.0, "within", "within"), (900.0, "past", "within"), (1100.0, "past", "past")):
         scenario = pins.new_scenario()
         turn = {f"{work}_{kind}": 100.0 for work in pins.WORKS for kind in pins.KINDS}
-        scenario.series["without_store"].rounds.append(turn)
-        scenario.series["mfalb"].rounds.append(turn | {"challenge_added_p99": p99})
-        pins.judge_target(scenario)
+        scenario.series["no_pins"].rounds.append(turn)
+        for name in ("mfalb", "mfalb_valkey"):
+            scenario.series[name].rounds.append(turn | {"challenge_added_p99": p99})
+        pins.judge_targets(scenario)
         result = scenario.result()
         assert_published_shape(result)
-        assert result["ratios"]["challenge_p50 mfalb/without_store"] == 1
-        assert result["notes"] == [f"added to a challenge, p99: {verdict} the target of 1 ms"]
+        assert result["ratios"]["challenge_p50 mfalb/no_pins"] == 1
+        assert result["notes"] == [
+            f"mfalb: {p99:.0f} us added to a challenge, p99: {shared} the target of 300 us",
+            f"mfalb_valkey: {p99:.0f} us added to a challenge, p99: {stored} the target of 1000 us",
+        ]
+
+
+def test_a_table_that_is_filled_to_its_limit_holds_all_of_its_pins() -> None:
+    found = pins.full_table(1000)
+    assert found["table_pins"] == 1000
+    assert 0 < found["table_put_p50"] <= found["table_put_p99"]
+    assert 0 < found["table_find_p50"] <= found["table_find_p99"]
+
+
+def test_workers_are_judged_by_what_a_unit_costs_in_the_same_round() -> None:
+    plan = workers.read_plan(["--works", "radius"])
+    for cost_us, verdict in ((21.0, "within"), (23.0, "past")):
+        scenario = Scenario("workers", workers.RADIUS_METRICS)
+        scenario.series["workers_1"] = Series("1.0", [{"cpu_us_per_transaction": 20.0}])
+        scenario.series["workers_2"] = Series("1.0", [{"cpu_us_per_transaction": cost_us}])
+        workers.judge(scenario, plan)
+        assert_published_shape(scenario.result())
+        ratio = cost_us / 20
+        assert scenario.notes == [f"cpu_us_per_transaction workers_2/workers_1: {ratio} ({verdict} the target of 1.1)"]
 
 
 def test_every_result_in_the_repository_has_the_published_shape() -> None:

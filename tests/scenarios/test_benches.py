@@ -42,13 +42,27 @@ def bench(script: str, results: Path, *options: str, has_picture: bool = True) -
     return result
 
 
-def test_the_pins_bench_measures_what_waits_for_the_store_and_what_does_not(tmp_path: Path) -> None:
-    result = bench("pins", tmp_path, "--rounds", "1", "--requests", "30", has_picture=False)
-    shared, alone = (result["contenders"][name]["metrics"] for name in ("mfalb", "without_store"))
+def test_the_pins_bench_measures_what_waits_for_its_pin_and_what_does_not(tmp_path: Path) -> None:
+    options = ["--rounds", "1", "--requests", "30", "--pins", "2000"]
+    result = bench("pins", tmp_path, *options, has_picture=False)
+    stored, shared, free = (result["contenders"][name]["metrics"] for name in ("mfalb_valkey", "mfalb", "no_pins"))
     for name in ("challenge_p50", "continued_p99", "reject_p50"):
-        assert min(shared[name]["min"], alone[name]["min"]) > 0
-    assert shared["continued_elsewhere_p50"]["min"] > 0
-    assert shared["challenge_added_p99"]["unit"] == "us"
+        assert min(stored[name]["min"], shared[name]["min"], free[name]["min"]) > 0
+    assert stored["continued_elsewhere_p50"]["min"] > 0
+    assert stored["challenge_added_p99"]["unit"] == shared["challenge_added_p99"]["unit"] == "us"
+    assert shared["table_pins"]["median"] == 2000
+    assert shared["table_put_p99"]["min"] >= shared["table_put_p50"]["min"] > 0
+    assert len([note for note in result["notes"] if "added to a challenge" in note]) == 2
+
+
+def test_the_workers_bench_gives_what_a_unit_costs_with_one_worker_and_with_two(tmp_path: Path) -> None:
+    result = bench("workers", tmp_path, "--rounds", "1", "--seconds", "0.3", has_picture=False)
+    for name in ("workers_1", "workers_2"):
+        metrics = result["contenders"][name]["metrics"]
+        for work in ("transaction", "request_plain", "request_tls", "connection_tls"):
+            assert metrics[f"cpu_us_per_{work}"]["min"] > 0
+    assert [note for note in result["notes"] if note.startswith("cpu_us_per_transaction workers_2/workers_1:")]
+    assert not [note for note in result["notes"] if "errors" in note or "wrong" in note]
 
 
 def test_the_radius_bench_measures_with_two_secrets_and_with_one(tmp_path: Path) -> None:
