@@ -36,6 +36,7 @@ COMPILED = (
     "mfalb/net/rounds.py",
     "mfalb/net/run_sender.py",
     "mfalb/net/sockaddr.py",
+    "mfalb/net/tls_end.py",
     "mfalb/telemetry/log.py",
     "mfalb/telemetry/metrics.py",
     "mfalb/telemetry/rare_log.py",

@@ -19,10 +19,9 @@ from mfalb.balancer.listeners.endpoints import endpoints_of
 from mfalb.balancer.listeners.http_connection import ClientConnection, ConnectionHost
 from mfalb.balancer.listeners.http_parts import HttpParts
 from mfalb.balancer.listeners.proxied import ProxiedArrivals, ProxiedWiring
-from mfalb.net.tls_reads import SharedReads
+from mfalb.net.tls_end import TlsEnd, TlsTerms
 from mfalb.wire.proxy_protocol import Endpoints
 
-_SHUTDOWN_TIMEOUT_S: Final = 5.0
 _BACKLOG: Final = 4096
 
 _TURNED_AWAY_LIMIT: Final = 500  # told at once that they are not served; 2 s each at most
@@ -46,7 +45,7 @@ class HttpListener(ConnectionHost):
         self.is_tls = tls is not None
         self.is_closing = False
         self._sockets = sockets
-        self._tls = tls
+        self._terms = TlsTerms(tls, parts.limits.handshake_timeout_s) if tls is not None else None
         self._servers: list[asyncio.Server] = []
         self._connections: set[ClientConnection] = set()
         self._turned_away: set[ClientConnection] = set()  # are being told so
@@ -63,34 +62,26 @@ class HttpListener(ConnectionHost):
             proxy_protocol.from_,
             limits.header_timeout_s,
             limits.connections,
-            self._tls,
             self.parts.counters,
-            lambda: len(self._connections),
+            self._count_all,
             self._protocol,
-            limits.handshake_timeout_s,
         )
         return ProxiedArrivals(wiring)
+
+    def _count_all(self) -> int:
+        return len(self._connections) + (self._terms.under_way if self._terms is not None else 0)
 
     async def start(self) -> None:
         if self._proxied is not None:
             self._proxied.start(self._sockets)
             return
         loop = asyncio.get_running_loop()
-        is_tls = self._tls is not None
         for sock in self._sockets:
-            server = await loop.create_server(
-                lambda: self._protocol(None),
-                sock=sock,
-                ssl=self._tls,
-                backlog=_BACKLOG,
-                ssl_handshake_timeout=self.parts.limits.handshake_timeout_s if is_tls else None,
-                ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT_S if is_tls else None,
-            )
-            self._servers.append(server)
+            self._servers.append(await loop.create_server(lambda: self._protocol(None), sock=sock, backlog=_BACKLOG))
 
     def _protocol(self, endpoints: Endpoints | None) -> asyncio.BaseProtocol:
         connection = cast(asyncio.Protocol, ClientConnection(self, endpoints))
-        return connection if self._tls is None else SharedReads(connection)
+        return connection if self._terms is None else cast(asyncio.BaseProtocol, TlsEnd(self._terms, connection))
 
     def facts(self, transport: asyncio.Transport, endpoints: Endpoints | None) -> ClientFacts:
         if endpoints is None and self.parts.tells_endpoints:
@@ -154,7 +145,9 @@ class HttpListener(ConnectionHost):
 
     def limit(self) -> None:
         """The limits of `parts` are others now."""
-        self._crowd.limits = self.parts.limits
+        limits = self._crowd.limits = self.parts.limits
+        if self._terms is not None:
+            self._terms.handshake_timeout_s = limits.handshake_timeout_s
 
     def retire(self) -> None:
         """Accept nobody more. Connections that are open end with their next answer, or when they are idle for long."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -27,7 +26,6 @@ _BACKLOG: Final = 4096
 _ACCEPTED_AT_ONCE: Final = 64  # in one round of the loop, so that a flood of clients does not stop everything else
 _ACCEPT_AGAIN_S: Final = 1.0  # after the kernel had no descriptor or memory for one more
 _LOOK_BYTES: Final = 2048
-_SHUTDOWN_TIMEOUT_S: Final = 5.0
 
 _log = logging.getLogger("mfalb.listeners.proxied")
 
@@ -37,17 +35,15 @@ class ProxiedWiring:
     """What arrivals of a listener are handed to, and what they may take.
 
     `protocol` makes the protocol of a connection, from what its header said (None: it counts as it is). `open` tells
-    how many connections there are; with those that wait for their header or their handshake they may be `limit`.
+    how many connections there are; with those that wait for their header they may be `limit`.
     """
 
     networks: Sequence[IPv4Network | IPv6Network]
     header_timeout_s: float
     limit: int
-    tls: ssl.SSLContext | None
     counters: ListenerCounters
     open: Callable[[], int]
     protocol: Callable[[Endpoints | None], asyncio.BaseProtocol]
-    handshake_timeout_s: float = 0.0  # counts with `tls` only
 
 
 @dataclass(slots=True)
@@ -122,7 +118,7 @@ class ProxiedArrivals:
 
     def _begin(self, arrived: socket.socket, host: str) -> None:
         wiring = self._wiring
-        if wiring.open() + len(self._waiting) + len(self._tasks) >= wiring.limit:  # tasks are TLS handshakes
+        if wiring.open() + len(self._waiting) + len(self._tasks) >= wiring.limit:
             wiring.counters.drops["connection_limit"] += 1
             arrived.close()
             return
@@ -172,14 +168,7 @@ class ProxiedArrivals:
 
     async def _serve(self, arrived: socket.socket, endpoints: Endpoints | None) -> None:
         wiring = self._wiring
-        is_tls = wiring.tls is not None
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: wiring.protocol(endpoints),
-                arrived,
-                ssl=wiring.tls,
-                ssl_handshake_timeout=wiring.handshake_timeout_s if is_tls else None,
-                ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT_S if is_tls else None,
-            )
-        except (OSError, ssl.SSLError) as error:  # it left, was too slow, or speaks no TLS
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: wiring.protocol(endpoints), arrived)
+        except OSError as error:  # it left
             _log.debug("connection failed", extra={"reason": type(error).__name__})

@@ -38,7 +38,6 @@ class TcpListener:
             proxy_protocol.from_,
             limits.hello_timeout_s,
             limits.connections,
-            None,
             self.parts.counters,
             lambda: len(self._connections),
             lambda endpoints: TcpConnection(self, endpoints),

@@ -16,7 +16,7 @@ from mfalb.net.clock import Clock
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.opened_sockets import opened_socket
 from mfalb.net.rounds import WriteRound
-from mfalb.net.tls_reads import SharedReads
+from mfalb.net.tls_end import TlsEnd, TlsTerms
 from mfalb.wire.proxy_protocol import Endpoints, proxy_header
 
 IDLE_TIMEOUT_S: Final = 30.0  # shorter than any server's own, so that we seldom write into a closing connection
@@ -33,7 +33,7 @@ class HttpUpstream:
         self._tasks = Tasks(f"upstream {pool.name}")
         self._ports = {name: HomePort() for name in pool.backends}
         self._shared = Shared(writes, clock)
-        self._tls = tls
+        self._terms = _terms(pool, tls)
         self._send_proxy = pool.config.send_proxy
         self._upstream_tls = pool.config.upstream_tls
         self._addresses = {name: backend.address for name, backend in pool.backends.items()}
@@ -56,7 +56,8 @@ class HttpUpstream:
         for name, backend in backends.items():
             self._ports.setdefault(name, HomePort())
             self._addresses[name] = backend.address
-        self._send_proxy, self._upstream_tls, self._tls = config.send_proxy, config.upstream_tls, tls
+        self._send_proxy, self._upstream_tls = config.send_proxy, config.upstream_tls
+        self._terms = _terms(self.pool, tls)
 
     def opening(self, endpoints: Endpoints | None) -> bytes:
         """What a connection for this client begins with: its PROXY protocol header, b"" where none is sent."""
@@ -127,22 +128,20 @@ class HttpUpstream:
         return connection
 
     async def _connected(self, backend: Backend, opening: bytes) -> UpstreamConnection:
-        made: list[UpstreamConnection] = []
-
-        def protocol() -> asyncio.BaseProtocol:
-            made.append(UpstreamConnection(backend, self._ports[backend.name], self._shared))
-            plain = cast(asyncio.Protocol, made[0])
-            return plain if self._tls is None else SharedReads(plain)
-
-        tls, loop = self.pool.config.upstream_tls, asyncio.get_running_loop()
-        name = None if self._tls is None else (tls.server_name if tls else None) or backend.address.host
-        host, port = backend.address
+        connection = UpstreamConnection(backend, self._ports[backend.name], self._shared)
+        protocol, end = cast(asyncio.Protocol, connection), None
+        if self._terms is not None:
+            tls = self.pool.config.upstream_tls
+            end = TlsEnd(self._terms, protocol, (tls.server_name if tls else None) or backend.address.host)
+            protocol = cast(asyncio.Protocol, end)
+        loop, (host, port) = asyncio.get_running_loop(), backend.address
         if opening:
-            opened = await opened_socket(host, port, opening)
-            await loop.create_connection(protocol, sock=opened, ssl=self._tls, server_hostname=name)
+            await loop.create_connection(lambda: protocol, sock=await opened_socket(host, port, opening))
         else:
-            await loop.create_connection(protocol, host, port, ssl=self._tls, server_hostname=name)
-        return made[0]
+            await loop.create_connection(lambda: protocol, host, port)
+        if end is not None:
+            await end.opened()
+        return connection
 
     def tick(self, now: float) -> None:
         """Close what has been idle for too long. Called about once a second."""
@@ -159,3 +158,7 @@ class HttpUpstream:
         await self._tasks.close()
         for port in self._ports.values():
             port.close()
+
+
+def _terms(pool: Pool, tls: ssl.SSLContext | None) -> TlsTerms | None:
+    return None if tls is None else TlsTerms(tls, pool.config.connect_timeout_s)
