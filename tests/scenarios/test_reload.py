@@ -70,6 +70,12 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield Site(balancer, front, backends, config)
 
 
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[HttpBackend]:
+    with HttpBackend("b1", tmp_path / "b1") as backend:
+        yield backend
+
+
 def served_by(connection: http.client.HTTPConnection) -> str:
     connection.request("GET", "/echo")
     response = connection.getresponse()
@@ -111,6 +117,23 @@ def test_listeners_come_and_go_while_the_others_keep_their_connections(site: Sit
         sock = kept.sock
         assert served_by(kept) == "b1"
         assert kept.sock is sock
+
+
+def test_a_listener_of_the_first_configuration_is_given_up_by_every_process_and_can_be_had_again(
+    backend: HttpBackend, tmp_path: Path
+) -> None:
+    fronts = [new_front(), new_front()]
+    listeners = [front.listener(name, [{"pool": "one"}]) for front, name in zip(fronts, ("web", "more"), strict=True)]
+    config = {"workers": WORKERS, "listeners": listeners, "pools": {"one": http_pool(backend.address)}}
+    with Balancer(config, tmp_path / "mfalb") as balancer:
+        site = Site(balancer, fronts[0], (backend,), config)
+        assert fronts[1].get("/echo")[0] == 200
+        assert "listener more: removed" in site.reload({**config, "listeners": listeners[:1]})
+        with pytest.raises(ConnectionRefusedError):
+            fronts[1].get("/echo")
+        assert "listener more: added" in site.reload(config)
+        for _ in range(8):  # whichever worker it comes to
+            assert fronts[1].get("/echo")[0] == 200
 
 
 def test_a_pool_that_gets_another_backend_keeps_what_it_knows_of_the_others(site: Site, tmp_path: Path) -> None:
