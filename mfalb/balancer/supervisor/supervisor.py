@@ -338,7 +338,8 @@ class Supervisor:
             return Message({"kind": "prepare"}, pickle.dumps(briefing), tuple(descriptors))
 
         answers = await self._crew.ask_all(question, _ANSWER_S)
-        fault = next((words["fault"] for words in answers.values() if words["fault"]), "")
+        faults = [str(words.get("fault", "a worker talks nonsense")) for words in answers.values()]
+        fault = next(filter(None, faults), "")
         if fault or len(answers) < self._crew.alive:
             self._crew.tell_all(Message({"kind": "abandon"}))
             raise CannotReload(fault or "a worker does not answer")
