@@ -96,7 +96,7 @@ def _is_report_untrusted(words: Mapping[str, Any]) -> bool:
         summed([words["families"]])
         entries = words["suspects"]["suspects"]
         return all(map(_is_row, words["backends"])) and all("time" in entry for entry in entries)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return False
 
 
