@@ -27,7 +27,7 @@ class Site:
         before = self.lines(word)
         self.balancer.write_config(self.balancer.completed(config))
         self.balancer.hang_up()
-        wait_until(lambda: len(self.lines(word)) > len(before), f"{word!r} in the log")
+        wait_until(lambda: len(self.lines(word)) > len(before), f"{word!r} in the log", deadline_s=30)
         return self.lines(word)[-1]
 
     def lines(self, word: str) -> list[str]:

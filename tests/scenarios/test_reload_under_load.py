@@ -132,7 +132,7 @@ def loaded(tmp_path: Path) -> Iterator[Loaded]:
         servers = [stack.enter_context(RadiusResponder(f"r{n}", f"towards-server-{n:02}", challenging)) for n in (1, 2)]
         made = radius_pool(servers, tmp_path)
         front = new_front()
-        made.config["workers"] = WORKERS
+        made.config.update({"workers": WORKERS, "log": {"access": False}})  # each reload is looked for in the log
         made.config["listeners"].append(front.listener("web", [{"pool": "web"}]))
         made.config["pools"]["web"] = http_pool(*(one.address for one in web))
         site = Site(stack.enter_context(Balancer(made.config, tmp_path / "mfalb")), front, web, made.config)
