@@ -19,7 +19,7 @@ from mfalb.reference.config.values import User
 
 USERS = users(20)
 A, B = NODES["a"], NODES["b"]
-TIMEOUT_S = 0.5
+TIMEOUT_S = 0.8
 WAITS = 8  # of sign-ins one after the other: 3 wait for a store in vain, and a busy machine may hold up some others
 SLACK_S = 1.5  # such a machine may take its time to start a client
 
