@@ -182,7 +182,8 @@ def _service(network: Network, run_dir: Path, module: str, settings: Settings) -
     path = run_dir / f"{name}.json"
     write_settings(path, settings)
     command = [sys.executable, "-m", f"mfalb.reference.{module}", "--settings", str(path)]
-    return Program(name, command, run_dir, ready=Logged("ready "), launch=Launch(wrapper=network.inside(HUB)))
+    launch = Launch(wrapper=network.inside(HUB), ready_deadline_s=40)  # many users are many passwords to hash
+    return Program(name, command, run_dir, ready=Logged("ready "), launch=launch)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from programs.sms_site import users
 VIP = "10.77.0.100"
 SECRET = "between-balancer-and-servers"
 CLIENT_SECRET = "towards-the-client"
-MOVE_S = 20.0
+MOVE_S = 40.0
 
 
 def wait_for_holder(network: Network, node: str) -> None:
