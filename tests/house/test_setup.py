@@ -56,7 +56,14 @@ def soak(length_s: str, directory: Path, body: str) -> subprocess.CompletedProce
     """.ci/soak with a pytest that notes what it was asked for, and then does `body`."""
     given = "|".join(
         f"${{{name}:-}}"
-        for name in ("FUZZ_PACKETS", "SOAK_KILLS_S", "SOAK_CHAOS_S", "SOAK_REPLICATION_KILLS", "CAPACITY_CONNECTIONS")
+        for name in (
+            "FUZZ_PACKETS",
+            "SOAK_KILLS_S",
+            "SOAK_CHAOS_S",
+            "SOAK_REPLICATION_KILLS",
+            "RELOAD_SOAK_S",
+            "CAPACITY_CONNECTIONS",
+        )
     )
     note = f'echo "{given}|$*" >> {directory}/asked'
     put_program(directory, "pytest", f"{note}\n{body}")
@@ -70,12 +77,16 @@ def test_a_soak_gives_its_length_to_each_part_and_ends_in_time(tmp_path: Path) -
     assert time.monotonic() - begun_at < 20
     assert finished.returncode == 0, finished.stderr
     asked = (tmp_path / "asked").read_text("utf-8").splitlines()
-    assert asked[0] == "15000|||||-q -x tests/scenarios/test_radius_fuzz.py"
-    assert asked[1] == "|2||||-q -x tests/scenarios/test_radius_soak.py"
-    assert asked[2] == "||1|||-q -x tests/scenarios/test_http_chaos.py"
-    assert asked[3] == "|||3||-q -x tests/scenarios/test_mfa_replication.py"
-    assert asked[4] == "||||10000|-q -x tests/scenarios/test_http_capacity.py"
-    files = len(asked) - 5
+    assert asked[:7] == [
+        "15000||||||-q -x tests/scenarios/test_radius_fuzz.py",
+        "|2|||||-q -x tests/scenarios/test_radius_soak.py",
+        "||1||||-q -x tests/scenarios/test_http_chaos.py",
+        "|||3|||-q -x tests/scenarios/test_mfa_replication.py",
+        "||||5||-q -x tests/scenarios/test_reload_under_load.py",
+        "|5|||||-q -x tests/scenarios/test_worker_killed.py",
+        "|||||10000|-q -x tests/scenarios/test_http_capacity.py",
+    ]
+    files = len(asked) - 7
     assert 1 <= files <= 15
     said = f"soak: 15000 wrong packets, 2 s of killing, 1 s of chaos, {files} files of tests/scenarios passed\n"
     assert finished.stdout == said

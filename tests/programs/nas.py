@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -125,9 +126,17 @@ class Nas(asyncio.DatagramProtocol):
 @asynccontextmanager
 async def open_nas(port: int, habits: NasHabits) -> AsyncIterator[Nas]:
     """A NAS with one socket towards a port on loopback."""
-    transport, nas = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: Nas(habits), remote_addr=(LOOPBACK, port)
-    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((LOOPBACK, port))
+        async with nas_with(sock, habits) as nas:
+            yield nas
+
+
+@asynccontextmanager
+async def nas_with(sock: socket.socket, habits: NasHabits) -> AsyncIterator[Nas]:
+    """A NAS whose socket is connected already."""
+    sock.setblocking(False)
+    transport, nas = await asyncio.get_running_loop().create_datagram_endpoint(lambda: Nas(habits), sock=sock)
     try:
         yield nas
     finally:

@@ -20,7 +20,10 @@ _ATTRIBUTE: Final = re.compile(r"^\t(\S+) = (.*)$")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where requests go and how patient the client is; every try is a retransmit of the same packet."""
+    """Where requests go and how patient the client is; every try is a retransmit of the same packet.
+
+    `wrapper` is a program that runs the client, as `ip netns exec` does, and its arguments.
+    """
 
     host: str
     port: int
@@ -28,6 +31,7 @@ class Target:
     parallel: int = 1
     timeout_s: float = 3.0
     tries: int = 3
+    wrapper: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ def send(
         raise ValueError(f"at most {_BATCH_LIMIT} requests at a time")
     finished = subprocess.run(
         [
-            *(find_program("radclient"), "-x", "-p", str(target.parallel)),
+            *(*target.wrapper, find_program("radclient"), "-x", "-p", str(target.parallel)),
             *("-t", str(target.timeout_s), "-r", str(target.tries)),
             *(f"{target.host}:{target.port}", kind, target.secret),
         ],

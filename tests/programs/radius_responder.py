@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import socket
 import threading
 import time
@@ -17,7 +18,10 @@ from programs.ports import LOOPBACK
 
 ACCESS_REQUEST: Final = 1
 ACCESS_ACCEPT: Final = 2
+ACCESS_REJECT: Final = 3
+ACCESS_CHALLENGE: Final = 11
 STATUS_SERVER: Final = 12
+_STATE: Final = 24
 _MESSAGE_AUTHENTICATOR: Final = 80
 
 
@@ -44,10 +48,16 @@ class Asked:
     @property
     def attribute_types(self) -> list[int]:
         """The attributes' types in order. Raises IndexError when the lengths do not fit."""
+        return [one for one, _ in self.attributes]
+
+    @property
+    def attributes(self) -> list[tuple[int, bytes]]:
+        """Types and values in order. Raises IndexError when the lengths do not fit."""
         found, position = [], 20
         while position < len(self.data):
-            found.append(self.data[position])
-            position += self.data[position + 1]
+            end = position + self.data[position + 1]
+            found.append((self.data[position], self.data[position + 2 : end]))
+            position = end
         return found
 
 
@@ -59,6 +69,7 @@ class Manners:
     access_after_s: float | None = 0.0
     signs_with: str | None = None  # another secret than its own
     forged_first: bool = False  # each answer to Status-Server is preceded by one that another secret signed
+    challenges: bool = False  # a sign-in takes two halves: the second one brings a State that this server has given
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -80,6 +91,7 @@ class RadiusResponder:
         self._socket.bind((LOOPBACK, 0))
         self._socket.settimeout(0.02)
         self._due: list[_Due] = []
+        self._states: set[bytes] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"responder {name}")
 
@@ -126,13 +138,29 @@ class RadiusResponder:
             return
         if is_probe and manners.forged_first:
             self._due.append(_Due(asked.at_s + after_s, accept(asked, "nobody's secret"), peer))
-        self._due.append(_Due(asked.at_s + after_s, accept(asked, manners.signs_with or self.secret), peer))
+        secret = manners.signs_with or self.secret
+        answer = self._half(asked, secret) if manners.challenges and not is_probe else accept(asked, secret)
+        self._due.append(_Due(asked.at_s + after_s, answer, peer))
+
+    def _half(self, asked: Asked, secret: str) -> bytes:
+        """The answer to one half of a sign-in."""
+        state = dict(asked.attributes).get(_STATE)
+        if state is not None:
+            return reply(ACCESS_ACCEPT if state in self._states else ACCESS_REJECT, asked, secret)
+        fresh = os.urandom(16)
+        self._states.add(fresh)
+        return reply(ACCESS_CHALLENGE, asked, secret, bytes((_STATE, 18)) + fresh)
 
 
 def accept(asked: Asked, secret: str) -> bytes:
     """An Access-Accept with a Message-Authenticator and nothing else."""
-    head = bytes((ACCESS_ACCEPT, asked.identifier, 0, 38))
+    return reply(ACCESS_ACCEPT, asked, secret)
+
+
+def reply(code: int, asked: Asked, secret: str, more: bytes = b"") -> bytes:
+    """An answer with a Message-Authenticator, and `more` attributes behind it."""
+    head = bytes((code, asked.identifier)) + (38 + len(more)).to_bytes(2)
     blank = bytes((_MESSAGE_AUTHENTICATOR, 18)) + bytes(16)
-    signature = hmac.digest(secret.encode(), head + asked.authenticator + blank, "md5")
-    attributes = blank[:2] + signature
+    signature = hmac.digest(secret.encode(), head + asked.authenticator + blank + more, "md5")
+    attributes = blank[:2] + signature + more
     return head + hashlib.md5(head + asked.authenticator + attributes + secret.encode()).digest() + attributes

@@ -59,6 +59,14 @@ class Half:
     outcome: str
 
 
+def halves_in(log: str) -> list[Half]:
+    """What a server's log tells, in order."""
+    return [
+        Half(kind == "first", server, request_id, outcome.strip('"'))
+        for kind, server, request_id, outcome in _EVENT.findall(log)
+    ]
+
+
 def shown_id(state: bytes) -> str:
     """A State as the servers' logs show it."""
     return short_id("state:" + state.hex())
@@ -79,10 +87,7 @@ class MfaServer(Program):
 
     def halves(self) -> list[Half]:
         """What it did so far, in order, over all its lives."""
-        return [
-            Half(kind == "first", server, request_id, outcome.strip('"'))
-            for kind, server, request_id, outcome in _EVENT.findall(self.log())
-        ]
+        return halves_in(self.log())
 
 
 class Phones:

@@ -30,6 +30,14 @@ class Node:
         except KeyError:  # nothing was asked for yet
             return 0
 
+    @property
+    def store_failures(self) -> int:
+        """How many calls to the pin store failed."""
+        try:
+            return int(self.balancer.metrics().total("mfalb_pin_store_failures_total"))
+        except KeyError:  # none
+            return 0
+
     def differs(self, node: str) -> float | None:
         """Whether another node is said to be set otherwise: 1 or 0; None when it was not seen."""
         for name, labels, value in self.balancer.metrics().samples:

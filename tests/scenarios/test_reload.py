@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import copy
-import http.client
-import json
 import os
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from programs.balancer import Balancer
@@ -25,35 +20,9 @@ from programs.http_backend import HttpBackend
 from programs.http_pool import Front, http_pool, new_front
 from programs.ports import LOOPBACK, free_tcp_port
 from programs.process import wait_until
-from programs.radius_pool import radius_pool
-from programs.radius_responder import RadiusResponder
+from programs.reload_site import Site, served_by
 
-from mfalb.wire import radius
-from mfalb.wire.radius import SharedSecret
-
-SOAK_S: Final = float(os.environ.get("RELOAD_SOAK_S", "5"))
 WORKERS: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """Two backends and a balancer whose configuration changes."""
-
-    balancer: Balancer
-    front: Front
-    backends: tuple[HttpBackend, ...]
-    config: dict[str, Any]
-
-    def reload(self, config: dict[str, Any], word: str = "reloaded") -> str:
-        """Write it, send SIGHUP, and wait for the log to say so; returns that line."""
-        before = self.lines(word)
-        self.balancer.write_config(self.balancer.completed(config))
-        self.balancer.hang_up()
-        wait_until(lambda: len(self.lines(word)) > len(before), f"{word!r} in the log")
-        return self.lines(word)[-1]
-
-    def lines(self, word: str) -> list[str]:
-        return [line for line in self.balancer.log().splitlines() if f" {word}" in line]
 
 
 @pytest.fixture
@@ -70,13 +39,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield Site(balancer, front, backends, config)
 
 
-def served_by(connection: http.client.HTTPConnection) -> str:
-    connection.request("GET", "/echo")
-    response = connection.getresponse()
-    body = response.read()
-    assert response.status == 200
-    name: str = json.loads(body)["name"]
-    return name
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[HttpBackend]:
+    with HttpBackend("b1", tmp_path / "b1") as backend:
+        yield backend
 
 
 def one_request(front: Front) -> str:
@@ -111,6 +77,23 @@ def test_listeners_come_and_go_while_the_others_keep_their_connections(site: Sit
         sock = kept.sock
         assert served_by(kept) == "b1"
         assert kept.sock is sock
+
+
+def test_a_listener_of_the_first_configuration_is_given_up_by_every_process_and_can_be_had_again(
+    backend: HttpBackend, tmp_path: Path
+) -> None:
+    fronts = [new_front(), new_front()]
+    listeners = [front.listener(name, [{"pool": "one"}]) for front, name in zip(fronts, ("web", "more"), strict=True)]
+    config = {"workers": WORKERS, "listeners": listeners, "pools": {"one": http_pool(backend.address)}}
+    with Balancer(config, tmp_path / "mfalb") as balancer:
+        site = Site(balancer, fronts[0], (backend,), config)
+        assert fronts[1].get("/echo")[0] == 200
+        assert "listener more: removed" in site.reload({**config, "listeners": listeners[:1]})
+        with pytest.raises(ConnectionRefusedError):
+            fronts[1].get("/echo")
+        assert "listener more: added" in site.reload(config)
+        for _ in range(8):  # whichever worker it comes to
+            assert fronts[1].get("/echo")[0] == 200
 
 
 def test_a_pool_that_gets_another_backend_keeps_what_it_knows_of_the_others(site: Site, tmp_path: Path) -> None:
@@ -230,91 +213,3 @@ def test_the_verb_tells_what_would_change_then_does_it_and_says_why_it_does_not(
         assert code == 1
         assert "mfalb.yaml:" in text
         assert {one_request(front) for _ in range(4)} == {"b2"}
-
-
-# ------------------------------------------------------------------------------------ under load
-
-
-class HttpCaller(threading.Thread):
-    """Asks on one kept connection, and on new ones, until it is told to stop. Every failure is kept."""
-
-    def __init__(self, front: Front) -> None:
-        super().__init__()
-        self.front = front
-        self.is_over = threading.Event()
-        self.failures: list[str] = []
-        self.served = 0
-
-    def run(self) -> None:
-        kept = self.front.connect()
-        kept.connect()
-        sock = kept.sock
-        while not self.is_over.is_set():
-            for connection in (kept, self.front.connect()):
-                try:
-                    served_by(connection)
-                    self.served += 1
-                except (OSError, http.client.HTTPException, AssertionError) as error:
-                    self.failures.append(repr(error))
-                if connection is not kept:
-                    connection.close()
-        if kept.sock is not sock:
-            self.failures.append("the kept connection was closed")
-        kept.close()
-
-
-def sign_in(port: int, secret: SharedSecret, user: bytes) -> int | None:
-    """One request from a socket of its own, never sent again; the code of the answer, None for silence."""
-    body = radius.attribute(radius.USER_NAME, user)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(2.0)
-        sock.connect((LOOPBACK, port))
-        sock.send(radius.signed_request(radius.ACCESS_REQUEST, 7, os.urandom(16), body, secret))
-        try:
-            return sock.recv(4096)[0]
-        except TimeoutError:
-            return None
-
-
-def test_nothing_fails_and_no_datagram_is_lost_while_configurations_change_again_and_again(tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        web = tuple(stack.enter_context(HttpBackend(f"w{n}", tmp_path / f"w{n}")) for n in (1, 2))
-        made = radius_pool(
-            [stack.enter_context(RadiusResponder(f"r{n}", f"towards-server-{n:02}")) for n in (1, 2)], tmp_path
-        )
-        nas = SharedSecret(made.client_secret.encode())
-        front = new_front()
-        made.config["workers"] = WORKERS
-        made.config["listeners"].append(front.listener("web", [{"pool": "web"}]))
-        made.config["pools"]["web"] = http_pool(*(one.address for one in web))
-        balancer = stack.enter_context(Balancer(made.config, tmp_path / "mfalb"))
-        site = Site(balancer, front, web, made.config)
-        callers = [HttpCaller(front) for _ in range(2)]
-        for caller in callers:
-            caller.start()
-        asked = answered = reloads = 0
-        until = time.monotonic() + SOAK_S
-        try:
-            while time.monotonic() < until:
-                changed = copy.deepcopy(made.config)
-                changed["pools"]["web"]["response_timeout"] = f"{60 + reloads % 7}s"
-                changed["pools"]["web"]["backends"].reverse() if reloads % 2 else None
-                changed["listeners"][0]["answer_cache"] = f"{20 + reloads % 5}s"
-                if reloads % 3 == 0:
-                    changed["listeners"].append(Front(free_tcp_port()).listener("more", [{"pool": "web"}]))
-                site.reload(changed)
-                reloads += 1
-                for _ in range(20):
-                    asked += 1
-                    answered += sign_in(made.port, nas, b"user%d" % asked) == radius.ACCESS_ACCEPT
-        finally:
-            for caller in callers:
-                caller.is_over.set()
-            for caller in callers:
-                caller.join(30)
-        assert [caller.failures for caller in callers] == [[], []]
-        assert min(caller.served for caller in callers) > 50
-        assert answered == asked
-        assert reloads >= SOAK_S / 2
-        with suppress(KeyError):
-            assert balancer.metrics().total("mfalb_listener_kernel_drops_total") == 0

@@ -11,9 +11,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import requests
 from programs import radclient
 from programs.balancer import Balancer
 from programs.http_backend import HttpBackend
@@ -96,7 +98,7 @@ def test_a_service_manager_is_told_of_readiness_reload_and_the_end(
     assert manager.has("STOPPING=1")
 
 
-def test_readiness_is_told_only_when_every_worker_serves(backend: HttpBackend, tmp_path: Path) -> None:
+def test_a_balancer_that_cannot_start_never_says_that_it_is_ready(backend: HttpBackend, tmp_path: Path) -> None:
     manager = FakeManager(str(tmp_path / "notify"))
     taken = socket.create_server((LOOPBACK, 0))
     front = Front(taken.getsockname()[1])
@@ -108,6 +110,81 @@ def test_readiness_is_told_only_when_every_worker_serves(backend: HttpBackend, t
     assert manager.heard() == []
     taken.close()
     manager.close()
+
+
+# Where Python starts with it, the second worker waits until somebody has opened the pipe and closed it again.
+HOLD_THE_SECOND_WORKER = """
+import os
+depth = forks = 0
+def before():
+    global forks
+    forks += 1
+def in_child():
+    global depth, forks
+    number, depth, forks = forks, depth + 1, 0
+    if (depth, number) == (2, 2):  # the nursery is the supervisor's child, and workers are the nursery's
+        open(os.environ["HELD_UNTIL"]).read()
+os.register_at_fork(before=before, after_in_child=in_child)
+"""
+
+
+def held(pipe: Path) -> dict[str, str]:
+    """An environment in which it is."""
+    os.mkfifo(pipe)
+    folder = pipe.parent / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(HOLD_THE_SECOND_WORKER)
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return {"PYTHONPATH": path, "HELD_UNTIL": str(pipe)}
+
+
+def ready_page(balancer: Balancer) -> tuple[int, str]:
+    try:
+        answer = requests.get(f"http://{LOOPBACK}:{balancer.admin_port}/ready", timeout=5)
+    except requests.ConnectionError:
+        return 0, ""
+    return answer.status_code, answer.text
+
+
+def status_verb(admin_socket: Path) -> int:
+    argv = [sys.executable, "-m", "mfalb", "status", "--socket", str(admin_socket)]
+    return subprocess.run(argv, capture_output=True, check=False, timeout=60).returncode
+
+
+def test_nobody_is_told_of_readiness_before_the_last_worker_serves(backend: HttpBackend, tmp_path: Path) -> None:
+    manager, pipe = FakeManager(str(tmp_path / "notify")), tmp_path / "held"
+    with ExitStack() as stack:
+        stack.callback(manager.close)
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="mfalb-")))  # a socket's path may not be long
+        config = config_of(new_front(), backend.address) | {"admin": {"socket": str(folder / "admin.sock")}}
+        launch = Launch(environment={**manager.environment, **held(pipe)})
+        balancer = Balancer(config, tmp_path / "mfalb", launch=launch)
+        starting = threading.Thread(target=balancer.start)
+        starting.start()
+        stack.callback(starting.join)
+        wait_until(lambda: ready_page(balancer) == (503, "workers that do not serve: 1\n"), "all workers but one")
+        assert status_verb(folder / "admin.sock") == 3
+        assert manager.heard() == []
+        assert starting.is_alive(), "whoever started it was told"
+        pipe.write_bytes(b"")
+        starting.join()
+        stack.callback(balancer.stop)
+        wait_until(lambda: manager.has("READY=1"), "READY=1")
+        assert ready_page(balancer) == (200, "ready\n")
+        assert status_verb(folder / "admin.sock") == 0
+        balancer.assert_clean(balancer.stop())
+
+
+def test_a_node_whose_worker_is_gone_is_not_ready_until_it_is_replaced(backend: HttpBackend, tmp_path: Path) -> None:
+    with Balancer(config_of(new_front(), backend.address), tmp_path / "mfalb") as balancer:
+        assert ready_page(balancer) == (200, "ready\n")
+        for _ in range(5):  # whoever dies again and again is waited for, longer each time
+            wait_until(lambda: len(balancer.workers) == 2, "two workers", deadline_s=20)
+            victim = max(balancer.workers)
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda victim=victim: victim not in balancer.workers, "its end")  # type: ignore[misc]
+        wait_until(lambda: ready_page(balancer) == (503, "workers that do not serve: 1\n"), "a worker that is missing")
+        wait_until(lambda: ready_page(balancer) == (200, "ready\n"), "the next worker", deadline_s=20)
 
 
 def test_pings_stop_while_the_supervisor_stands_still(backend: HttpBackend, tmp_path: Path) -> None:

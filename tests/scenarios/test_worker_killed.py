@@ -7,16 +7,21 @@ identifier, the same bytes. Only so does a server know it for a retransmit.
 from __future__ import annotations
 
 import asyncio
+import http
 import os
 import signal
 import socket
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
+import requests
 from programs.balanced_estate import CALLED, RADIUS_SECRET, TEXTED, BalancedEstate, balanced_estate
 from programs.balancer import Balancer
 from programs.nas import Nas, NasHabits, open_nas
@@ -32,6 +37,7 @@ from mfalb.wire.radius import SharedSecret
 WORKERS: Final = 4
 KILLS_S: Final = float(os.environ.get("SOAK_KILLS_S", "5"))
 KILL_EVERY_S: Final = 1.0
+HTTP_CALLERS: Final = 3
 SECRET: Final = "between-all-of-them-0"
 OTHER_SECRET: Final = "towards-the-clients-0"
 
@@ -163,8 +169,8 @@ async def sign_in(balanced: BalancedEstate, nas: Nas, user: User) -> int:
     return 0 if ended is None else ended.code
 
 
-async def test_every_sign_in_ends_well_and_rings_once_while_workers_are_killed_all_the_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_while_workers_are_killed_all_the_time_sign_ins_end_well_ring_once_and_only_http_requests_under_way_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ) -> None:
     monkeypatch.setattr("programs.balancer.WORKERS", WORKERS)
     habits = NasHabits(SharedSecret(RADIUS_SECRET.encode()), tries=100)
@@ -179,23 +185,77 @@ async def test_every_sign_in_ends_well_and_rings_once_while_workers_are_killed_a
                 ended[await sign_in(balanced, nas, user)] += 1
 
     async with balanced_estate(tmp_path) as balanced:
+        callers = [HttpCaller(balanced.sdk_url) for _ in range(HTTP_CALLERS)]
+        for caller in callers:
+            caller.start()
         async with asyncio.TaskGroup() as users:
             for user in TEXTED:
                 users.create_task(use(balanced, user))
-            kills = await kill_for(balanced.balancer, KILLS_S)
+            kills = [kill async for kill in killing(balanced.balancer, KILLS_S)]
             over.set()
-        assert kills >= KILLS_S / KILL_EVERY_S / 2
+        for caller in callers:
+            caller.is_over.set()
+            await asyncio.to_thread(caller.join)
+        assert len(kills) >= KILLS_S / KILL_EVERY_S / 2
         assert ended == {radius.ACCESS_ACCEPT: begun.total()}
         assert await balanced.estate.cloud.texts_sent() == begun
+    assert min(caller.served for caller in callers) > 0
+    failures = [one for caller in callers for one in caller.failures]
+    assert [one for one in failures if not any(map(one.was_open_at, kills))] == []
+    requests_made = sum(caller.served for caller in callers) + len(failures)
+    record_property("kills, sign-ins, requests, failures", (len(kills), ended.total(), requests_made, len(failures)))
 
 
-async def kill_for(balancer: Balancer, seconds: float) -> int:
-    """SIGKILL one of the workers every second; returns how many."""
-    loop = asyncio.get_running_loop()
-    end, kills = loop.time() + seconds, 0
-    while loop.time() < end:
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Some moment between the two."""
+
+    after_s: float
+    before_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An HTTP request that was not answered, from before its connection was opened until the caller knew."""
+
+    began_s: float
+    ended_s: float
+    error: str
+
+    def was_open_at(self, kill: Kill) -> bool:
+        return self.began_s <= kill.before_s and kill.after_s <= self.ended_s
+
+
+class HttpCaller(threading.Thread):
+    """Asks one thing after the other, each on a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+        self.is_over = threading.Event()
+        self.served = 0
+        self.failures: list[Failure] = []
+
+    def run(self) -> None:
+        while not self.is_over.wait(0.01):
+            began_s = time.monotonic()
+            try:
+                status = requests.get(self.url, timeout=10).status_code
+            except requests.RequestException as error:
+                self.failures.append(Failure(began_s, time.monotonic(), repr(error)))
+                continue
+            if status == http.HTTPStatus.UNAUTHORIZED:  # it is the server that wants to know who asks
+                self.served += 1
+            else:
+                self.failures.append(Failure(began_s, began_s, f"status {status}"))
+
+
+async def killing(balancer: Balancer, seconds: float) -> AsyncIterator[Kill]:
+    """SIGKILL one of the workers every second."""
+    end_s, count = time.monotonic() + seconds, 0
+    while (after_s := time.monotonic()) < end_s:
         workers = balancer.workers
-        os.kill(workers[kills % len(workers)], signal.SIGKILL)
-        kills += 1
+        os.kill(workers[count % len(workers)], signal.SIGKILL)
+        count += 1
+        yield Kill(after_s, time.monotonic())
         await asyncio.sleep(KILL_EVERY_S)
-    return kills

@@ -21,6 +21,10 @@ from mfalb.balancer.pools.pool import Pool
 class Numbers(Protocol):
     """The workers' numbers, which all pages are made from."""
 
+    @property
+    def missing(self) -> int:
+        """Workers that do not serve now."""
+
     async def refresh(self) -> None:
         """Ask the workers."""
 
@@ -57,10 +61,14 @@ class AdminServer:
         return web.Response(body=self._page.text(), content_type="text/plain", charset="utf-8")
 
     async def _ready(self, _request: web.Request) -> web.Response:
-        """200 while every pool has a backend that takes work; 503 and the pools that have none otherwise."""
+        """200 while every worker serves and every pool has a backend that takes work; else 503, and what is missing.
+
+        A worker that is replaced at once is missing for some 50 ms; what waits for it then is served by the next one.
+        """
         empty = [pool.name for pool in self._pools.values() if not pool.can_serve]
-        text = "ready\n" if not empty else f"no backend: {', '.join(empty)}\n"
-        return web.Response(text=text, status=503 if empty else 200)
+        missing = [f"workers that do not serve: {self._numbers.missing}"] if self._numbers.missing else []
+        faults = missing + ([f"no backend: {', '.join(empty)}"] if empty else [])
+        return web.Response(text="; ".join(faults or ["ready"]) + "\n", status=503 if faults else 200)
 
     async def _suspects(self, _request: web.Request) -> web.Response:
         await self._numbers.refresh()

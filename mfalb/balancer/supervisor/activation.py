@@ -79,8 +79,8 @@ def take_given(environment: MutableMapping[str, str], pid: int) -> list[Given]:
     names = environment.pop("LISTEN_FDNAMES", "").split(":")
     if for_whom != str(pid) or not (count.isascii() and count.isdigit()):
         return []
-    names += ["unknown"] * (int(count) - len(names))
-    return [_taken(_FIRST_DESCRIPTOR + index, names[index]) for index in range(int(count))]
+    names += [""] * (int(count) - len(names))
+    return [_taken(_FIRST_DESCRIPTOR + index, names[index] or "unknown") for index in range(int(count))]
 
 
 def _taken(descriptor: int, name: str) -> Given:
@@ -89,16 +89,25 @@ def _taken(descriptor: int, name: str) -> Given:
         sock = socket.socket(fileno=descriptor)
     except OSError as error:
         raise CannotBind(f"the socket {name} of the service manager is none: {error.strerror}") from error
-    is_tcp = sock.type == socket.SOCK_STREAM
-    if sock.family not in (socket.AF_INET, socket.AF_INET6) or not (is_tcp or sock.type == socket.SOCK_DGRAM):
-        raise CannotBind(f"the socket {name} of the service manager is neither TCP nor UDP")
-    if is_tcp and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise CannotBind(f"the socket {name} of the service manager does not listen: write Accept=no")
-    is_open_to_all = sock.family == socket.AF_INET6 and sock.getsockname()[0] == "::"
-    if is_open_to_all and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
-        raise CannotBind(f"the socket {name} of the service manager takes IPv4, too: write BindIPv6Only=ipv6-only")
+    fault = _fault_of(sock)
+    if fault:
+        sock.close()
+        raise CannotBind(f"the socket {name} of the service manager {fault}")
     sock.setblocking(False)
     return Given(name, sock)
+
+
+def _fault_of(sock: socket.socket) -> str:
+    """Why nobody could serve on it; "" for one that is good."""
+    is_tcp = sock.type == socket.SOCK_STREAM
+    if sock.family not in (socket.AF_INET, socket.AF_INET6) or not (is_tcp or sock.type == socket.SOCK_DGRAM):
+        return "is neither TCP nor UDP"
+    if is_tcp and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return "does not listen: write Accept=no"
+    is_open_to_all = sock.family == socket.AF_INET6 and sock.getsockname()[0] == "::"
+    if is_open_to_all and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        return "takes IPv4, too: write BindIPv6Only=ipv6-only"
+    return ""
 
 
 def match(config: Config, given: Sequence[Given]) -> Places:

@@ -61,7 +61,10 @@ class Seat:
 
 
 class Crew:
-    """`brief` makes the orders for a seat's number; `heard` gets every message that is not about the crew itself."""
+    """`brief` makes the orders for a seat's number; `heard` gets every message that is not about the crew itself.
+
+    So does it get answers that nobody asked for.
+    """
 
     def __init__(
         self,
@@ -78,8 +81,8 @@ class Crew:
         self._expected: deque[Seat] = deque()
         self._is_stopping = False
         self._timers: dict[int, asyncio.TimerHandle] = {}
-        self._reports: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._last_report_id = 0
+        self._questions: dict[int, tuple[Seat, asyncio.Future[dict[str, Any]]]] = {}
+        self._last_question = 0
         self._loop.add_reader(nursery.fileno(), self._nursery_says)
 
     @property
@@ -137,11 +140,11 @@ class Crew:
         return {number: answer.result() for number, answer in asked.items() if not answer.cancelled()}
 
     def _ask(self, seat: Seat, question: Message) -> asyncio.Future[dict[str, Any]]:
-        self._last_report_id += 1
-        number = self._last_report_id
+        self._last_question += 1
+        number = self._last_question
         answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-        self._reports[number] = answer
-        answer.add_done_callback(lambda _: self._reports.pop(number, None))
+        self._questions[number] = seat, answer
+        answer.add_done_callback(lambda _: self._questions.pop(number, None))
         if seat.channel is not None:
             words = question.words | {"id": number}
             seat.asked = number
@@ -195,12 +198,18 @@ class Crew:
         elif message.kind == "unfit":
             seat.fault = str(message.words.get("reason", ""))
             seat.ready.set()
-        elif message.kind in ("report", "answer"):
-            answer = self._reports.get(message.words.get("id", 0))
-            if answer is not None and not answer.done():
-                answer.set_result(message.words)
-        else:
+        elif message.kind not in ("report", "answer") or not self._answered(seat, message.words):
             self._heard(seat.number, message)
+
+    def _answered(self, seat: Seat, words: dict[str, Any]) -> bool:
+        """False for what answers no question that this worker was ever asked. It may come too late."""
+        number = words.get("id")
+        if not isinstance(number, int) or not 0 < number <= self._last_question:
+            return False
+        asked, answer = self._questions.get(number, (seat, None))
+        if asked is seat and answer is not None and not answer.done():
+            answer.set_result(words)
+        return asked is seat
 
     def _ended(self, seat: Seat) -> None:
         """Its channel is closed: it has stopped, or crashed."""

@@ -29,7 +29,7 @@ class EvidenceDesk:
                 return True
             backend = self.pools[words["pool"]].backends[words["backend"]]
             return self._score(worker, backend, words)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):  # JSON has numbers that no float holds
             return False
 
     def _score(self, worker: int, backend: Backend, words: Mapping[str, Any]) -> bool:

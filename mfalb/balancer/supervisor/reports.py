@@ -31,10 +31,9 @@ class Reports:
         for seat in self._crew.seats:
             self._retire(seat.number, seat.born_at)
         for number, words in (await self._crew.reports()).items():
-            try:
-                summed([words["families"]])
+            if _is_report_untrusted(words):
                 self._last[number] = words
-            except (KeyError, TypeError, ValueError):
+            else:
                 self.forged += 1
         self._count_backends()
 
@@ -55,6 +54,11 @@ class Reports:
         )
         own: list[Metric] = [workers, restarts, silences, ignored]
         return own + summed([*self._gone, *(words["families"] for words in self._last.values())])
+
+    @property
+    def missing(self) -> int:
+        """Workers that do not serve now: not yet, or not again."""
+        return len(self._crew.seats) - self._crew.alive
 
     def suspects(self) -> dict[str, object]:
         """The suspects page of all workers, newest first."""
@@ -84,3 +88,20 @@ class Reports:
             for backend in one.backends.values():
                 backend.active = active.get((one.name, backend.name), 0)
                 backend.requests = requests.get((one.name, backend.name), 0)
+
+
+def _is_report_untrusted(words: Mapping[str, Any]) -> bool:
+    """Whether all that is read of a worker's numbers is there, and can be added up."""
+    try:
+        summed([words["families"]])
+        entries = words["suspects"]["suspects"]
+        return all(map(_is_row, words["backends"])) and all("time" in entry for entry in entries)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        return False
+
+
+def _is_row(row: object) -> bool:
+    match row:
+        case [str(), str(), int(), int()]:
+            return True
+    return False

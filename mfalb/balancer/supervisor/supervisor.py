@@ -71,9 +71,11 @@ def run(config: Config, on_ready: Callable[[], None], load: Callable[[], Config]
     allow_many_descriptors()
     unraisable.install()
     _try_access_file(config)
-    sockets = bind_all(config, given_places(config))
+    given = given_places(config)
+    # Before anything is bound: it would hold all sockets open, and a listener that is removed would refuse nobody
     nursery, pid = start_nursery(run_worker)
     try:
+        sockets = bind_all(config, given)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(Supervisor(config, sockets, nursery, load).serve(on_ready))
     finally:
@@ -336,7 +338,8 @@ class Supervisor:
             return Message({"kind": "prepare"}, pickle.dumps(briefing), tuple(descriptors))
 
         answers = await self._crew.ask_all(question, _ANSWER_S)
-        fault = next((words["fault"] for words in answers.values() if words["fault"]), "")
+        faults = [str(words.get("fault", "a worker talks nonsense")) for words in answers.values()]
+        fault = next(filter(None, faults), "")
         if fault or len(answers) < self._crew.alive:
             self._crew.tell_all(Message({"kind": "abandon"}))
             raise CannotReload(fault or "a worker does not answer")

@@ -262,7 +262,7 @@ class WorkerProcess:
     def _report(self) -> dict[str, Any]:
         worker = self._worker
         if worker is None:
-            return {"families": [], "suspects": [], "backends": []}
+            return {"families": [], "suspects": {"suspects": []}, "backends": []}
         backends = [one for pool in self._pools.values() for one in pool.backends.values()]
         return {
             "families": words_of(WorkerMetrics(worker, self._pools).collect()),

@@ -75,6 +75,8 @@ def test_the_latest_reply_and_each_suspicion_count(desk: EvidenceDesk, backend: 
         {"kind": "failed", **B1, "streak": 1},
         {"kind": "failed", **B1, "reason": "broken", "streak": "many"},
         {"kind": "suspected", **B1, "suspected_at": None, "replied_at": 1.0},
+        {"kind": "suspected", **B1, "suspected_at": 1.0, "replied_at": 10**400},
+        {"kind": "failed", **B1, "reason": "broken", "streak": float("inf")},
         {"kind": "replied", "heard": 5},
         {"kind": "replied", "heard": [["web"]]},
     ],
