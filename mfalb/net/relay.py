@@ -180,8 +180,12 @@ class Relay:
         client, backend = self.client, self.backend
         if client.transport is None and backend.transport is None:
             self._host.relay_ended(self)
-            del client.other, backend.other  # no cycle is left for the garbage collector, which comes seldom here
-            del self.client, self.backend
+            self.part()
+
+    def part(self) -> None:
+        """Nobody needs the two ends any more: no cycle is left for the garbage collector, which comes seldom here."""
+        del self.client.other, self.backend.other
+        del self.client, self.backend
 
     def cut(self, reason: str) -> None:
         """Break both connections."""
