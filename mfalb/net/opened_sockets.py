@@ -28,4 +28,7 @@ async def opened_socket(host: str, port: int, opening: bytes) -> socket.socket:
             raise
         else:
             return opened
-    raise last or OSError(f"{host} has no address")
+    try:
+        raise last or OSError(f"{host} has no address")
+    finally:
+        del last  # else it would be in a cycle: its traceback has this frame

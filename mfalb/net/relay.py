@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 _RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, no seconds
@@ -37,13 +36,12 @@ class RelayHost(Protocol):
 class RelayEnd(asyncio.Protocol):
     """One of the two connections. `received_bytes` are the ones that it read and the other end has to send."""
 
-    __slots__ = ("_on_made", "_relay", "has_ended", "name", "other", "received_bytes", "transport")
+    __slots__ = ("_relay", "has_ended", "name", "other", "received_bytes", "transport")
 
     other: RelayEnd
 
-    def __init__(self, relay: Relay, name: str, on_made: Callable[[], None]) -> None:
+    def __init__(self, relay: Relay, name: str) -> None:
         self._relay = relay
-        self._on_made = on_made
         self.has_ended = False
         self.name = name
         self.transport: asyncio.Transport | None = None
@@ -53,7 +51,7 @@ class RelayEnd(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
-        self._on_made()
+        self._relay.join(self, self.transport)
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
@@ -74,6 +72,8 @@ class RelayEnd(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
+        if not self._relay.is_joined:  # the client was gone already
+            return
         if error is not None:
             self._relay.note(f"{self.name}_reset")
             if self.has_ended:
@@ -111,8 +111,11 @@ class RelayEnd(asyncio.Protocol):
 class Relay:
     """A client's connection, which is there, and a backend's, which is yet to be made.
 
-    Connect with `backend` as the protocol: the moment that it is made, the client's transport is taken over and what
-    was read of it before (`pending` and what was held) goes first, behind `opening`, which the client did not say.
+    Connect with a `backend_end()` as the protocol: the moment that it is made, the client's transport is taken over and
+    what was read of it before (`pending` and what was held) goes first, behind `opening`, which the client did not say.
+
+    `client` and `backend` are there from then until both are gone. They know each other: made before, they would be a
+    cycle, for whom no backend takes, that waits for the garbage collector, which comes seldom here.
     """
 
     __slots__ = (
@@ -129,6 +132,9 @@ class Relay:
         "reason",
     )
 
+    client: RelayEnd
+    backend: RelayEnd
+
     def __init__(self, host: RelayHost, client_transport: asyncio.Transport, pending: bytes) -> None:
         self._host = host
         self._client_transport = client_transport
@@ -136,9 +142,6 @@ class Relay:
         self.opening = b""
         self._is_client_done = False
         self._moved_bytes = 0
-        self.client = RelayEnd(self, "client", lambda: None)
-        self.backend = RelayEnd(self, "backend", self._join)
-        self.client.other, self.backend.other = self.backend, self.client
         self._idle_since = 0.0
         self.is_joined = False
         self.reason = "-"
@@ -152,15 +155,21 @@ class Relay:
         """The client has said all while there is no backend yet."""
         self._is_client_done = True
 
-    def _join(self) -> None:
+    def backend_end(self) -> RelayEnd:
+        """A protocol for one attempt to connect to a backend."""
+        return RelayEnd(self, "backend")
+
+    def join(self, end: RelayEnd, backend: asyncio.Transport) -> None:
+        """The backend's connection is made."""
         transport = self._client_transport
-        backend = self.backend.transport
-        if backend is None or transport.is_closing():  # the client is gone
-            self.backend.reset()
+        if transport.is_closing():  # the client is gone
+            end.reset()
             return
         self.is_joined = True
+        self.backend, self.client = end, RelayEnd(self, "client")
+        self.client.other, self.backend.other = self.backend, self.client
         transport.set_protocol(self.client)
-        self.client.connection_made(transport)
+        self.client.transport = transport
         self.client.received_bytes = len(self._pending)
         self._host.relay_joined(self)
         if not self._is_client_done:
@@ -180,7 +189,7 @@ class Relay:
         client, backend = self.client, self.backend
         if client.transport is None and backend.transport is None:
             self._host.relay_ended(self)
-            del client.other, backend.other  # no cycle is left for the garbage collector, which comes seldom here
+            del client.other, backend.other
             del self.client, self.backend
 
     def cut(self, reason: str) -> None:

@@ -183,12 +183,17 @@ def _named(peer_name: str) -> type[ssl.SSLObject]:
         def do_handshake(self) -> None:
             super().do_handshake()
             if not has_name(self.getpeercert(), peer_name):
-                error = ssl.SSLCertVerificationError(1, f"certificate is not valid for {peer_name!r}")
-                error.verify_code, error.verify_message = _HOSTNAME_MISMATCH, error.args[1]
-                error.reason = "CERTIFICATE_VERIFY_FAILED"
-                raise error
+                raise _named_otherwise(peer_name)
 
     return Named
+
+
+def _named_otherwise(wanted: str) -> ssl.SSLCertVerificationError:
+    """Made here: raised by who has a name for it, it would be in a cycle, and a connection's TLS with it."""
+    error = ssl.SSLCertVerificationError(1, f"certificate is not valid for {wanted!r}")
+    error.verify_code, error.verify_message = _HOSTNAME_MISMATCH, error.args[1]
+    error.reason = "CERTIFICATE_VERIFY_FAILED"
+    return error
 
 
 def has_name(certificate: Mapping[str, object] | None, wanted: str) -> bool:

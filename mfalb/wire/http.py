@@ -191,9 +191,8 @@ class RequestReader:
             raise MalformedMessage("header_count", lines[self._header_count + 1])
 
     def _fail_untrusted(self, reason: str, data: bytes) -> None:
-        error = MalformedMessage(reason)
-        self._broken(error, data)
-        raise error
+        self._broken(MalformedMessage(reason), data)
+        raise MalformedMessage(reason)  # not the same: raised by who has a name for it, it would be in a cycle
 
     def _broken(self, error: MalformedMessage, data: bytes) -> None:
         self._place = _BROKEN
@@ -226,7 +225,7 @@ class RequestReader:
         if found:
             self._events.request_body(found)
         if body.fault is not None:
-            raise body.fault
+            raise MalformedMessage(*body.fault)
         if body.is_ended:
             self._events.request_end(self._fields.allowed_trailers(body.trailers))
 
@@ -393,6 +392,6 @@ class ResponseReader:
             self._events.response_body(found)
         if body.fault is not None:
             self._place = _BROKEN
-            raise body.fault
+            raise MalformedMessage(*body.fault)
         if body.is_ended:
             self._events.response_end(body.trailers)

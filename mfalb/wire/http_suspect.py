@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mfalb.errors import MalformedMessage
+from mfalb.wire.http_bodies import BodyFault
 
 EXCERPT_BYTES: Final = 2048
 _BEFORE_BYTES: Final = 1024
@@ -33,14 +34,14 @@ class Suspect:
     cut_bytes: int
 
 
-def suspect_in_body(error: MalformedMessage) -> Suspect:
+def suspect_in_body(fault: BodyFault) -> Suspect:
     """A fault in the framing of a body: its culprit may be what somebody typed, so only its shape is shown.
 
     Digits are shown as 9 and letters as a.
     """
-    culprit = error.culprit[:_BODY_EXCERPT_BYTES]
+    culprit = fault.culprit[:_BODY_EXCERPT_BYTES]
     shape = re.sub(rb"[A-Za-z\x80-\xff]", b"a", re.sub(rb"[0-9]", b"9", culprit))
-    return Suspect(error.reason, shape, min(error.offset, len(shape)), 0)
+    return Suspect(fault.reason, shape, min(fault.offset, len(shape)), 0)
 
 
 def suspect_of(error: MalformedMessage, message: bytes) -> Suspect:

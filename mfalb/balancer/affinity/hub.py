@@ -38,6 +38,9 @@ SLOT_BYTES: Final = _SLOT.size
 _CHECK_BYTES: Final = 8
 _LOAD: Final = 0.6
 _NO_CHECK: Final = bytes(_CHECK_BYTES)
+# A full region lets go of its oldest pin and not of the one that expires first: among pins of sessions, which count for
+# a day, that would be each pin of a sign-in as soon as it is made. Past this age those that count on are young again.
+_TURN_S: Final = 300.0
 _ADOPTED_AT_ONCE: Final = 20_000  # 0.1 s
 
 
@@ -190,16 +193,18 @@ class Hub(HubReader):
         self._made, self._evicted = totals[:2]
         self._high = self._used(self._start)
         self._free: list[int] = []
-        self._expiries: list[tuple[float, int]] = []
+        self._turns: list[
+            tuple[float, int]
+        ] = []  # when to look at a slot: it has expired, or its pin is no longer young
         self._to_adopt = self._high  # what a worker before us has left
         self._adopt()
 
     def __len__(self) -> int:
         """How many pins this worker has made that still count."""
-        return len(self._expiries) + self._to_adopt
+        return self._high - len(self._free)
 
     def put(self, pin: Pin, now: float) -> None:
-        """Keep a pin; one with the same key is replaced. When the region is full, who expires first gives way."""
+        """Keep a pin; one with the same key is replaced. When the region is full the oldest one gives way."""
         number = self._number_of(self._start, pin.key)
         is_new = not number
         if is_new:
@@ -208,7 +213,7 @@ class Hub(HubReader):
         self._write(number, pin, now)
         if is_new:
             self._enter(pin.key, number)
-        heappush(self._expiries, (pin.expires_at, number))
+        heappush(self._turns, (_turn(pin.expires_at, now), number))
         self._made += 1
         self.counters.made += 1
         _TOTALS.pack_into(self._memory, self._start, self._made, self._evicted, self._high)
@@ -235,29 +240,35 @@ class Hub(HubReader):
         while self._to_adopt:
             self._adopt()
         self._evicted += 1
-        while self._expiries:
-            number = self._first_out()
-            if number:
+        while self._turns:
+            turn, number = heappop(self._turns)
+            if self._has_turn(turn, number):
+                self._empty(number)
                 return number
         raise ValueError("a hub without a slot")  # its limit is 1 at least
 
     def _reclaim(self, now: float) -> None:
-        expiries = self._expiries
-        while expiries and expiries[0][0] <= now:
-            number = self._first_out()
-            if number:
+        turns = self._turns
+        while turns and turns[0][0] <= now:
+            turn, number = heappop(turns)
+            held = self._has_turn(turn, number)
+            if held is None:
+                continue
+            if held.expires_at > now:
+                heappush(turns, (_turn(held.expires_at, now), number))
+            else:
+                self._empty(number)
                 self._free.append(number)
 
-    def _first_out(self) -> int:
-        """Empty the slot that expires first; 0 when its pin was renewed meanwhile (it stands there once more)."""
-        expires_at, number = heappop(self._expiries)
+    def _has_turn(self, turn: float, number: int) -> _Held | None:
+        """What lies in a slot whose turn it is; None when that was renewed meanwhile (it stands there once more)."""
         held = self._held(self._start, number)
-        if held is None or held.expires_at > expires_at:
-            return 0
-        self._leave(held.key, number)
+        return None if held is None or _turn(held.expires_at, held.made_at) > turn else held
+
+    def _empty(self, number: int) -> None:
+        self._leave(self._key(self._start, number), number)
         at = self._at(self._start, number)
         self._memory[at : at + _CHECK_BYTES] = _NO_CHECK
-        return number
 
     # ------------------------------------------------------------------------------ the index
 
@@ -291,11 +302,16 @@ class Hub(HubReader):
         first = max(1, self._to_adopt - _ADOPTED_AT_ONCE + 1)
         known = set(range(first, self._to_adopt + 1))
         for number, held in self._slots(self._start, first, self._to_adopt):
-            self._expiries.append((held.expires_at, number))
+            self._turns.append((_turn(held.expires_at, held.made_at), number))
             known.discard(number)
         self._free += known
-        heapify(self._expiries)
+        heapify(self._turns)
         self._to_adopt = first - 1
+
+
+def _turn(expires_at: float, now: float) -> float:
+    """When to look at a pin that is young now."""
+    return min(expires_at, now + _TURN_S)
 
 
 def _check(body: bytes) -> bytes:

@@ -92,18 +92,18 @@ class ClientConnection(FlowHost):
         self._stuck_bytes = 0
         self._stuck_since = 0.0
         self.source = ""  # what its listener counts it under
-        parts = listener.parts
-        limits = parts.limits
-        self._reader = RequestReader(
-            self, header_bytes=limits.header_bytes, header_count=limits.header_count, fields=parts.fields
-        )
 
     # ------------------------------------------------------------------------------ the event loop's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = self._out.transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
+        limits, fields = self._parts.limits, self._parts.fields
+        # Not made before: whose TLS handshake fails is never lost, and nothing would part the two
+        self._reader = RequestReader(
+            self, header_bytes=limits.header_bytes, header_count=limits.header_count, fields=fields
+        )
         self.client = self._listener.facts(self._transport, self._endpoints)
-        self._deadline = monotonic() + self._parts.limits.header_timeout_s
+        self._deadline = monotonic() + limits.header_timeout_s
         refusal = self._listener.admit(self)
         if refusal is None:
             return

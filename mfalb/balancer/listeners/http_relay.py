@@ -222,7 +222,8 @@ class HttpRelay(UpstreamUser):
             connection, self._connection = self._connection, None
             connection.abort()
         if self._ticket is not None:
-            self._known_exchange().pool.line.leave(self._ticket)
+            ticket, self._ticket = self._ticket, None  # each knows the other
+            self._known_exchange().pool.line.leave(ticket)
         self._give_place_back()
         self._host.flow_ended(keep_alive=keep_alive)
 

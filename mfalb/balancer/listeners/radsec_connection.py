@@ -109,6 +109,7 @@ class RadsecConnection(asyncio.Protocol):
         self._is_over = True
         self.transport = self._out.transport = None
         self._host.forget(self)
+        self.source = None  # each knows the other: a cycle that only a full garbage collection would find
 
     # ------------------------------------------------------------------------------ the way back
 

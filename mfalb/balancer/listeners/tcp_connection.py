@@ -190,15 +190,15 @@ class TcpConnection(asyncio.Protocol):
         self._listener.forget(self)
         relay, exchange = self._relay, self._exchange
         self._relay = None
-        is_joined = relay is not None and relay.is_joined
+        joined = relay if relay is not None and relay.is_joined else None
         ending = Ending(
             self.client,
             self._server_name,
             self._pool,
-            exchange.backend.name if is_joined and exchange is not None else "-",
+            exchange.backend.name if joined is not None and exchange is not None else "-",
             self._reason,
-            relay.client.received_bytes if relay is not None else 0,
-            relay.backend.received_bytes if relay is not None else 0,
+            joined.client.received_bytes if joined is not None else 0,
+            joined.backend.received_bytes if joined is not None else 0,
             monotonic() - self._begun_at,
         )
         self._parts.record(ending)

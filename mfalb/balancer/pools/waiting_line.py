@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,22 +12,22 @@ _ANY: Final = ""
 
 
 class Ticket:
-    """One place in the line. `backend` is a name for what must go there, "" for what any backend may take.
+    """One place in the line. `backend` is a name for what must go there, "" for what any backend may take."""
 
-    Whoever leaves sets `is_over`; its place is cleared when its turn comes.
-    """
-
-    __slots__ = ("backend", "holder", "is_over", "number")
+    __slots__ = ("backend", "holder", "number")
 
     def __init__(self, holder: object, backend: str, number: int) -> None:
         self.holder = holder
         self.backend = backend
         self.number = number
-        self.is_over = False
 
 
 class WaitingLine:
-    """The line of one pool. A line of its own for each backend's pinned work: it must not hold up everybody else."""
+    """The line of one pool. A line of its own for each backend's pinned work: it must not hold up everybody else.
+
+    Whoever leaves is gone from it at once, since nobody's turn may come for as long as all backends are full. Ordered
+    dictionaries, because a plain one looks for its first entry among all that were taken out before.
+    """
 
     __slots__ = ("_lines", "_number", "limit", "waiting")
 
@@ -35,7 +35,7 @@ class WaitingLine:
         self.limit = limit
         self.waiting = 0
         self._number = 0
-        self._lines: dict[str, deque[Ticket]] = {_ANY: deque()}
+        self._lines: dict[str, OrderedDict[int, Ticket]] = {_ANY: OrderedDict()}
 
     def join(self, holder: object, backend: str = _ANY) -> Ticket | None:
         """A place at the end; None when the line is full."""
@@ -44,13 +44,12 @@ class WaitingLine:
         self._number += 1
         self.waiting += 1
         ticket = Ticket(holder, backend, self._number)
-        self._lines.setdefault(backend, deque()).append(ticket)
+        self._lines.setdefault(backend, OrderedDict())[ticket.number] = ticket
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
         """Give up waiting."""
-        if not ticket.is_over:
-            ticket.is_over = True
+        if self._lines[ticket.backend].pop(ticket.number, None) is not None:
             self.waiting -= 1
 
     def next_for(self, backend: Backend) -> Ticket | None:
@@ -64,12 +63,8 @@ class WaitingLine:
         return own
 
     @staticmethod
-    def _first(line: deque[Ticket] | None) -> Ticket | None:
-        while line:
-            if not line[0].is_over:
-                return line[0]
-            line.popleft()
-        return None
+    def _first(line: OrderedDict[int, Ticket] | None) -> Ticket | None:
+        return next(iter(line.values())) if line else None
 
     def hand_out(self, backends: Mapping[str, Backend]) -> list[tuple[Ticket, Backend]]:
         """Everybody whose turn it is, with a place reserved (`Backend.active`) that is theirs to give back."""

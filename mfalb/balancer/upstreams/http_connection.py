@@ -72,6 +72,7 @@ class UpstreamConnection(ResponseEvents):
     __slots__ = (
         "_backend",
         "_clock",
+        "_fields",
         "_has_ended",
         "_has_received",
         "_home",
@@ -92,7 +93,7 @@ class UpstreamConnection(ResponseEvents):
         self._backend = backend
         self._out = GatheredWrites(shared.writes)
         self._home = home
-        self._reader = ResponseReader(self, shared.fields)
+        self._fields = shared.fields
         self._clock = shared.clock
         self._transport: asyncio.Transport | None = None
         self._user: UpstreamUser | None = None
@@ -177,6 +178,8 @@ class UpstreamConnection(ResponseEvents):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = self._out.transport = cast(asyncio.Transport, transport)  # uvloop's do not register as one
+        # Not made before: who is never connected is never lost either, and nothing would part the two
+        self._reader = ResponseReader(self, self._fields)
 
     def data_received(self, data: bytes) -> None:
         self._clock.read()

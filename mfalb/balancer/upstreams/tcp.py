@@ -35,7 +35,7 @@ class TcpUpstream:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.pool.config.connect_timeout_s):
-                await loop.create_connection(lambda: relay.backend, backend.address.host, backend.address.port)
+                await loop.create_connection(relay.backend_end, backend.address.host, backend.address.port)
         except TimeoutError:
             reason = "connect_timeout"
         except OSError as error:

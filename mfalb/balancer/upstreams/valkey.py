@@ -151,6 +151,8 @@ async def _as_away(*, is_cluster: bool = False) -> AsyncIterator[None]:
             reason = "cluster_down"
         if reason is None:
             raise
+        # What came back, this error among it, stands in frames that its traceback keeps: a cycle, and pins in it
+        error.__traceback__ = None
         raise PinStoreAway(_under_refused(error) if reason == "refused" else reason) from None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 import pytest
+from unit.no_garbage import leaves_no_garbage
 
 from mfalb.net.relay import Relay, RelayEnd
 
@@ -66,7 +67,7 @@ class World:
         self.relay = Relay(self, cast(asyncio.Transport, self.client), pending)
 
     def join(self) -> World:
-        self.relay.backend.connection_made(cast(asyncio.Transport, self.backend))
+        self.relay.backend_end().connection_made(cast(asyncio.Transport, self.backend))
         return self
 
     def relay_joined(self, _relay: Relay) -> None:
@@ -220,3 +221,29 @@ def test_a_client_that_left_while_its_backend_was_connected_leaves_no_connection
     assert world.backend.told == ["abort"]
     assert not world.relay.is_joined
     assert world.events == []
+
+
+def ended(world: World) -> None:
+    world.join()
+    world.relay.client.connection_lost(None)
+    world.relay.backend.connection_lost(None)
+    assert world.events == ["joined", "ended -"]
+
+
+def never_joined(world: World) -> None:
+    world.relay.backend_end()
+
+
+def joined_too_late(world: World) -> None:
+    world.client.abort()
+    end = world.relay.backend_end()
+    end.connection_made(cast(asyncio.Transport, world.backend))
+    end.connection_lost(ConnectionResetError())
+
+
+@pytest.mark.parametrize("story", [ended, never_joined, joined_too_late])
+def test_no_relay_leaves_anything_to_the_garbage_collector(story: Callable[[World], None]) -> None:
+    with leaves_no_garbage():
+        world = World(b"hello")
+        story(world)
+        del world.relay  # as a host does at its end

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from unit.net.handshakes import mutual_server, server, shake_both_hands, shake_hands
 from unit.net.throw_away_certificates import write_certificate
+from unit.no_garbage import leaves_no_garbage
 
 from mfalb.net.tls import ClientFiles, Pair, client_context, dns_names, has_name
 
@@ -303,3 +304,9 @@ def test_another_name_than_the_one_asked_for_may_be_what_counts(pairs: list[Pair
             shake_hands(backend, client_context(files), "other.contoso.com")
         assert reason in caught.value.verify_message
         assert caught.value.reason == "CERTIFICATE_VERIFY_FAILED"
+
+
+def test_a_backend_with_another_name_leaves_nothing_to_the_garbage_collector(pairs: list[Pair]) -> None:
+    backend, pinned = server(pairs[:1]), client_context(ClientFiles(pairs[0][0], peer_name="elsewhere.example.com"))
+    with leaves_no_garbage(), pytest.raises(ssl.SSLCertVerificationError, match="elsewhere"):
+        shake_hands(backend, pinned, "mfa.contoso.com")

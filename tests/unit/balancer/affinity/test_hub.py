@@ -90,6 +90,39 @@ def test_when_a_region_is_full_who_expires_first_gives_way(memory: mmap.mmap, pl
     assert HubReader(memory, plan).evicted == 1
 
 
+def test_a_region_full_of_pins_that_count_for_a_day_keeps_the_new_ones_that_count_for_minutes() -> None:
+    """Pins of sessions must not drive out those of sign-ins, which expire long before them."""
+    plan = HubPlan(1, 100)
+    hub = Hub(memory_for(plan), plan, 0)
+    for number in range(plan.limit):
+        hub.put(Pin(key(number), "mfa1", 86_400.0 + number), float(number))
+    for number in range(100, 150):
+        hub.put(Pin(key(number), "mfa2", number + 300.0), float(number))
+    assert [number for number in range(150) if hub.find(key(number), 150.0) is None] == list(range(50))
+    assert hub.evicted == 50
+
+
+def test_a_pin_that_counts_for_long_is_there_to_its_end_and_its_slot_afterwards() -> None:
+    plan = HubPlan(1, 2)
+    hub = Hub(memory_for(plan), plan, 0)
+    hub.put(Pin(key(1), "mfa1", 1000.0), 0.0)
+    hub.put(Pin(key(2), "mfa1", 2000.0), 0.0)
+    for now in range(0, 1000, 50):
+        hub.expire(float(now))
+        assert hub.find(key(1), float(now)) == "mfa1"
+    hub.expire(1000.0)
+    assert (hub.find(key(1), 1000.0), len(hub)) == (None, 1)
+    hub.put(Pin(key(3), "mfa2", 2000.0), 1001.0)
+    assert (hub.find(key(2), 1001.0), hub.find(key(3), 1001.0), hub.evicted) == ("mfa1", "mfa2", 0)
+
+
+def test_a_pin_that_is_renewed_counts_once(memory: mmap.mmap, plan: HubPlan) -> None:
+    hub = Hub(memory, plan, 0)
+    for now in range(20):
+        hub.put(Pin(key(1), "mfa1", now + 10.0), float(now))
+    assert len(hub) == 1
+
+
 def test_a_pin_that_was_renewed_gives_way_by_its_new_time(memory: mmap.mmap, plan: HubPlan) -> None:
     hub = Hub(memory, plan, 0)
     for number in range(plan.limit):

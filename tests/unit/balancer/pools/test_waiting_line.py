@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from weakref import ref
+
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.balancer.pools.pool_builder import pool_of
@@ -8,6 +11,10 @@ from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.health_state import Health
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.pools.waiting_line import Ticket, WaitingLine
+
+
+class Guest:
+    """Somebody who waits."""
 
 
 def full_pool(*names: str, limit: int = 1) -> Pool:
@@ -79,6 +86,24 @@ def test_who_left_is_passed_over() -> None:
     assert line.waiting == 1
     free(pool, "a")
     assert turns(line, pool) == [("stays", "a")]
+
+
+def test_who_left_is_not_kept_however_long_nobody_has_a_turn() -> None:
+    """What waits is a request with up to 64 KB of its body."""
+    line = WaitingLine(2)
+    for backend in ("", "b"):
+        gone = [ref(holder) for holder in come_and_gone(line, backend)]
+        assert [left() for left in gone] == [None] * 50
+    assert line.waiting == 0
+
+
+def come_and_gone(line: WaitingLine, backend: str) -> Iterator[Guest]:
+    for _ in range(50):
+        holder = Guest()
+        ticket = line.join(holder, backend)
+        assert ticket is not None
+        line.leave(ticket)
+        yield holder
 
 
 def test_a_full_line_takes_nobody() -> None:

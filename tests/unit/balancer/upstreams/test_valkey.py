@@ -6,6 +6,7 @@ import ssl
 from typing import Any, cast
 
 import pytest
+from unit.no_garbage import leaves_no_garbage
 from unit.still_loop import run
 from valkey import exceptions as faults
 from valkey.asyncio import SSLConnection, Valkey, ValkeyCluster
@@ -149,6 +150,22 @@ def test_one_refused_command_makes_the_whole_call_fail() -> None:
     client = Client(True, faults.ReadOnlyError("You can't write against a read only replica."))
     with pytest.raises(PinStoreAway, match="read_only"):
         run(pins_over(client).store([Pin(b"k" * 16, "b1", 110.0)] * 2, 100.0))
+
+
+@pytest.mark.parametrize("call", ["store", "look_up"])
+def test_a_refused_call_leaves_nothing_to_the_garbage_collector(call: str) -> None:
+    async def refused() -> None:
+        error = faults.ReadOnlyError("You can't write against a read only replica.")
+        pins = pins_over(Client(error, error))
+        del error
+        with pytest.raises(PinStoreAway, match="read_only"):
+            await (pins.store([Pin(b"k" * 16, "b1", 110.0)], 100.0) if call == "store" else pins.look_up([b"k" * 16]))
+
+    async def story() -> None:
+        with leaves_no_garbage():
+            await refused()
+
+    run(story())
 
 
 @pytest.mark.parametrize("shape", ["one", "sentinel", "cluster"])
