@@ -7,15 +7,19 @@ user. Where an id is long and random (activations of a mobile app) the user may 
 
 from __future__ import annotations
 
+from typing import Final
+
 from mfalb.balancer.affinity.store import pin_key
 from mfalb.balancer.config.models import TransactionAffinity
 from mfalb.errors import MalformedMessage
 from mfalb.wire.soap import read_envelope_untrusted
 
+BY_TRANSACTION: Final = b"transaction"
+
 
 def transaction_key(pool: str, user: str, request_id: str) -> bytes:
     """The key under which a transaction's backend is kept. Windows user names have no case, so neither does the key."""
-    return pin_key(b"transaction", pool, user.casefold().encode(), request_id.encode())
+    return pin_key(BY_TRANSACTION, pool, user.casefold().encode(), request_id.encode())
 
 
 class TransactionReader:

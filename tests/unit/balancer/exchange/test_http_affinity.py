@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from unit.balancer.affinity.node_pins import pin_hub
 from unit.balancer.exchange.http_world import (
     CLIENT,
     KEY,
@@ -14,7 +15,7 @@ from unit.balancer.exchange.http_world import (
 )
 
 from mfalb.balancer.affinity.cookie import CookiePin, CookieSealer
-from mfalb.balancer.affinity.store import Pin, PinTable
+from mfalb.balancer.affinity.store import Pin
 from mfalb.balancer.config.models import CookieAffinity, TransactionAffinity
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.http import Decision, Forward, HttpExchange, HttpExchanges, NeedBody, Refuse
@@ -162,7 +163,7 @@ class Sdk:
 
     def __init__(self) -> None:
         self.pool = make_pool("web", TRANSACTION, servers=3)
-        self.pins = PinTable(100)
+        self.pins = pin_hub(100)
         self.exchanges = make_exchanges({"web": self.pool}, pins=self.pins)
 
     def ask(self, body: bytes | None, now: float = 1000.0) -> Decision:
@@ -323,7 +324,7 @@ def test_an_activation_comes_back_to_its_server_by_its_code_though_nobody_names_
     affinity = TransactionAffinity(
         type="transaction", id_element="ConfirmationCode", request_id_element="confirmationCode", user_element=None
     )
-    pins = PinTable(100)
+    pins = pin_hub(100)
     exchanges = make_exchanges({"web": make_pool("web", affinity, servers=3)}, pins=pins)
 
     def ask(body: bytes) -> Decision:

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from unit.balancer.affinity.node_pins import pin_hub
 from unit.still_loop import run
 
-from mfalb.balancer.affinity.store import Pin, PinStoreAway, PinTable
+from mfalb.balancer.affinity.hub import Hub
+from mfalb.balancer.affinity.store import Pin, PinStoreAway
 from mfalb.balancer.upstreams import pin_sharing
 from mfalb.balancer.upstreams.node_watch import NodeWatch
 from mfalb.balancer.upstreams.pin_sharing import ANNOUNCE_EVERY_S, CALL_LIMIT_S, PinSharing
@@ -68,7 +70,7 @@ class Desk:
 
     sharing: PinSharing
     store: Store
-    table: PinTable
+    table: Hub
     went_on: list[tuple[str, float]] = field(default_factory=list)
     flushed: int = 0
 
@@ -96,7 +98,7 @@ class Desk:
 
 @asynccontextmanager
 async def desk(store: Store | None = None, *, until_up: bool = True) -> AsyncIterator[Desk]:
-    made, table = store or Store(), PinTable(1000)
+    made, table = store or Store(), pin_hub(1000)
 
     def flushed() -> None:
         at.flushed += 1
