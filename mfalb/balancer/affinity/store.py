@@ -21,8 +21,9 @@ from mfalb.errors import MalformedMessage, MfalbError
 
 KEY_BYTES = 16
 TAG_BYTES: Final = 4
-# A shared pin is text: the version of this form, a space, and the name of a backend; a configured name's own pattern
-_VALUE: Final = re.compile(rb"1 ([A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?)")
+# A shared pin is text: the version of this form, a space, the name of a backend (a configured name's own pattern), and
+# " ended" when its sign-in has
+_VALUE: Final = re.compile(rb"1 ([A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?)( ended)?")
 _OTHER_VERSION: Final = re.compile(rb"(?!1 )[0-9]{1,4} ")
 
 
@@ -88,17 +89,20 @@ class PinStore(Protocol):
 # ------------------------------------------------------------------------------------------------ shared pins
 
 
-def pin_value(backend: str) -> bytes:
+def pin_value(backend: str, *, is_ended: bool = False) -> bytes:
     """What a shared store holds of a pin: a name, since numbers of backends differ from node to node."""
-    return b"1 " + backend.encode()
+    return b"1 " + backend.encode() + (b" ended" if is_ended else b"")
 
 
-def backend_of_untrusted(value: bytes) -> str:
-    """The backend that a shared pin names. Raises MalformedMessage for what no node of this version wrote."""
+def read_value_untrusted(value: bytes) -> tuple[str, bool]:
+    """The backend that a shared pin names, and whether its sign-in has ended.
+
+    Raises MalformedMessage for what no node of this version wrote.
+    """
     match = _VALUE.fullmatch(value)
     if match is None:
         raise MalformedMessage("other_version" if _OTHER_VERSION.match(value) else "foreign")
-    return match[1].decode()
+    return match[1].decode(), match[2] is not None
 
 
 class PinStoreAway(MfalbError):  # noqa: N818 - it says what happened
@@ -123,6 +127,12 @@ class SharedPins(Protocol):
         the same State, and servers whose small request ids meet, pin one key again with each sign-in, and the user goes
         on with the latest. SET NX, the first one wins, would send that user to the server of the sign-in before.
         `only_new` is for pins that waited here until the store came back: what stands there was put there later.
+        """
+
+    async def end(self, pins: Sequence[Pin], now: float) -> int:
+        """Tell that the sign-ins of these pins have ended, for the rest of the pins' lives; of how many it was told.
+
+        A pin that names another backend there, or lives longer or shorter, is another sign-in's and stays as it is.
         """
 
     async def look_up(self, keys: Sequence[bytes]) -> Sequence[tuple[bytes, float] | None]:

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from mfalb.balancer.affinity.store import (
     KEY_BYTES,
     TAG_BYTES,
-    backend_of_untrusted,
     pin_key,
     pin_tag,
     pin_value,
+    read_value_untrusted,
 )
 from mfalb.errors import MalformedMessage
 
@@ -53,7 +53,8 @@ def test_a_key_ends_with_the_tag_of_its_kind_and_pool() -> None:
 
 @pytest.mark.parametrize("name", ["m", "mfa1", "MFA-1.contoso.com", "a" * 64])
 def test_a_shared_pin_says_the_backend_s_name(name: str) -> None:
-    assert backend_of_untrusted(pin_value(name)) == name
+    assert read_value_untrusted(pin_value(name)) == (name, False)
+    assert read_value_untrusted(pin_value(name, is_ended=True)) == (name, True)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,10 @@ def test_a_shared_pin_says_the_backend_s_name(name: str) -> None:
         (b"1 ", "foreign"),
         (b"1 mfa1 ", "foreign"),
         (b"1 mfa1\n", "foreign"),
+        (b"1  ended", "foreign"),
+        (b"1 mfa1 ended ", "foreign"),
+        (b"1 mfa1 ended ended", "foreign"),
+        (b"1 mfa1 over", "foreign"),
         (b"1 -mfa1", "foreign"),
         (b"1 " + b"a" * 65, "foreign"),
         (b"2 mfa1", "other_version"),
@@ -74,14 +79,14 @@ def test_a_shared_pin_says_the_backend_s_name(name: str) -> None:
 )
 def test_what_no_node_of_this_version_wrote_is_no_pin(value: bytes, reason: str) -> None:
     with pytest.raises(MalformedMessage) as caught:
-        backend_of_untrusted(value)
+        read_value_untrusted(value)
     assert caught.value.reason == reason
 
 
 @given(st.binary(max_size=80))
 def test_of_any_bytes_only_names_come_out(value: bytes) -> None:
     try:
-        name = backend_of_untrusted(value)
+        name, is_ended = read_value_untrusted(value)
     except MalformedMessage:
         return
-    assert pin_value(name) == value
+    assert pin_value(name, is_ended=is_ended) == value

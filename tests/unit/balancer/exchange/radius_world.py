@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from unit.balancer.affinity.node_pins import pin_hub
 
 from mfalb.balancer.affinity.hub import Hub
+from mfalb.balancer.affinity.store import Pin
 from mfalb.balancer.config.health_models import RadiusCheck
 from mfalb.balancer.config.models import Affinity, Backend, NoAffinity, RadiusStateAffinity
 from mfalb.balancer.config.models import Pool as PoolConfig
@@ -156,8 +157,11 @@ class World:
             exchange.first_sent_at = exchange.sent_at = now
             exchange.transmissions += 1
         if isinstance(decision, Reply):
-            for pin in decision.pins:
-                self.pins.put(pin, now)
+            for change in decision.pins:
+                if isinstance(change, Pin):
+                    self.pins.put(change, now)
+                else:
+                    self.pins.end(change, now)
         return decision
 
     def begin(self, datagram: bytes, now: float = 0.0, source: bytes = SOURCE) -> RadiusExchange:

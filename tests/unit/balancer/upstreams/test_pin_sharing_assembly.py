@@ -24,7 +24,7 @@ def config(*names: str, store: dict[str, Any] | None = None) -> Config:
 
 
 def shared(settings: Config) -> PinSharing | None:
-    return share_pins(settings, pin_hub(10), TlsFiles(b"s" * 48, 5.0), lambda: None)
+    return share_pins(settings, pin_hub(10), {}, TlsFiles(b"s" * 48, 5.0), lambda: None)
 
 
 def test_without_a_store_nothing_is_shared() -> None:
