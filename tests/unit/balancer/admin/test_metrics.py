@@ -12,7 +12,7 @@ from mfalb.balancer.admin.metrics import MetricsPage
 from mfalb.balancer.admin.summed_metrics import summed, words_of
 from mfalb.balancer.admin.worker_metrics import WorkerMetrics
 from mfalb.balancer.affinity.hub import Hub
-from mfalb.balancer.affinity.store import Pin
+from mfalb.balancer.affinity.store import Pin, PinEnd
 from mfalb.balancer.config.health_models import PassiveCheck, TcpCheck
 from mfalb.balancer.config.http_models import Retries
 from mfalb.balancer.config.models import Backend
@@ -165,10 +165,12 @@ def test_pins_are_counted_and_never_shown() -> None:
     pins.put(Pin(b"a key of sixteen", "b1", 10.0), 0.0)
     pins.find(b"a key of sixteen", 0.0)
     pins.find(b"another sixteen.", 0.0)
+    pins.end(PinEnd(b"a key of sixteen", "b1", 0.0), 0.0)
     source = Source(pins=pins)
     page = samples(source)
     counts = [page[sample(name)] for name in ("mfalb_pins", "mfalb_pins_made_total")]
     assert counts == [1, 1]
+    assert page[sample("mfalb_pins_ended_total")] == 1
     assert page[sample("mfalb_pins_hit_total")] == 1
     assert page[sample("mfalb_pins_missed_total")] == 1
     assert b"sixteen" not in page_of(source, {}, 0.0).text()
