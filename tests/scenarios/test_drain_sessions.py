@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from programs.balancer import Balancer
@@ -45,6 +46,16 @@ def open_at(operator: Operator) -> int:
     return sum(int(one["pins"]) for one in counts if f"{one['pool']}/{one['backend']}" == BACKEND)
 
 
+@contextmanager
+def waiting_drain(operator: Operator) -> Iterator[subprocess.Popen[str]]:
+    """Under way while the test does other things."""
+    with operator.start("drain", BACKEND, "--wait") as waiting:
+        try:
+            yield waiting
+        finally:
+            waiting.kill()
+
+
 def drained(waiting: subprocess.Popen[str]) -> list[str]:
     """The lines of a drain that has to end soon."""
     out, err = waiting.communicate(timeout=PATIENCE_S)
@@ -69,16 +80,13 @@ def test_a_drain_of_two_workers_returns_with_the_last_sign_in_long_before_its_pi
             begun = begun_by_several(target, 12)
             count = open_at(operator)
             assert count >= 3, "a round robin gives it half of them"
-            waiting = operator.start("drain", BACKEND, "--wait")
-            try:
+            with waiting_drain(operator) as waiting:
                 wait_until(lambda: is_draining(balancer), "a drain")
                 finished(target, begun[:-3])
                 left = open_at(operator)
                 assert waiting.poll() is None, "it returned though sign-ins are open"
                 finished(target, begun[-3:])
                 lines = drained(waiting)
-            finally:
-                waiting.kill()
             assert time.monotonic() - began_at < PIN_LIFE_S / 2
             assert re.match(rf"{BACKEND} drain: {count} pins? \(the last for [1-4]m[^)]*\), ", lines[0])
             assert left < count
@@ -103,13 +111,10 @@ def test_of_two_nodes_each_knows_that_a_sign_in_has_ended_whichever_saw_its_seco
             pinned = open_at(here)
             assert pinned >= 3
             assert open_at(there) == 0, "the second node knows nothing of them yet"
-            waiting = here.start("drain", BACKEND, "--wait")
-            try:
+            with waiting_drain(here) as waiting:
                 wait_until(lambda: is_draining(one.balancer), "a drain")
                 finished(two.target, begun)
                 lines = drained(waiting)
-            finally:
-                waiting.kill()
             assert time.monotonic() - began_at < PIN_LIFE_S / 2
             assert f"{BACKEND} drain: {pinned} pin" in lines[0]
             assert lines[-1] == f"{BACKEND} drain: no pins, 0 under way, nothing is left."
