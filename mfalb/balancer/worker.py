@@ -154,7 +154,8 @@ class Worker:
         """Serve. Raises OSError and ssl.SSLError when a listener cannot."""
         keep_large_blocks_apart()
         wiring = self._wiring
-        wiring.sharing = share_pins(self.config, wiring.pins, wiring.tls_files, self._radius.answers_wait)
+        answers_wait = self._radius.answers_wait
+        wiring.sharing = share_pins(self.config, wiring.pins, self.pools, wiring.tls_files, answers_wait)
         for listener in self.config.listeners:
             await self._add(listener, self._sockets[listener.name])
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)

@@ -140,11 +140,11 @@ def pins(
         print_json(found)
         return
     if found.backends:
-        titles = ("BACKEND", "PINS", "LONGEST", "POOLS")
         counts = (
-            (one.backend, str(one.pins), duration_text(one.longest_s), ", ".join(one.pools)) for one in found.backends
+            (f"{one.pool or '(removed)'}/{one.backend}", str(one.pins), duration_text(one.longest_s))
+            for one in found.backends
         )
-        print_table([titles, *counts])
+        print_table([("POOL/BACKEND", "PINS", "LONGEST"), *counts])
     print(f"{found.total} of at most {found.limit} pins; {found.made} made, {found.hits} found, {found.misses} missed.")
     if found.cookie_pools:
         print(f"Pins of {', '.join(found.cookie_pools)} live in cookies and cannot be counted.")

@@ -39,7 +39,8 @@ class Begun:
     state: str
 
 
-def _begin(target: Target, users: list[str]) -> list[Begun]:
+def begin_each(target: Target, users: list[str]) -> list[Begun]:
+    """Begins a sign-in for each user, though its OTP be one that the site will refuse: see `begin_all`."""
     answers = send(target, [[("User-Name", user), ("User-Password", OTP_FIRST_PASSWORD)] for user in users])
     return [_begun(user, answer) for user, answer in zip(users, answers, strict=True)]
 
@@ -60,7 +61,7 @@ def begin_all(target: Target, users: list[str], outcome: Outcome | None = None) 
     for attempt in range(_BEGINNINGS_LIMIT):
         if outcome is not None and attempt:
             outcome.begun_again += len(waiting)
-        new = _begin(target, waiting)
+        new = begin_each(target, waiting)
         begun += [one for one in new if len(one.otp) == OTP_DIGITS]
         waiting = [one.user for one in new if len(one.otp) < OTP_DIGITS]
         if not waiting:

@@ -63,10 +63,15 @@ def radius_node(
     *,
     secrets: Sequence[str] = (),
 ) -> Iterator[Node]:
-    """A node with the `store` of `shared`, which is not waited for, and as many `workers` as that says, or one."""
+    """A node with the `store` of `shared`, which is not waited for, and as many `workers` as that says, or one.
+
+    `shared` may have its admin socket under its name in `sockets`.
+    """
     pool = radius_pool(servers, run_dir / name)
     pins = {"store": {**shared["store"], "node": name}}
     config = {**pool.config, "workers": shared.get("workers", 1), "pins": pins}
+    if name in shared.get("sockets", {}):
+        config["admin"] = {"socket": str(shared["sockets"][name])}
     with Balancer(config, run_dir / name, secrets=(*pool.secrets, *secrets)) as balancer:
         yield Node(balancer, Target(LOOPBACK, pool.port, pool.client_secret, parallel=8))
 

@@ -20,6 +20,7 @@ from programs import radclient
 from programs.balancer import Balancer
 from programs.http_backend import HttpBackend
 from programs.http_pool import Front, http_pool, new_front
+from programs.operator import Operator, socket_path
 from programs.ports import LOOPBACK, free_tcp_port, free_udp_port
 from programs.process import Launch, wait_until
 from programs.radclient import Target
@@ -96,6 +97,30 @@ def test_a_service_manager_is_told_of_readiness_reload_and_the_end(
         assert words[0][1].removeprefix("MONOTONIC_USEC=").isdigit()
         manager.forget()
     assert manager.has("STOPPING=1")
+
+
+def test_a_service_manager_is_told_of_a_reload_that_an_operator_asks_for_and_of_no_dry_run(
+    backend: HttpBackend, tmp_path: Path
+) -> None:
+    manager = FakeManager(str(tmp_path / "notify"))
+    launch = Launch(environment=manager.environment)
+    with socket_path() as admin_socket:
+        config = config_of(new_front(), backend.address, workers=1) | {"admin": {"socket": str(admin_socket)}}
+        with Balancer(config, tmp_path / "mfalb", launch=launch) as balancer:
+            wait_until(lambda: manager.has("READY=1"), "READY=1")
+            operator = Operator(admin_socket)
+            manager.forget()
+            assert operator.ask("reload", "--dry-run")["is_dry_run"]
+            assert [message for message in manager.heard() if message != "WATCHDOG=1"] == []
+            for text, exit_code in ((balancer.config_path.read_text("utf-8"), 0), ("pools: 7\n", 1)):
+                balancer.config_path.write_text(text, "utf-8")
+                assert operator.run("reload").exit_code == exit_code
+                wait_until(lambda: manager.has("READY=1"), "the end of the reload")
+                words = [message.split("\n") for message in manager.heard() if message != "WATCHDOG=1"]
+                assert [message[0] for message in words] == ["RELOADING=1", "READY=1"]
+                assert words[0][1].removeprefix("MONOTONIC_USEC=").isdigit()
+                manager.forget()
+    manager.close()
 
 
 def test_a_balancer_that_cannot_start_never_says_that_it_is_ready(backend: HttpBackend, tmp_path: Path) -> None:

@@ -143,10 +143,10 @@ class Status(Message):
 class Leaving(Message):
     """What still ties work to a backend.
 
-    `pins` in the pin table and `longest_s` until the last of them expires: null when this pool's pins live in cookies,
-    or it has none. Pins are counted by the backend's name: `pins_shared_with` are the other pools that have this name.
-    `deadline_in_s` and `then` are of a drain under way. `is_done`: there is nothing left to wait for. `needs_deadline`:
-    nothing but a deadline can end a drain, as nobody can know when the sessions in cookies do.
+    `pins` are the sign-ins that are pinned to it and have not ended, `longest_s` is until the last of them expires:
+    null when this pool's pins live in cookies, or it has none. `deadline_in_s` and `then` are of a drain under way.
+    `is_done`: there is nothing left to wait for. `needs_deadline`: nothing but a deadline can end a drain, as nobody
+    can know when the sessions in cookies do.
     """
 
     pool: str
@@ -155,7 +155,6 @@ class Leaving(Message):
     active: int
     pins: int | None
     longest_s: float | None
-    pins_shared_with: tuple[str, ...]
     deadline_in_s: float | None
     then: Literal["maint"] | None
     is_done: bool
@@ -176,16 +175,19 @@ class Changed(Message):
 
 
 class PinCount(Message):
-    """The pins of one backend's name, in which pools it stands, and the seconds until the last of them expires."""
+    """The sign-ins that are pinned to a backend and have not ended, and the seconds until the last pin expires.
 
+    `pool` is null for pins of one that is no longer there.
+    """
+
+    pool: str | None
     backend: str
-    pools: tuple[str, ...]
     pins: int
     longest_s: float
 
 
 class Pins(Message):
-    """The pin table: how full it is, and whom its pins name. What lives in cookies is in no table."""
+    """The pin table: sign-ins that have not ended, and whom they are pinned to. What lives in cookies is not there."""
 
     total: int
     limit: int
@@ -215,9 +217,9 @@ class Verdicts(Message):
 
 
 class LostPins(Message):
-    """A backend that is no longer there, and how many pins name it: their users begin anew.
+    """A backend that is no longer there, and how many sign-ins are pinned to it: their users begin anew.
 
-    `pins` is null where sessions live in cookies. It counts by name: other pools with a backend of that name included.
+    `pins` is null where sessions live in cookies.
     """
 
     pool: str

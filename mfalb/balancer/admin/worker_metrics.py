@@ -190,6 +190,7 @@ class WorkerMetrics:
         pins = self._source.pins
         yield GaugeMetricFamily("mfalb_pins", "Pins in the table.", value=len(pins))
         yield CounterMetricFamily("mfalb_pins_made", "Pins made.", value=pins.counters.made)
+        yield CounterMetricFamily("mfalb_pins_ended", "Pinned sign-ins that have ended.", value=pins.counters.ended)
         yield CounterMetricFamily("mfalb_pins_hit", "Pins found.", value=pins.counters.hits)
         yield CounterMetricFamily(
             "mfalb_pins_evicted", "Pins that gave way to newer ones before their time.", value=pins.evicted

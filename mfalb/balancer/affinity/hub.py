@@ -6,42 +6,54 @@ without a question to anybody, so neither an answer nor a request has to wait; a
     memory   a region for each worker, one behind the other
     region   made (8) | evicted (8) | slots ever used (8) | ... up to 64 | index | slots
     index    buckets of 8 entries: first bytes of the key (4) | number of the slot, from 1; 0 for none (4)
-    slot     check (8) | key (16) | expires (8) | made at (8) | name's length (1) | name (63)
+    slot     check (8) | mark (8) | key (16) | expires (8) | made at (8) | shared (1 bit) | length (7 bits) | name (64)
 
 Each worker writes into its own region only, and reads all: there is no lock. A slot that is read while its owner writes
-it, or that was half written when a worker was killed, does not agree with its check (a digest of the rest) and counts
-as empty. Of two pins with one key (made by two workers, a constant State) the younger one counts.
+it, or that was half written when a worker was killed, does not agree with its check (a digest of what is behind the
+mark) and counts as empty.
+
+The mark is what any worker may write into any region. The slot's own check once more says that the sign-in has ended:
+the pin is found, but is no longer counted. The check backwards says that a younger pin with that key (a constant State)
+stands in another region: this one is not found any more. A mark that comes too late, when the slot holds another pin
+already, is not that one's check and says nothing. Where two workers pin one key at the same moment the younger counts.
+
+A pin is *shared* when its key was pinned already and that sign-in had not ended: nobody can tell the ends of the two
+from one another, so neither is taken for the end of both.
 
 A key may lie in two buckets and goes into the emptier one: at a load of 0.6 none of a million pins gave way to another
 for want of a place. Slots are used anew when their pins have expired, so that the memory in use follows the pins of the
-last minutes: 104 bytes each, up to 14 in the index and about 100 in the worker that made it.
+last minutes: 113 bytes each, up to 14 in the index and about 100 in the worker that made it.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
-from mfalb.balancer.affinity.store import Pin, PinCounters, PinsLeft
+from mfalb.balancer.affinity.store import TAG_BYTES, Pin, PinCounters, PinEnd, PinsLeft
 
 _HEAD_BYTES: Final = 64
 _TOTALS: Final = struct.Struct("<QQQ")
 _WAYS: Final = 8
 _BUCKET: Final = struct.Struct(f"<{2 * _WAYS}I")
 _ENTRY: Final = struct.Struct("<II")
-_SLOT: Final = struct.Struct("<8s16sddB63s")
+_SLOT: Final = struct.Struct("<8s8s16sddB64s")
 SLOT_BYTES: Final = _SLOT.size
 _CHECK_BYTES: Final = 8
+_BODY: Final = 2 * _CHECK_BYTES  # where it begins
+_SHARED: Final = 0x80
+_LENGTH: Final = 0x7F
 _LOAD: Final = 0.6
 _NO_CHECK: Final = bytes(_CHECK_BYTES)
 # A full region lets go of its oldest pin and not of the one that expires first: among pins of sessions, which count for
 # a day, that would be each pin of a sign-in as soon as it is made. Past this age those that count on are young again.
 _TURN_S: Final = 300.0
 _ADOPTED_AT_ONCE: Final = 20_000  # 0.1 s
+_LOOKED_AT_ONCE: Final = 500
 
 
 class HubPlan(NamedTuple):
@@ -70,10 +82,24 @@ class HubPlan(NamedTuple):
 
 
 class _Held(NamedTuple):
+    """A pin as it lies in memory; `at` and `check` are those of its slot."""
+
     key: bytes
     expires_at: float
     made_at: float
     backend: str
+    is_shared: bool
+    mark: bytes
+    check: bytes
+    at: int
+
+    @property
+    def is_replaced(self) -> bool:
+        return self.mark == self.check[::-1]
+
+    def is_open(self, now: float) -> bool:
+        """Whether it stands for a sign-in that may go on."""
+        return self.expires_at > now and self.mark not in (self.check, self.check[::-1])
 
 
 class HubReader:
@@ -108,31 +134,40 @@ class HubReader:
 
     def look(self, key: bytes, now: float) -> Pin | None:
         """The whole pin that `find` would find; it counts as neither hit nor miss."""
+        held = self._youngest(key)
+        return None if held is None or held.expires_at <= now else Pin(key, held.backend, held.expires_at)
+
+    def _youngest(self, key: bytes) -> _Held | None:
+        """What counts for a key, though its time may be over."""
         youngest: _Held | None = None
+        for held in self._all_of(key):
+            if not held.is_replaced and (youngest is None or held.made_at > youngest.made_at):
+                youngest = held
+        return youngest
+
+    def _all_of(self, key: bytes) -> Iterator[_Held]:
         for start in self._starts:
             number = self._number_of(start, key)
             held = self._held(start, number) if number else None
-            if held is not None and held.key == key and (youngest is None or held.made_at > youngest.made_at):
-                youngest = held
-        if youngest is None or youngest.expires_at <= now:
-            return None
-        return Pin(key, youngest.backend, youngest.expires_at)
+            if held is not None and held.key == key:
+                yield held
 
     @property
     def made(self) -> int:
         """How many pins were made in all regions, since the memory was."""
         return sum(_TOTALS.unpack_from(self._memory, start)[0] for start in self._starts)
 
-    def by_backend(self, now: float) -> dict[str, PinsLeft]:
-        """How many pins count for each backend, and when the last of them expires. Looks at all: 4 us a pin."""
-        counts: dict[str, int] = {}
-        last: dict[str, float] = {}
+    def by_backend(self, now: float) -> dict[tuple[bytes, str], PinsLeft]:
+        """The sign-ins that have not ended, by their keys' `pin_tag` and backend. Looks at all pins: 2 us each."""
+        counts: dict[tuple[bytes, str], int] = {}
+        last: dict[tuple[bytes, str], float] = {}
         for start in self._starts:
             for _, held in self._slots(start, 1, self._used(start)):
-                if held.expires_at > now:
-                    counts[held.backend] = counts.get(held.backend, 0) + 1
-                    last[held.backend] = max(last.get(held.backend, now), held.expires_at)
-        return {name: PinsLeft(count, last[name]) for name, count in counts.items()}
+                if held.is_open(now):
+                    whose = (held.key[-TAG_BYTES:], held.backend)
+                    counts[whose] = counts.get(whose, 0) + 1
+                    last[whose] = max(last.get(whose, now), held.expires_at)
+        return {whose: PinsLeft(count, last[whose]) for whose, count in counts.items()}
 
     def _used(self, start: int) -> int:
         used: int = _TOTALS.unpack_from(self._memory, start)[2]
@@ -170,17 +205,18 @@ class HubReader:
         return start + self._plan.slots_at + (number - 1) * SLOT_BYTES
 
     def _key(self, start: int, number: int) -> bytes:
-        at = self._at(start, number) + _CHECK_BYTES
+        at = self._at(start, number) + _BODY
         return self._memory[at : at + 16]
 
     def _held(self, start: int, number: int) -> _Held | None:
         """What lies in a slot; None for nothing, or for what is being written at this moment."""
         at = self._at(start, number)
         slot = self._memory[at : at + SLOT_BYTES]
-        if slot[:_CHECK_BYTES] != _check(slot[_CHECK_BYTES:]):
+        if slot[:_CHECK_BYTES] != _check(slot[_BODY:]):
             return None
-        _, key, expires_at, made_at, length, name = _SLOT.unpack(slot)
-        return _Held(key, expires_at, made_at, name[:length].decode("utf-8", "replace"))
+        check, mark, key, expires_at, made_at, length, name = _SLOT.unpack(slot)
+        backend = name[: length & _LENGTH].decode("utf-8", "replace")
+        return _Held(key, expires_at, made_at, backend, bool(length & _SHARED), mark, check, at)
 
 
 class Hub(HubReader):
@@ -205,31 +241,64 @@ class Hub(HubReader):
 
     def put(self, pin: Pin, now: float) -> None:
         """Keep a pin; one with the same key is replaced. When the region is full the oldest one gives way."""
+        older = list(self._all_of(pin.key))
+        is_shared = any(held.is_open(now) for held in older)
         number = self._number_of(self._start, pin.key)
         is_new = not number
         if is_new:
             self._reclaim(now)
             number = self._take_slot()
-        self._write(number, pin, now)
+        self._write(number, pin, now, is_shared=is_shared)
         if is_new:
             self._enter(pin.key, number)
+        for held in older:
+            if held.made_at < now and held.at != self._at(self._start, number):
+                self._mark(held, held.check[::-1])
         heappush(self._turns, (_turn(pin.expires_at, now), number))
         self._made += 1
         self.counters.made += 1
         _TOTALS.pack_into(self._memory, self._start, self._made, self._evicted, self._high)
+
+    def end(self, end: PinEnd, now: float) -> Pin | None:
+        """Mark the pin of a sign-in that has ended, whichever worker made it: 4 us, and 2 more for each worker.
+
+        Returns it; None for one that is not there or not open any more, that another sign-in has made since, or shares.
+        """
+        held = self._youngest(end.key)
+        if held is None or not held.is_open(now) or held.is_shared:
+            return None
+        if held.backend != end.backend or held.made_at > end.found_at:
+            return None
+        self._mark(held, held.check)
+        self.counters.ended += 1
+        return Pin(held.key, held.backend, held.expires_at)
+
+    def _mark(self, held: _Held, mark: bytes) -> None:
+        self._memory[held.at + _CHECK_BYTES : held.at + _BODY] = mark
+
+    def open_pins(self, whose: Collection[tuple[bytes, str]], now: float) -> Iterator[list[Pin]]:
+        """Of this worker's pins those (by `pin_tag` and backend) that have not ended. A step takes 2 ms at most."""
+        for first in range(1, self._high + 1, _LOOKED_AT_ONCE):
+            last = min(first + _LOOKED_AT_ONCE - 1, self._high)
+            yield [
+                Pin(held.key, held.backend, held.expires_at)
+                for _, held in self._slots(self._start, first, last)
+                if (held.key[-TAG_BYTES:], held.backend) in whose and held.is_open(now)
+            ]
 
     def expire(self, now: float) -> None:
         """Let go of what has expired. Called about once a second."""
         self._adopt()
         self._reclaim(now)
 
-    def _write(self, number: int, pin: Pin, now: float) -> None:
+    def _write(self, number: int, pin: Pin, now: float, *, is_shared: bool) -> None:
         memory, at = self._memory, self._at(self._start, number)
         name = pin.backend.encode()
-        body = _SLOT.pack(_NO_CHECK, pin.key, pin.expires_at, now, len(name), name)[_CHECK_BYTES:]
+        length = len(name) | (_SHARED if is_shared else 0)
+        slot = _SLOT.pack(_NO_CHECK, _NO_CHECK, pin.key, pin.expires_at, now, length, name)
         memory[at : at + _CHECK_BYTES] = _NO_CHECK  # from here on nobody believes it
-        memory[at + _CHECK_BYTES : at + SLOT_BYTES] = body
-        memory[at : at + _CHECK_BYTES] = _check(body)
+        memory[at + _CHECK_BYTES : at + SLOT_BYTES] = slot[_CHECK_BYTES:]
+        memory[at : at + _CHECK_BYTES] = _check(slot[_BODY:])
 
     def _take_slot(self) -> int:
         if self._free:

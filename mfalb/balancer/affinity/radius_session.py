@@ -7,10 +7,14 @@ of users, so it counts together with the user. A NAS that returns no Class is fo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from mfalb.balancer.affinity.store import pin_key
 from mfalb.wire import radius
 from mfalb.wire.radius import Packet
+
+BY_CLASS: Final = b"radius_class"
+BY_STATION: Final = b"radius_station"
 
 
 def session_keys(pool: str, client: str, user_name: bytes, request: Packet, classes: list[bytes]) -> Iterator[bytes]:
@@ -20,7 +24,7 @@ def session_keys(pool: str, client: str, user_name: bytes, request: Packet, clas
     values of its Class attributes, `client` the configured name of the NAS.
     """
     if classes:
-        yield pin_key(b"radius_class", pool, client.encode(), user_name, *classes)
+        yield pin_key(BY_CLASS, pool, client.encode(), user_name, *classes)
     if user_name:
         station = request.first(radius.CALLING_STATION_ID) or b""
-        yield pin_key(b"radius_station", pool, client.encode(), user_name, station)
+        yield pin_key(BY_STATION, pool, client.encode(), user_name, station)

@@ -1,8 +1,11 @@
-"""The pin table: bounded, expiring, and behind one small interface; and what a store that nodes share has to do.
+"""Pins, the small interface of whatever keeps them, and what a store that nodes share has to do.
 
 A pin's key is a digest: the table and the shared store hold no user name, State or request id in clear, and each entry
-costs the same. cachetools does the bookkeeping; a pin is made and found once per sign-in, so its few microseconds are
-not on the path of every datagram.
+costs the same.
+
+A pin outlives its sign-in. When that has ended the pin is marked as ended and goes on leading to its server until its
+time is over: whatever still comes with its key (a late repeat, another try, a second sign-in with the same State) goes
+where it belongs. It only counts no more for who wants to know what is under way.
 """
 
 from __future__ import annotations
@@ -10,16 +13,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Protocol
-
-from cachetools import Cache, TLRUCache
 
 from mfalb.errors import MalformedMessage, MfalbError
 
 KEY_BYTES = 16
-# A shared pin is text: the version of this form, a space, and the name of a backend; a configured name's own pattern
-_VALUE: Final = re.compile(rb"1 ([A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?)")
+TAG_BYTES: Final = 4
+# A shared pin is text: the version of this form, a space, the name of a backend (a configured name's own pattern), and
+# " ended" when its sign-in has
+_VALUE: Final = re.compile(rb"1 ([A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?)( ended)?")
 _OTHER_VERSION: Final = re.compile(rb"(?!1 )[0-9]{1,4} ")
 
 
@@ -32,25 +36,50 @@ class Pin:
     expires_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class PinEnd:
+    """The sign-in that was found by `key` at `found_at` (monotonic seconds) has ended at that backend.
+
+    A pin that was made since is another sign-in's.
+    """
+
+    key: bytes
+    backend: str
+    found_at: float
+
+
+PinChange = Pin | PinEnd
+"""What an answer does to the pins."""
+
+
+@lru_cache(maxsize=1024)
+def pin_tag(kind: bytes, pool: str) -> bytes:
+    """What the keys of one pool's pins of one kind end with, so that they can be counted: 4 bytes."""
+    return blake2b(len(kind).to_bytes(4, "big") + kind + pool.encode(), digest_size=TAG_BYTES).digest()
+
+
 def pin_key(kind: bytes, pool: str, *parts: bytes) -> bytes:
     """The key of a pin: 16 bytes that stand for all parts, none of which can be read out of them.
 
-    Each part is preceded by its length, so that ("ab", "c") and ("a", "bc") differ.
+    Each part is preceded by its length, so that ("ab", "c") and ("a", "bc") differ. The last bytes are the `pin_tag`.
     """
-    digest = blake2b(kind, digest_size=KEY_BYTES)
+    digest = blake2b(kind, digest_size=KEY_BYTES - TAG_BYTES)
     for part in (pool.encode(), *parts):
         digest.update(len(part).to_bytes(4, "big"))
         digest.update(part)
-    return digest.digest()
+    return digest.digest() + pin_tag(kind, pool)
 
 
 class PinStore(Protocol):
     """Where pins live. A pin is stored before the answer that begins its transaction is released.
 
-    `peek` is as `find`, for who only asks: it counts as neither hit nor miss.
+    `end` marks a pin, and returns it; None when there is none to be marked. `peek` is as `find`, for who only asks: it
+    counts as neither hit nor miss.
     """
 
     def put(self, pin: Pin, now: float) -> None: ...
+
+    def end(self, end: PinEnd, now: float) -> Pin | None: ...
 
     def find(self, key: bytes, now: float) -> str | None: ...
 
@@ -60,17 +89,20 @@ class PinStore(Protocol):
 # ------------------------------------------------------------------------------------------------ shared pins
 
 
-def pin_value(backend: str) -> bytes:
+def pin_value(backend: str, *, is_ended: bool = False) -> bytes:
     """What a shared store holds of a pin: a name, since numbers of backends differ from node to node."""
-    return b"1 " + backend.encode()
+    return b"1 " + backend.encode() + (b" ended" if is_ended else b"")
 
 
-def backend_of_untrusted(value: bytes) -> str:
-    """The backend that a shared pin names. Raises MalformedMessage for what no node of this version wrote."""
+def read_value_untrusted(value: bytes) -> tuple[str, bool]:
+    """The backend that a shared pin names, and whether its sign-in has ended.
+
+    Raises MalformedMessage for what no node of this version wrote.
+    """
     match = _VALUE.fullmatch(value)
     if match is None:
         raise MalformedMessage("other_version" if _OTHER_VERSION.match(value) else "foreign")
-    return match[1].decode()
+    return match[1].decode(), match[2] is not None
 
 
 class PinStoreAway(MfalbError):  # noqa: N818 - it says what happened
@@ -97,6 +129,12 @@ class SharedPins(Protocol):
         `only_new` is for pins that waited here until the store came back: what stands there was put there later.
         """
 
+    async def end(self, pins: Sequence[Pin], now: float) -> int:
+        """Tell that the sign-ins of these pins have ended, for the rest of the pins' lives; of how many it was told.
+
+        A pin that names another backend there, or lives longer or shorter, is another sign-in's and stays as it is.
+        """
+
     async def look_up(self, keys: Sequence[bytes]) -> Sequence[tuple[bytes, float] | None]:
         """For each key its value, as it stands there, and the seconds that are left of its life."""
 
@@ -106,15 +144,20 @@ class SharedPins(Protocol):
     async def close(self) -> None: ...
 
 
-# ------------------------------------------------------------------------------------------- this node's table
+# ------------------------------------------------------------------------------------------------- numbers
 
 
 @dataclass(frozen=True, slots=True)
 class PinsLeft:
-    """The pins that name one backend: how many, and when the last of them expires (monotonic seconds)."""
+    """The sign-ins that are pinned to one backend: how many, and when the last pin expires (monotonic seconds)."""
 
     count: int
     last_expires_at: float
+
+    @classmethod
+    def sum(cls, several: Sequence[PinsLeft]) -> PinsLeft:
+        """Of one or more that were counted apart."""
+        return cls(sum(one.count for one in several), max(one.last_expires_at for one in several))
 
 
 @dataclass(slots=True)
@@ -122,81 +165,6 @@ class PinCounters:
     """How the table was used, since the start."""
 
     made: int = 0
+    ended: int = 0
     hits: int = 0
     misses: int = 0
-
-
-class PinTable:
-    """The pin store inside this process. When it is full the least recently used pin gives way to the new one."""
-
-    def __init__(self, limit: int) -> None:
-        self.counters = PinCounters()
-        self._now = 0.0
-        self._pins: TLRUCache[bytes, Pin] = TLRUCache(limit, ttu=_expiry, timer=self._time)
-
-    def _time(self) -> float:
-        return self._now
-
-    evicted = 0  # not counted here
-
-    @property
-    def made(self) -> int:
-        return self.counters.made
-
-    def __len__(self) -> int:
-        return len(self._pins)
-
-    def put(self, pin: Pin, now: float) -> None:
-        """Keep a pin; one with the same key is replaced."""
-        self._now = now
-        self._pins[pin.key] = pin
-        self.counters.made += 1
-
-    def find(self, key: bytes, now: float) -> str | None:
-        """The name of the backend that this key is pinned to, or None."""
-        self._now = now
-        pin = self._pins.get(key)
-        if pin is None:
-            self.counters.misses += 1
-            return None
-        self.counters.hits += 1
-        return pin.backend
-
-    def peek(self, key: bytes, now: float) -> str | None:
-        """As `find`, for who only asks: it counts as neither hit nor miss."""
-        self._now = now
-        pin = self._pins.get(key)
-        return None if pin is None else pin.backend
-
-    def look(self, key: bytes, now: float) -> Pin | None:
-        """The whole pin that `find` would find, without a trace: nothing counts, nothing keeps it from giving way."""
-        self._now = now
-        try:
-            pin = Cache.__getitem__(self._pins, key)  # TLRUCache's own notes the use
-        except KeyError:
-            return None
-        return pin if pin.expires_at > now else None
-
-    def by_backend(self, now: float) -> dict[str, PinsLeft]:
-        """The pins that count at `now`, by the name of their backend (a name may stand in several pools).
-
-        Reads the whole table without a trace: for operators, not for the data path.
-        """
-        self._now = now
-        counts: dict[str, int] = {}
-        last: dict[str, float] = {}
-        for key in self._pins:
-            pin = Cache.__getitem__(self._pins, key)
-            if pin.expires_at > now:
-                counts[pin.backend] = counts.get(pin.backend, 0) + 1
-                last[pin.backend] = max(last.get(pin.backend, now), pin.expires_at)
-        return {name: PinsLeft(count, last[name]) for name, count in counts.items()}
-
-    def expire(self, now: float) -> None:
-        """Drop what has expired, so that memory follows the sign-ins of the last minutes."""
-        self._now = now
-        self._pins.expire()
-
-
-def _expiry(_key: bytes, pin: Pin, _now: float) -> float:
-    return pin.expires_at

@@ -7,21 +7,34 @@ user. Where an id is long and random (activations of a mobile app) the user may 
 
 from __future__ import annotations
 
+from typing import Final
+
 from mfalb.balancer.affinity.store import pin_key
 from mfalb.balancer.config.models import TransactionAffinity
 from mfalb.errors import MalformedMessage
 from mfalb.wire.soap import read_envelope_untrusted
 
+BY_TRANSACTION: Final = b"transaction"
+_TRUE: Final = ("true", "1")  # the two spellings of XML Schema's boolean
+
 
 def transaction_key(pool: str, user: str, request_id: str) -> bytes:
     """The key under which a transaction's backend is kept. Windows user names have no case, so neither does the key."""
-    return pin_key(b"transaction", pool, user.casefold().encode(), request_id.encode())
+    return pin_key(BY_TRANSACTION, pool, user.casefold().encode(), request_id.encode())
 
 
 class TransactionReader:
     """Reads what ties the halves of a transaction out of SOAP bodies."""
 
-    __slots__ = ("_id_element", "_pool", "_request_id_element", "_user_element", "_wanted", "is_by_id_alone")
+    __slots__ = (
+        "_id_element",
+        "_pool",
+        "_request_id_element",
+        "_result_element",
+        "_user_element",
+        "_wanted",
+        "is_by_id_alone",
+    )
 
     def __init__(self, pool: str, config: TransactionAffinity) -> None:
         self._pool = pool
@@ -29,6 +42,7 @@ class TransactionReader:
         self.is_by_id_alone = config.user_element is None
         self._id_element = config.id_element
         self._request_id_element = config.request_id_element or config.id_element
+        self._result_element = config.result_element
         self._wanted = frozenset((self._user_element, self._id_element, self._request_id_element))
 
     def request_untrusted(self, body: bytes) -> tuple[str, bytes | None]:
@@ -55,3 +69,12 @@ class TransactionReader:
         request_id = texts.get(self._id_element, "")
         is_complete = request_id and (user or self.is_by_id_alone)
         return transaction_key(self._pool, user, request_id) if is_complete else None
+
+    def is_ended_by_untrusted(self, body: bytes) -> bool:
+        """Whether a response to what continued a transaction says that it has come to its good end."""
+        try:
+            envelope = read_envelope_untrusted(body)
+        except MalformedMessage:
+            return False
+        result_element = self._result_element or envelope.method.removesuffix("Response") + "Result"
+        return envelope.texts.get(result_element, "").lower() in _TRUE

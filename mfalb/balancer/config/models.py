@@ -138,11 +138,16 @@ class TransactionAffinity(Table):
     the request, where the id may have another name (`request_id_element`). Elements are matched by local name (their
     namespace is not publicly known). Without a `user_element` the id alone is the key, so it must be one that no two
     servers ever give.
+
+    The transaction has ended when the answer to half two says `true` in its `result_element`: by default the result of
+    the method that answers, as .NET names it (`XResult` in `XResponse`). Anything else leaves it open: a code may have
+    been mistyped.
     """
 
     type: Literal["transaction"]
     id_element: str = "authreqid"
     request_id_element: str | None = None
+    result_element: str | None = None
     user_element: str | None = "username"
     body_limit: SizeBytes = 64 * 1024
     lifetime_s: Seconds = 300.0

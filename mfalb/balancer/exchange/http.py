@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mfalb.balancer.affinity.cookie import CookieSealer
-from mfalb.balancer.affinity.store import Pin, PinStore
+from mfalb.balancer.affinity.store import Pin, PinChange, PinStore
 from mfalb.balancer.config.models import CookieAffinity, HttpListener, TransactionAffinity
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.forwarding import ClientFacts, Networks, RequestWriter
@@ -252,13 +252,16 @@ class HttpExchanges:
         return affinity.body_limit if affinity.needs_response_body(exchange.found, head) else 0
 
     @staticmethod
-    def answer_held(exchange: HttpExchange, body: bytes, now: float) -> Pin | None:
-        """The pin that a held answer begins, at monotonic `now`. It must be stored before the answer is released."""
+    def answer_held(exchange: HttpExchange, body: bytes, now: float) -> PinChange | None:
+        """The pin that a held answer begins, at monotonic `now`, or the end of what the request continued.
+
+        A pin must be stored before the answer is released.
+        """
         if exchange.backend is None:
             return None
-        pin = exchange.affinity.pin_begun(exchange.found, body, exchange.backend, now)
-        exchange.given = "N" if pin is None else "I"
-        return pin
+        change = exchange.affinity.pin_change(exchange.found, body, exchange.backend, now)
+        exchange.given = "I" if isinstance(change, Pin) else "N"
+        return change
 
     def answer_lines(self, exchange: HttpExchange, moment: Moment) -> bytes:
         """The header lines that affinity and the request's name add to the answer."""

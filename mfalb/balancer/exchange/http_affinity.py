@@ -3,7 +3,7 @@
 needs_request_body   must the body be read before a backend can be chosen?
 pin_of               which backend began what this request continues?
 needs_response_body  must the answer be held until its pin is stored?
-pin_begun            which pin does the held answer begin?
+pin_change           which pin does the held answer begin, or whose sign-in does it end?
 response_lines       which header lines does the answer get for it?
 """
 
@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from typing import Final
 
 from mfalb.balancer.affinity.cookie import CookieFinding, CookieLife, CookiePin, CookieSealer
-from mfalb.balancer.affinity.store import Pin, PinStore
+from mfalb.balancer.affinity.store import Pin, PinChange, PinEnd, PinStore
 from mfalb.balancer.affinity.transaction import TransactionReader
 from mfalb.balancer.config.models import CookieAffinity, TransactionAffinity
 from mfalb.balancer.pools.backend import Backend
@@ -22,6 +22,7 @@ from mfalb.wire.http_fields import Framing
 from mfalb.wire.http_heads import RequestHead, ResponseHead
 
 _OPENED_LIMIT = 10_000  # about 400 bytes each
+_OK: Final = 200
 _XML_TYPES = (b"text/xml", b"application/soap+xml", b"application/xml")
 
 
@@ -41,11 +42,12 @@ class PinFound:
 
     `backend` is the name a pin gives (None: no pin). `is_strict`: what it continues cannot be finished by another.
     `letter` is for the access log: HAProxy's third letter (N none, V valid, E expired, O old, I invalid, D down).
-    `key` is set when the request continues something whose pin is not known here; `user` and `cookie` are what the
-    strategy remembers until the answer. A value: never changed once it is made.
+    `key` is set when the request continues something, whether its pin is known or not, and `found_at` is when that was
+    looked for (monotonic seconds); `user` and `cookie` are what the strategy remembers until the answer. A value: never
+    changed once it is made.
     """
 
-    __slots__ = ("backend", "cookie", "is_strict", "key", "letter", "user")
+    __slots__ = ("backend", "cookie", "found_at", "is_strict", "key", "letter", "user")
 
     def __init__(  # noqa: PLR0913 - a value made on the hot path
         self,
@@ -56,6 +58,7 @@ class PinFound:
         key: bytes | None = None,
         user: str = "",
         cookie: CookiePin | None = None,
+        found_at: float = 0.0,
     ) -> None:
         self.letter = letter
         self.backend = backend
@@ -63,6 +66,7 @@ class PinFound:
         self.key = key
         self.user = user
         self.cookie = cookie
+        self.found_at = found_at
 
     def with_letter(self, letter: str) -> PinFound:
         """The same with another letter."""
@@ -87,7 +91,7 @@ class HttpAffinity(ABC):
     def needs_response_body(self, found: PinFound, head: ResponseHead) -> bool: ...
 
     @abstractmethod
-    def pin_begun(self, found: PinFound, body: bytes, backend: Backend, now: float) -> Pin | None: ...
+    def pin_change(self, found: PinFound, body: bytes, backend: Backend, now: float) -> PinChange | None: ...
 
     @abstractmethod
     def response_lines(self, found: PinFound, backend: Backend, moment: Moment) -> bytes: ...
@@ -115,7 +119,7 @@ class WithoutAffinity(HttpAffinity):
     def needs_response_body(self, _found: PinFound, _head: ResponseHead) -> bool:
         return False
 
-    def pin_begun(self, _found: PinFound, _body: bytes, _backend: Backend, _now: float) -> Pin | None:
+    def pin_change(self, _found: PinFound, _body: bytes, _backend: Backend, _now: float) -> PinChange | None:
         return None
 
     def response_lines(self, _found: PinFound, _backend: Backend, _moment: Moment) -> bytes:
@@ -194,7 +198,7 @@ class CookieStrategy(WithoutAffinity):
 
 
 class TransactionStrategy(WithoutAffinity):
-    """The halves of a SOAP transaction: half one's answer is held until its pin is stored."""
+    """The halves of a SOAP transaction: the answer to each is held until it is read, and its pin stored or ended."""
 
     def __init__(self, pool: str, config: TransactionAffinity, pins: PinStore) -> None:
         super().__init__()
@@ -217,12 +221,19 @@ class TransactionStrategy(WithoutAffinity):
         if key is None:
             return PinFound("N", user=user)
         backend = self._pins.find(key, moment.monotonic)
-        return PinFound("V" if backend is not None else "I", backend, is_strict=True, key=key, user=user)
+        letter = "V" if backend is not None else "I"
+        return PinFound(letter, backend, is_strict=True, key=key, user=user, found_at=moment.monotonic)
 
     def needs_response_body(self, found: PinFound, head: ResponseHead) -> bool:
-        is_of_interest = self._reader.is_by_id_alone or bool(found.user)
-        return is_of_interest and found.key is None and b"content-encoding" not in head.special
+        if found.key is not None:
+            is_of_interest = found.backend is not None and head.status == _OK
+        else:
+            is_of_interest = self._reader.is_by_id_alone or bool(found.user)
+        return is_of_interest and b"content-encoding" not in head.special
 
-    def pin_begun(self, found: PinFound, body: bytes, backend: Backend, now: float) -> Pin | None:
+    def pin_change(self, found: PinFound, body: bytes, backend: Backend, now: float) -> PinChange | None:
+        if found.key is not None:
+            is_ended = self._reader.is_ended_by_untrusted(body)
+            return PinEnd(found.key, backend.name, found.found_at) if is_ended else None
         key = self._reader.response_untrusted(found.user, body)
         return None if key is None else Pin(key, backend.name, now + self._life_s)

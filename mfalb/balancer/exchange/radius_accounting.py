@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, Final
 
 from mfalb.balancer.affinity.radius_session import session_keys
-from mfalb.balancer.affinity.store import Pin, PinStore
+from mfalb.balancer.affinity.store import Pin, PinChange, PinStore
 from mfalb.balancer.config.radius_models import RadiusSessionAffinity
 from mfalb.balancer.exchange.radius_authentication import Authentication
 from mfalb.balancer.exchange.radius_content_signed import ContentSignedService
@@ -106,7 +106,7 @@ class FollowedAuthentication(Authentication):
         super().__init__(pool, upstreams, pins)
         self._session_s = session_s
 
-    def pins_of(self, exchange: RadiusExchange, answer: Packet, now: float) -> tuple[Pin, ...]:
+    def pins_of(self, exchange: RadiusExchange, answer: Packet, now: float) -> tuple[PinChange, ...]:
         """Those of the State, and those of the session that an Access-Accept begins.
 
         A NAS should call the user as the Accept does (RFC 2865 section 5.1), but some go on as they began.

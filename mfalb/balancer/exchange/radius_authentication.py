@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from mfalb.balancer.affinity.radius_state import radius_state_key
-from mfalb.balancer.affinity.store import Pin, PinStore
+from mfalb.balancer.affinity.store import Pin, PinChange, PinEnd, PinStore
 from mfalb.balancer.config.models import RadiusStateAffinity
 from mfalb.balancer.config.radius_models import RefusalForm
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
@@ -143,10 +143,17 @@ class Authentication(RadiusService):
         body = without_added_proxy_state(body, exchange.upstream)
         return answer_datagram(answer.code, request, body, client)
 
-    def pins_of(self, exchange: RadiusExchange, answer: Packet, now: float) -> tuple[Pin, ...]:
-        """A State in a challenge, and in an Accept after which the NAS will come back with it (section 5.24)."""
-        if self._state_pins is None or radius.STATE not in answer.offsets:
+    def pins_of(self, exchange: RadiusExchange, answer: Packet, now: float) -> tuple[PinChange, ...]:
+        """A State in a challenge, and in an Accept after which the NAS will come back with it (section 5.24).
+
+        What the request's own State was pinned for ends with an Accept or a Reject, which are final, and goes on under
+        the State of the next challenge.
+        """
+        if self._state_pins is None:
             return ()
+        ended = self._ended_by(exchange, answer) if exchange.is_bound else ()
+        if radius.STATE not in answer.offsets:
+            return ended
         if answer.code == radius.ACCESS_CHALLENGE:
             life_s = self._state_pins.challenge_s
         elif answer.code == radius.ACCESS_ACCEPT and answer.first(radius.TERMINATION_ACTION) == _RADIUS_REQUEST:
@@ -155,10 +162,19 @@ class Authentication(RadiusService):
             if timeout is not None and len(timeout) == _INTEGER_BYTES:
                 life_s = min(life_s, int.from_bytes(timeout, "big") + _SESSION_SLACK_S)
         else:
-            return ()
+            return ended
         state = answer.first(radius.STATE) or b""
         key = self._pin_key(exchange.request, exchange.source.client, state)
-        return (Pin(key, exchange.backend.name, now + life_s),)
+        return (*ended, Pin(key, exchange.backend.name, now + life_s))
+
+    def _ended_by(self, exchange: RadiusExchange, answer: Packet) -> tuple[PinEnd, ...]:
+        if answer.code == radius.PROTOCOL_ERROR or (
+            answer.code == radius.ACCESS_CHALLENGE and radius.STATE not in answer.offsets
+        ):
+            return ()  # the client can only come back with the State that it has
+        request = exchange.request
+        key = self._pin_key(request, exchange.source.client, request.first(radius.STATE) or b"")
+        return (PinEnd(key, exchange.backend.name, exchange.begun_at),)
 
     def _pin_key(self, request: Packet, client: RadiusPeer, state: bytes) -> bytes:
         return radius_state_key(self.pool.name, client.name, request.first(radius.USER_NAME) or b"", state)

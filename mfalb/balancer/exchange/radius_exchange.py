@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mfalb.balancer.affinity.store import Pin
+from mfalb.balancer.affinity.store import PinChange
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import NOTHING_TRIED
@@ -87,7 +87,7 @@ class Resend:
 
 @dataclass(slots=True, init=False)
 class Reply:
-    """Give the client these bytes. Its pins must be stored before; `exchange` is over and to be let go of.
+    """Give the client these bytes. What it does to pins must be done before; `exchange` is over and to be let go of.
 
     `reason` is a metric label: "answered", "repeated" (a retransmit) or why the balancer itself answered. `superseded`
     is as with `Forward`.
@@ -96,7 +96,7 @@ class Reply:
     datagram: bytes
     reason: str
     exchange: RadiusExchange | None
-    pins: tuple[Pin, ...]
+    pins: tuple[PinChange, ...]
     superseded: RadiusExchange | None
 
     def __init__(
@@ -104,7 +104,7 @@ class Reply:
         datagram: bytes,
         reason: str = "answered",
         exchange: RadiusExchange | None = None,
-        pins: tuple[Pin, ...] = (),
+        pins: tuple[PinChange, ...] = (),
     ) -> None:
         self.datagram = datagram
         self.reason = reason

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import ClassVar
 
-from mfalb.balancer.affinity.store import Pin
+from mfalb.balancer.affinity.store import PinChange
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radius_hash_key import RadiusKey, radius_key
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
@@ -81,6 +81,6 @@ class RadiusService(ABC):
     def client_datagram(self, exchange: RadiusExchange, answer: Packet) -> bytes:
         """A sound answer as the client must get it. Raises MalformedMessage as `upstream_datagram` does."""
 
-    def pins_of(self, _exchange: RadiusExchange, _answer: Packet, _now: float) -> tuple[Pin, ...]:
-        """What must be remembered before the answer is released."""
+    def pins_of(self, _exchange: RadiusExchange, _answer: Packet, _now: float) -> tuple[PinChange, ...]:
+        """What must be remembered before the answer is released, and what has ended with it; ends first."""
         return ()

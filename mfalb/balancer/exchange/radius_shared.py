@@ -9,6 +9,7 @@ of its own: who shares nothing pays nothing.
 
 from __future__ import annotations
 
+from mfalb.balancer.affinity.store import Pin
 from mfalb.balancer.exchange.duplicates import DuplicateTable
 from mfalb.balancer.exchange.radius import RadiusExchanges
 from mfalb.balancer.exchange.radius_exchange import Ask, Drop, RadiusExchange, Reply, RequestDecision
@@ -55,7 +56,7 @@ class SharedRadiusExchanges(RadiusExchanges):
             self._is_going_on = False
 
     def _answered(self, reply: Reply, exchange: RadiusExchange, now: float) -> Reply:
-        if not reply.pins:
+        if not any(isinstance(change, Pin) for change in reply.pins):
             return super()._answered(reply, exchange, now)
         exchange.is_answered = True  # but no retransmit gets it yet
         return reply

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mfalb.balancer.affinity.store import Pin
+from mfalb.balancer.affinity.store import PinChange
 from mfalb.balancer.exchange.forwarding import client_framing, response_bytes
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
 from mfalb.balancer.exchange.http_affinity import Moment
@@ -98,8 +98,8 @@ class Answer:
         self.release(exchange)
         return False
 
-    def pin(self, exchange: HttpExchange, now: float) -> Pin | None:
-        """The pin that a held answer begins; it must be stored before `release`."""
+    def pin_change(self, exchange: HttpExchange, now: float) -> PinChange | None:
+        """The pin that a held answer begins, which must be stored before `release`, or the end that it tells of."""
         return None if self._held is None else self._exchanges.answer_held(exchange, b"".join(self._held), now)
 
     def release(self, exchange: HttpExchange) -> None:

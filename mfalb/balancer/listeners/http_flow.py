@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
+from mfalb.balancer.affinity.store import Pin, PinChange
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.http import Forward, HttpExchange, NeedBody, Refuse, RequestDecision, Wait
+from mfalb.balancer.exchange.http_affinity import Moment
 from mfalb.balancer.exchange.refusals import Refusal
 from mfalb.balancer.listeners.http_ending import Ending, Phase
 from mfalb.balancer.listeners.http_relay import HttpRelay
@@ -145,8 +147,9 @@ class HttpFlow(HttpRelay):
 
         def go_on(_now: float) -> None:
             if not self._is_ended:  # else the client left meanwhile
-                self._parts.clock.read()
-                self._decide(exchanges.with_body(exchange, body, self._moment))
+                began = self._moment
+                moment = Moment(self._parts.clock.read(), began.wall, began.entropy)
+                self._decide(exchanges.with_body(exchange, body, moment))
                 self.flush()
 
         if not missing or not sharing.look_up(missing, go_on):
@@ -255,17 +258,26 @@ class HttpFlow(HttpRelay):
         self._score(head.status)
         if not answer.is_released:
             now = self._parts.clock.now  # a phone may have rung for minutes since the exchange began
-            pin = answer.pin(exchange, now)
-            if pin is not None:
-                self._parts.pins.put(pin, now)  # before the answer: half two may come at once
-                sharing = self._parts.sharing
-                if sharing is not None and sharing.store((pin,), lambda _now: self._stored(trailers)):
-                    self._leave_backend(connection, head)
-                    return
+            change = answer.pin_change(exchange, now)
+            if change is not None and self._is_held(change, trailers, now):
+                self._leave_backend(connection, head)
+                return
             answer.release(exchange)
         answer.end(trailers)
         self._leave_backend(connection, head)
         self._end(keep_alive=answer.is_kept_alive)
+
+    def _is_held(self, change: PinChange, trailers: list[bytes], now: float) -> bool:
+        """What an answer does to pins, done before it leaves. True when it has to wait for the store."""
+        parts = self._parts
+        sharing = parts.sharing
+        if isinstance(change, Pin):
+            parts.pins.put(change, now)  # half two may come at once
+            return sharing is not None and sharing.store((change,), lambda _now: self._stored(trailers))
+        ended = parts.pins.end(change, now)
+        if ended is not None and sharing is not None:
+            sharing.end((ended,))
+        return False
 
     def _leave_backend(self, connection: UpstreamConnection, head: ResponseHead) -> None:
         self._connection = None

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from time import monotonic
 from typing import Final, assert_never, cast
 
-from mfalb.balancer.affinity.store import PinStore
+from mfalb.balancer.affinity.store import Pin, PinChange, PinStore
 from mfalb.balancer.exchange.radius import RadiusExchanges
 from mfalb.balancer.exchange.radius_exchange import Ask, Drop, Forward, RadiusExchange, Reply, RequestDecision, Resend
 from mfalb.balancer.exchange.radius_guards import LOOP
@@ -315,12 +315,28 @@ class RadiusDispatch:
 
     def _reply(self, reply: Reply, source: RadiusSource, now: float) -> None:
         if reply.pins:
-            for pin in reply.pins:
-                self._pins.put(pin, now)  # before the answer is released: the next half may come at once
-            if self._sharing is not None:
-                self._hold(self._sharing, reply, source, now)
+            made = self._change_pins(reply.pins, now)  # before the answer is released: the next half may come at once
+            if made and self._sharing is not None:
+                self._hold(self._sharing, made, reply, source, now)
                 return
         self._release(reply, source, now)
+
+    def _change_pins(self, changes: tuple[PinChange, ...], now: float) -> list[Pin]:
+        """In this node's table at once, in the store soon. Returns those that were made."""
+        made: list[Pin] = []
+        ended: list[Pin] = []
+        for change in changes:
+            if isinstance(change, Pin):
+                self._pins.put(change, now)
+                made.append(change)
+            else:
+                pin = self._pins.end(change, now)
+                if pin is not None:
+                    ended.append(pin)
+        if ended and self._sharing is not None:
+            again = {pin.key for pin in made}  # a conversation that keeps its State
+            self._sharing.end([pin for pin in ended if pin.key not in again])
+        return made
 
     def _release(self, reply: Reply, source: RadiusSource, now: float) -> None:
         source.path.send(reply.datagram, source.peer)
@@ -346,7 +362,7 @@ class RadiusDispatch:
         if self._sharing is None or not self._sharing.look_up(ask.missing, go_on):
             go_on(monotonic())
 
-    def _hold(self, sharing: PinSharing, reply: Reply, source: RadiusSource, now: float) -> None:
+    def _hold(self, sharing: PinSharing, made: list[Pin], reply: Reply, source: RadiusSource, now: float) -> None:
         """Another node must be able to go on before the client can."""
         if reply.exchange is not None:
             self.upstream.release(reply.exchange, now)  # it has answered: a second answer would be nobody's
@@ -357,7 +373,7 @@ class RadiusDispatch:
             else:
                 self.counters.drops["late_answer"] += 1
 
-        if not sharing.store(reply.pins, stored):
+        if not sharing.store(made, stored):
             stored(now)
 
     def _access(self, exchange: RadiusExchange, answer: str, reason: str, now: float) -> None:

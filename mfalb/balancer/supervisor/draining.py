@@ -5,10 +5,12 @@ No clock and no task of its own: the time comes in, and `tend` is called a few t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mfalb.balancer.affinity.pin_tags import pin_tags
 from mfalb.balancer.affinity.store import PinsLeft
-from mfalb.balancer.config.models import CookieAffinity, NoAffinity
+from mfalb.balancer.config.models import CookieAffinity
 from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.pool import Pool
 
@@ -26,11 +28,18 @@ NO_DRAIN = Drain(None, is_maint_next=False)
 
 def has_table_pins(pool: Pool) -> bool:
     """Whether this pool's pins are in the pin table."""
-    return not isinstance(pool.config.affinity, CookieAffinity | NoAffinity)
+    return bool(pin_tags(pool.name, pool.config.affinity))
+
+
+def left_at(pool: Pool, name: str, counted: Mapping[tuple[bytes, str], PinsLeft]) -> PinsLeft | None:
+    """The sign-ins that are pinned to one backend of a pool, of all that were counted; None for none."""
+    tags = pin_tags(pool.name, pool.config.affinity)
+    found = [counted[tag, name] for tag in tags if (tag, name) in counted]
+    return PinsLeft.sum(found) if found else None
 
 
 def is_done(pool: Pool, backend: Backend, left: PinsLeft | None, drain: Drain, now: float) -> bool:
-    """Whether there is nothing left to wait for.
+    """Whether there is nothing left to wait for. `left` is what `left_at` says.
 
     When the sessions of cookies have ended nobody can know: there, only a deadline ends a drain that still has any.
     """
@@ -40,7 +49,7 @@ def is_done(pool: Pool, backend: Backend, left: PinsLeft | None, drain: Drain, n
         return True
     if backend.admin_state is AdminState.READY or isinstance(pool.config.affinity, CookieAffinity):
         return False
-    return backend.active == 0 and (left is None or not has_table_pins(pool))
+    return backend.active == 0 and left is None
 
 
 class Drains:

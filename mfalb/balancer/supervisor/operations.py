@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Protocol
@@ -15,13 +15,14 @@ from mfalb.balancer.admin import api_models as api
 from mfalb.balancer.admin.operations import Refused, find_backends, find_pool
 from mfalb.balancer.admin.why import Peek, read_source, why_cookie, why_request_id, why_source, why_state
 from mfalb.balancer.affinity.cookie import CookieSealer
+from mfalb.balancer.affinity.pin_tags import pin_tags
 from mfalb.balancer.affinity.store import Pin, PinsLeft
 from mfalb.balancer.config.models import Config, CookieAffinity
 from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.choice import NO_KEY
 from mfalb.balancer.pools.pool import Pool
-from mfalb.balancer.supervisor.draining import Drain, Drains, has_table_pins, is_done
+from mfalb.balancer.supervisor.draining import Drain, Drains, has_table_pins, is_done, left_at
 from mfalb.balancer.supervisor.reload_plan import CannotReload, ReloadPlan
 from mfalb.errors import ConfigError
 from mfalb.net.lifecycle import Tasks
@@ -40,7 +41,7 @@ class NodePins(Protocol):
 
     def look(self, key: bytes, now: float) -> Pin | None: ...
 
-    def by_backend(self, now: float) -> dict[str, PinsLeft]: ...
+    def by_backend(self, now: float) -> dict[tuple[bytes, str], PinsLeft]: ...
 
 
 class Workers(Protocol):
@@ -86,7 +87,7 @@ class SupervisorOperations:
         self._wall = clocks.wall
         self._drains = Drains()
         self._tasks = Tasks("operations")
-        self._left: dict[str, PinsLeft] = {}
+        self._left: dict[tuple[bytes, str], PinsLeft] = {}
         self._count_again_at = 0.0
 
     @property
@@ -120,17 +121,30 @@ class SupervisorOperations:
             if pool is None or backend is None:  # a reload has removed it
                 self._drains.drop(pool_name, name)
                 continue
-            if is_done(pool, backend, self._pins_left().get(name), self._drains.of(backend), self._monotonic()):
+            if self._remaining(pool, backend)[1]:
                 self._set(backend, AdminState.MAINT)
 
-    def _pins_left(self) -> dict[str, PinsLeft]:
-        """The pins by backend; of a large table it may be some seconds old."""
+    def _remaining(self, pool: Pool, backend: Backend) -> tuple[PinsLeft | None, bool]:
+        """The sign-ins that are pinned to a backend, and whether its drain has ended.
+
+        It has not because an older count found none: what was under way then may have made a pin since.
+        """
+        left = left_at(pool, backend.name, self._pins_left())
+        is_over = is_done(pool, backend, left, self._drains.of(backend), self._monotonic())
+        if is_over and left is None and has_table_pins(pool):
+            self._count_again_at = 0.0
+            left = left_at(pool, backend.name, self._pins_left())
+            is_over = is_done(pool, backend, left, self._drains.of(backend), self._monotonic())
+        return left, is_over
+
+    def _pins_left(self) -> dict[tuple[bytes, str], PinsLeft]:
+        """The sign-ins by tag and backend; of a large table it may be some seconds old."""
         began = self._monotonic()
         if began >= self._count_again_at:
             self._left = self._pins.by_backend(began)
             took_s = self._monotonic() - began
             self._count_again_at = began + took_s * _COUNTING_SHARE
-        return {name: left for name, left in self._left.items() if left.last_expires_at > began}
+        return {whose: left for whose, left in self._left.items() if left.last_expires_at > began}
 
     # ---------------------------------------------------------------------------------- operations
 
@@ -185,8 +199,7 @@ class SupervisorOperations:
     def _leaving(self, backend: Backend) -> api.Leaving:
         pool, now = self._pools[backend.pool], self._monotonic()
         is_counted = has_table_pins(pool)
-        left = self._pins_left().get(backend.name) if is_counted else None
-        others = tuple(one for one in self._counted_pools_with(backend.name) if one != pool.name) if is_counted else ()
+        left, is_over = self._remaining(pool, backend)
         drain = self._drains.of(backend)
         longest_s = 0.0 if left is None else round(left.last_expires_at - now, 1)
         return api.Leaving(
@@ -196,42 +209,48 @@ class SupervisorOperations:
             active=backend.active,
             pins=(0 if left is None else left.count) if is_counted else None,
             longest_s=longest_s if is_counted else None,
-            pins_shared_with=others,
             deadline_in_s=None if drain.deadline_at is None else round(max(drain.deadline_at - now, 0.0), 1),
             then="maint" if drain.is_maint_next else None,
-            is_done=is_done(pool, backend, left, drain, now),
+            is_done=is_over,
             needs_deadline=isinstance(pool.config.affinity, CookieAffinity),
-            text=_leaving_text(pool, others),
+            text=_leaving_text(pool),
         )
-
-    def _counted_pools_with(self, name: str) -> Iterator[str]:
-        return (pool.name for pool in self._pools.values() if name in pool.backends and has_table_pins(pool))
 
     async def pins(self, pool: str | None) -> api.Pins:
         """As `Operations` says."""
-        wanted = None if pool is None else find_pool(self._pools, pool).backends.keys()
+        if pool is not None:
+            find_pool(self._pools, pool)
         await self._workers.refresh()
-        now, left_over = self._monotonic(), self._pins_left()
+        now, counted = self._monotonic(), self._pins_left()
         return api.Pins(
-            total=sum(left.count for left in left_over.values()),
+            total=sum(left.count for left in counted.values()),
             limit=self._config.pins.limit,
             made=self._pins.made,
             hits=int(self._workers.total("mfalb_pins_hit_total")),
             misses=int(self._workers.total("mfalb_pins_missed_total")),
             backends=tuple(
                 api.PinCount(
-                    backend=name,
-                    pools=tuple(self._counted_pools_with(name)),
-                    pins=left.count,
-                    longest_s=round(left.last_expires_at - now, 1),
+                    pool=owner or None, backend=name, pins=left.count, longest_s=round(left.last_expires_at - now, 1)
                 )
-                for name, left in sorted(left_over.items())
-                if wanted is None or name in wanted
+                for (owner, name), left in sorted(self._by_pool(counted).items())
+                if pool in (None, owner)
             ),
             cookie_pools=tuple(
                 one.name for one in self._pools.values() if isinstance(one.config.affinity, CookieAffinity)
             ),
         )
+
+    def _by_pool(self, counted: Mapping[tuple[bytes, str], PinsLeft]) -> dict[tuple[str, str], PinsLeft]:
+        """By pool and backend. What is pinned for a pool that is no longer there stands under an empty name."""
+        owners: dict[bytes, list[str]] = {}
+        for pool in self._pools.values():
+            for tag in pin_tags(pool.name, pool.config.affinity):
+                owners.setdefault(tag, []).append(pool.name)
+        found: dict[tuple[str, str], list[PinsLeft]] = {}
+        for (tag, name), left in counted.items():
+            for owner in owners.get(tag, [""]):
+                found.setdefault((owner, name), []).append(left)
+        return {whose: PinsLeft.sum(lefts) for whose, lefts in found.items()}
 
     async def reload(self, order: api.ReloadOrder) -> api.Reloaded:
         """As `Operations` says."""
@@ -242,7 +261,7 @@ class SupervisorOperations:
             raise Refused(str(error)) from error
         leaving = []
         for pool, name in plan.leaving:
-            counted = left.get(name)
+            counted = left_at(pools[pool], name, left)
             pins = (0 if counted is None else counted.count) if has_table_pins(pools[pool]) else None
             leaving.append(api.LostPins(pool=pool, backend=name, pins=pins))
         return api.Reloaded(is_dry_run=order.dry_run, changes=plan.changes, leaving=tuple(leaving))
@@ -328,12 +347,10 @@ def _backend_status(backend: Backend) -> api.BackendStatus:
     )
 
 
-def _leaving_text(pool: Pool, shared_with: tuple[str, ...]) -> str:
+def _leaving_text(pool: Pool) -> str:
     if isinstance(pool.config.affinity, CookieAffinity):
         return (
             "Sessions live in cookies and cannot be counted; one that is not used for "
             f"{pool.config.affinity.idle_timeout_s:g} s has ended."
         )
-    if shared_with:
-        return f"Pins are counted by the backend's name, those of {', '.join(shared_with)} included."
     return ""

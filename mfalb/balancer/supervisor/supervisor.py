@@ -10,7 +10,7 @@ import random
 import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -225,7 +225,7 @@ class Supervisor:
         self._tasks.start("reload", self._reload_quietly())
 
     async def _reload_quietly(self) -> None:
-        with self._service.reloading(), suppress(ConfigError, CannotReload):  # the log has it
+        with suppress(ConfigError, CannotReload):  # the log has it
             await self.reload()
 
     def _reopen(self) -> None:
@@ -264,18 +264,23 @@ class Supervisor:
         Raises ConfigError and CannotReload with everything as it was.
         """
         async with self._reloading:
-            try:
-                config = await asyncio.to_thread(self._load)
-                plan = plan_reload(self._config, config)
-                plan.refuse_what_is_fixed()
-                if not is_dry_run and not plan.is_empty:
-                    await self._take_up(config)
-            except (ConfigError, CannotReload) as error:
-                _log.error("the new configuration is not used", extra={"reason": str(error)})
-                raise
-            if not is_dry_run:
-                _log.info("reloaded" if plan.changes else "reloaded: nothing has changed", extra=_told(plan))
-            return plan
+            # Announced in here: the end of one reload must not be taken for that of the next
+            with nullcontext() if is_dry_run else self._service.reloading():
+                return await self._reload(is_dry_run=is_dry_run)
+
+    async def _reload(self, *, is_dry_run: bool) -> ReloadPlan:
+        try:
+            config = await asyncio.to_thread(self._load)
+            plan = plan_reload(self._config, config)
+            plan.refuse_what_is_fixed()
+            if not is_dry_run and not plan.is_empty:
+                await self._take_up(config)
+        except (ConfigError, CannotReload) as error:
+            _log.error("the new configuration is not used", extra={"reason": str(error)})
+            raise
+        if not is_dry_run:
+            _log.info("reloaded" if plan.changes else "reloaded: nothing has changed", extra=_told(plan))
+        return plan
 
     async def _take_up(self, config: Config) -> None:
         former_places = places_of(self._config, self._sockets)

@@ -2,10 +2,12 @@
 
     store(pins)     the answer that begins a transaction waits until the store has its pins, or until the deadline
     look_up(keys)   a message whose pin this node does not know waits for what the store knows, or for the deadline
+    end(pins)       these sign-ins have ended: the store is told, and nobody waits (`pin_ends`)
 
-Both give their caller back at once when there is nothing to wait for: the store is away, and a probe with a pause that
-grows looks for it. Then this node's own table serves alone; pins that the store did not get are kept, the newest of
-them, and handed in when it is back. What comes from the store is put into the node's own table, and is found there.
+The first two give their caller back at once when there is nothing to wait for: the store is away, and a probe with a
+pause that grows looks for it. Then this node's own table serves alone; pins that the store did not get are kept, the
+newest of them, and handed in when it is back. What comes from the store is put into the node's own table, and is found
+there.
 
 Whatever gathers in one round of the loop, or while calls are under way, goes in one call.
 """
@@ -14,19 +16,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
-from mfalb.balancer.affinity.store import Pin, PinStore, PinStoreAway, SharedPins, backend_of_untrusted
+from mfalb.balancer.affinity.store import Pin, PinEnd, PinStore, SharedPins, read_value_untrusted
 from mfalb.balancer.upstreams.node_watch import NodeWatch
+from mfalb.balancer.upstreams.pin_ends import OwnPins, PinEnds, Whose
+from mfalb.balancer.upstreams.store_calls import SharingCounters, StoreCalls
 from mfalb.errors import MalformedMessage
 from mfalb.net.lifecycle import Tasks
-from mfalb.telemetry.rare_log import RareLog
 
-CALL_LIMIT_S: Final = 1.0  # a call that takes longer is given up, and the store with it
 ANNOUNCE_EVERY_S: Final = 10.0
 _ANNOUNCED_FOR_S: Final = 3 * ANNOUNCE_EVERY_S
 _FIRST_PAUSE_S: Final = 0.1
@@ -42,16 +43,6 @@ Then = Callable[[float], None]
 """What goes on when the waiting is over; it is given the monotonic time."""
 
 _log = logging.getLogger("mfalb.pins")
-
-
-@dataclass(slots=True)
-class SharingCounters:
-    """`results` by (operation, result), `failures` of calls by reason, `seconds` and `calls` by operation."""
-
-    results: Counter[tuple[str, str]] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
-    calls: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, float] = field(default_factory=lambda: {"store": 0.0, "look_up": 0.0})
 
 
 class _Waiting:
@@ -79,22 +70,27 @@ class _Line:
         self.is_called = False
 
 
+class NodePins(PinStore, OwnPins, Protocol):
+    """The node's own table, as one of its workers has it."""
+
+
 class PinSharing:
     """Between the listeners of one worker and the store. `local` is this node's own table.
 
     `known` are the names of all backends here: a pin that names another is of no use. `released` is called when
-    something has gone on, for the listeners to send what they gathered.
+    something has gone on, for the listeners to send what they gathered. `draining` is as `PinEnds` has it.
     """
 
     def __init__(  # noqa: PLR0913 - what it stands between
         self,
-        local: PinStore,
+        local: NodePins,
         shared: SharedPins,
         watch: NodeWatch,
         *,
         timeout_s: float,
         known: frozenset[str],
         released: Callable[[], None],
+        draining: Callable[[], Collection[Whose]] = tuple,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.watch = watch
@@ -114,11 +110,15 @@ class PinSharing:
         self._late_in_a_row = 0
         self._is_told_away: bool | None = None
         self._wake = asyncio.Event()
-        self._rare_log = RareLog(_log)
+        self._calls = StoreCalls()
+        self._ends = PinEnds(
+            local, shared, counters=self.counters, draining=draining, is_up=lambda: self.is_up, clock=clock
+        )
 
     def start(self) -> None:
         """Look for the store, and go on looking after it. Nobody waits for that."""
         self._tasks.start("tend", self._tend())
+        self._ends.start()
 
     async def close(self) -> None:
         """Let go of the store. What is held is lost with its listeners."""
@@ -126,6 +126,7 @@ class PinSharing:
         for line in (self._store_line, self._look_up_line):
             while line.gathered:
                 self._settle(line.gathered.popleft())
+        await self._ends.close()
         await self._tasks.close()
         await self._shared.close()
 
@@ -157,6 +158,11 @@ class PinSharing:
         self._hold(self._look_up_line, _Waiting((), keys, then))
         return True
 
+    def end(self, pins: Sequence[Pin]) -> None:
+        """Other nodes may know that the sign-ins of these pins have ended. Nothing waits for that."""
+        if pins:
+            self._ends.tell(pins)
+
     def _hold(self, line: _Line, waiting: _Waiting) -> None:
         waiting.timer = asyncio.get_running_loop().call_later(self._timeout_s, self._deadline_came, line, waiting)
         self._waiting += 1
@@ -179,7 +185,9 @@ class PinSharing:
         try:
             waiting.then(self._clock())
         except Exception as error:  # noqa: BLE001 - a fault of ours, in one message: the others go on
-            self._rare_log.error(type(error).__name__, "internal error: what waited for the pin store is lost", error)
+            self._calls.rare_log.error(
+                type(error).__name__, "internal error: what waited for the pin store is lost", error
+            )
 
     def _settle(self, waiting: _Waiting) -> None:
         if waiting.is_over:
@@ -213,7 +221,7 @@ class PinSharing:
         began = self._clock()
         work = self._store_batch if line is self._store_line else self._look_up_batch
         try:
-            failure = await self._limited(work(batch, began))
+            failure = await self._calls.limited(work(batch, began))
         finally:
             line.under_way -= 1
         self.counters.calls[line.name] += 1
@@ -228,20 +236,6 @@ class PinSharing:
         self._released()
         if line.gathered:
             self._call_soon(line)
-
-    async def _limited(self, work: Coroutine[None, None, None]) -> str | None:
-        """Why the store did not do it; None when it did."""
-        try:
-            async with asyncio.timeout(CALL_LIMIT_S):
-                await work
-        except PinStoreAway as away:
-            return away.reason
-        except TimeoutError:
-            return "silent"
-        except Exception as error:  # noqa: BLE001 - a fault of ours or of the library's: the node serves on alone
-            self._rare_log.error(type(error).__name__, "internal error: a call to the pin store failed", error)
-            return "internal_error"
-        return None
 
     def _failed(self, line: _Line, batch: list[_Waiting]) -> None:
         for waiting in batch:
@@ -269,13 +263,15 @@ class PinSharing:
         if found is None:
             return "absent"
         try:
-            backend = backend_of_untrusted(found[0])
+            backend, is_ended = read_value_untrusted(found[0])
         except MalformedMessage as error:
             return error.reason
         if backend not in self.known:
             return "unknown_backend"
         if self._local.peek(key, now) is None:
             self._local.put(Pin(key, backend, now + found[1]), now)
+            if is_ended:
+                self._local.end(PinEnd(key, backend, now), now)
         return "found"
 
     # ------------------------------------------------------------------------------ away and back
@@ -313,10 +309,10 @@ class PinSharing:
         pause_s = _FIRST_PAUSE_S
         while True:
             self._wake.clear()
-            failure = await self._limited(self._announce())
+            failure = await self._calls.limited(self._announce())
             if failure is None:
                 self._is_back()
-                failure = await self._limited(self._hand_in())
+                failure = await self._calls.limited(self._hand_in())
             if failure is not None:
                 self._went_away(failure)
             if self.is_up and await self._serves_for(ANNOUNCE_EVERY_S):

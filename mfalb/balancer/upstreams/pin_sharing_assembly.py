@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mfalb.balancer.affinity.node_settings import node_settings
-from mfalb.balancer.affinity.store import PinStore
+from mfalb.balancer.affinity.pin_tags import pin_tags
 from mfalb.balancer.config.models import Config
+from mfalb.balancer.pools.backend import AdminState
+from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.node_watch import NodeWatch
-from mfalb.balancer.upstreams.pin_sharing import PinSharing
+from mfalb.balancer.upstreams.pin_ends import Whose
+from mfalb.balancer.upstreams.pin_sharing import NodePins, PinSharing
 from mfalb.net.tls_files import TlsFiles
 
 _TLS_NAME = "pins/store"  # shown with the metrics of its files, beside pools, whose names have no slash
 
 
-def share_pins(config: Config, local: PinStore, tls_files: TlsFiles, released: Callable[[], None]) -> PinSharing | None:
+def share_pins(
+    config: Config, local: NodePins, pools: Mapping[str, Pool], tls_files: TlsFiles, released: Callable[[], None]
+) -> PinSharing | None:
     """The sharing that the configuration asks for, under way; None when it asks for none."""
     store = config.pins.store
     if store is None:
@@ -30,9 +35,21 @@ def share_pins(config: Config, local: PinStore, tls_files: TlsFiles, released: C
         timeout_s=store.timeout_s,
         known=_names(config),
         released=released,
+        draining=lambda: _draining(pools),
     )
     sharing.start()
     return sharing
+
+
+def _draining(pools: Mapping[str, Pool]) -> frozenset[Whose]:
+    """Whose sign-ins an operator may be waiting for."""
+    return frozenset(
+        (tag, backend.name)
+        for pool in pools.values()
+        for backend in pool.backends.values()
+        if backend.admin_state is AdminState.DRAIN
+        for tag in pin_tags(pool.name, pool.config.affinity)
+    )
 
 
 def follow_settings(sharing: PinSharing, config: Config) -> None:

@@ -1,6 +1,7 @@
 """Shared pins in Valkey or Redis: one server, the master that Sentinels name, or a cluster.
 
     <prefix>pin:<key in hex>   "1 <backend>"    for the rest of the pin's life (SET ... PX; SET ... PX NX when late)
+                               "1 <backend> ended"    from the end of its sign-in on, as long (a script: it compares)
     <prefix>node:<name>        its settings     for as long as it lives, and a little longer
     <prefix>nodes              a set of the nodes' names
 
@@ -22,12 +23,19 @@ from valkey.asyncio.retry import Retry
 from valkey.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 from valkey.backoff import NoBackoff
 
-from mfalb.balancer.affinity.store import Pin, PinStoreAway
+from mfalb.balancer.affinity.store import Pin, PinStoreAway, pin_value
 from mfalb.balancer.config.pin_models import SharedStore
 
 CALL_LIMIT_S: Final = 1.0  # connecting, and any answer: past it a store is as good as gone
 _NODES_LIMIT: Final = 64  # others whose settings are read
 _LEAST_LIFE_MS: Final = 1
+# A pin is ours to end when it says what we stored, and has as long to live. Two calls may be a second apart each
+_END: Final = b"""
+local left = redis.call('PTTL', KEYS[1])
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or math.abs(left - tonumber(ARGV[3])) > 2000 then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', left)
+return 1
+"""
 # The first that fits counts: subclasses stand before their bases
 _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (faults.AuthenticationError, "not_authenticated"),
@@ -61,8 +69,18 @@ class ValkeyPins:
             pipeline = self._client.pipeline(**self._plain)
             for pin in pins:
                 life_ms = max(round((pin.expires_at - now) * 1000), _LEAST_LIFE_MS)
-                pipeline.set(self._pin_key(pin.key), b"1 " + pin.backend.encode(), px=life_ms, nx=only_new)
+                pipeline.set(self._pin_key(pin.key), pin_value(pin.backend), px=life_ms, nx=only_new)
             _raise_first(await pipeline.execute(raise_on_error=False))
+
+    async def end(self, pins: Sequence[Pin], now: float) -> int:
+        async with _as_away(is_cluster=self._is_cluster):
+            pipeline = self._client.pipeline(**self._plain)
+            for pin in pins:
+                values = pin_value(pin.backend), pin_value(pin.backend, is_ended=True)
+                life_ms = round((pin.expires_at - now) * 1000)
+                pipeline.execute_command("EVAL", _END, 1, self._pin_key(pin.key), *values, life_ms)
+            answers = await pipeline.execute(raise_on_error=False)
+            return _raise_first([0 if _is_of_another_type(answer) else answer for answer in answers]).count(1)
 
     async def look_up(self, keys: Sequence[bytes]) -> Sequence[tuple[bytes, float] | None]:
         async with _as_away(is_cluster=self._is_cluster):
@@ -120,13 +138,19 @@ def _found(value: object, life_ms: object) -> tuple[bytes, float] | None:
     """A value of another type (WRONGTYPE) is one that we do not understand, not a store that fails."""
     if value is None:
         return None
-    if isinstance(value, faults.ResponseError) and str(value).startswith(("WRONGTYPE", "Operation against a key")):
+    if _is_of_another_type(value):
         return b"", 0.0
     if isinstance(value, Exception):
         raise value
     if not isinstance(value, bytes) or not isinstance(life_ms, int):
         return b"", 0.0
     return value, max(life_ms, 0) / 1000
+
+
+def _is_of_another_type(value: object) -> bool:
+    return isinstance(value, faults.ResponseError) and (
+        "WRONGTYPE" in str(value) or str(value).startswith("Operation against a key")
+    )
 
 
 def _raise_first(answers: list[Any]) -> list[Any]:

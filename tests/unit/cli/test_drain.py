@@ -12,7 +12,6 @@ COUNTED = Leaving(
     active=1,
     pins=2,
     longest_s=125.0,
-    pins_shared_with=(),
     deadline_in_s=None,
     then=None,
     is_done=False,

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
+from unit.balancer.affinity.node_pins import pin_hub
 
 from mfalb.balancer.admin.metrics import MetricsPage
 from mfalb.balancer.admin.summed_metrics import summed, words_of
 from mfalb.balancer.admin.worker_metrics import WorkerMetrics
-from mfalb.balancer.affinity.store import Pin, PinTable
+from mfalb.balancer.affinity.hub import Hub
+from mfalb.balancer.affinity.store import Pin, PinEnd
 from mfalb.balancer.config.health_models import PassiveCheck, TcpCheck
 from mfalb.balancer.config.http_models import Retries
 from mfalb.balancer.config.models import Backend
@@ -32,7 +34,7 @@ Sample = tuple[str, frozenset[tuple[str, str]]]
 class Source:
     """A worker's tables."""
 
-    pins: PinTable = field(default_factory=lambda: PinTable(10))
+    pins: Hub = field(default_factory=lambda: pin_hub(10))
     counters: Mapping[str, ListenerCounters] = field(default_factory=dict)
     access_log: AccessLog | None = None
     in_flight: Mapping[str, int] = field(default_factory=dict)
@@ -159,14 +161,16 @@ def test_a_backend_s_probes_and_ages_are_told() -> None:
 
 
 def test_pins_are_counted_and_never_shown() -> None:
-    pins = PinTable(10)
+    pins = pin_hub(10)
     pins.put(Pin(b"a key of sixteen", "b1", 10.0), 0.0)
     pins.find(b"a key of sixteen", 0.0)
     pins.find(b"another sixteen.", 0.0)
+    pins.end(PinEnd(b"a key of sixteen", "b1", 0.0), 0.0)
     source = Source(pins=pins)
     page = samples(source)
     counts = [page[sample(name)] for name in ("mfalb_pins", "mfalb_pins_made_total")]
     assert counts == [1, 1]
+    assert page[sample("mfalb_pins_ended_total")] == 1
     assert page[sample("mfalb_pins_hit_total")] == 1
     assert page[sample("mfalb_pins_missed_total")] == 1
     assert b"sixteen" not in page_of(source, {}, 0.0).text()

@@ -13,7 +13,8 @@ from prometheus_client import Metric
 from mfalb.balancer.admin.pin_store_metrics import pin_store_metrics
 from mfalb.balancer.admin.summed_metrics import Words, summed, words_of
 from mfalb.balancer.upstreams.node_watch import NodeWatch
-from mfalb.balancer.upstreams.pin_sharing import PinSharing, SharingCounters
+from mfalb.balancer.upstreams.pin_sharing import PinSharing
+from mfalb.balancer.upstreams.store_calls import SharingCounters
 
 
 @dataclass

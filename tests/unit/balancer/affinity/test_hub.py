@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-from hashlib import blake2b
 
 import pytest
 from hypothesis import given, settings
@@ -11,13 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mfalb.balancer.affinity.hub import SLOT_BYTES, Hub, HubPlan, HubReader
-from mfalb.balancer.affinity.store import Pin, PinsLeft
+from mfalb.balancer.affinity.store import TAG_BYTES, Pin, PinCounters, PinEnd, PinsLeft, pin_key, pin_tag
 
 LIFE_S = 10.0
 
 
-def key(number: int) -> bytes:
-    return blake2b(number.to_bytes(4, "big"), digest_size=16).digest()
+MFA = pin_tag(b"test", "mfa")
+
+
+def key(number: int, pool: str = "mfa") -> bytes:
+    return pin_key(b"test", pool, number.to_bytes(4, "big"))
 
 
 def memory_for(plan: HubPlan) -> mmap.mmap:
@@ -45,17 +47,31 @@ def test_every_worker_and_the_supervisor_find_what_one_has_made(memory: mmap.mma
     for hub in (one, other, supervisor):
         assert (hub.find(key(1), 5.0), hub.find(key(2), 5.0), hub.find(key(3), 5.0)) == ("mfa1", "mfa2", None)
         assert (hub.counters.hits, hub.counters.misses) == (2, 1)
-    assert supervisor.by_backend(5.0) == {"mfa1": PinsLeft(1, 10.0), "mfa2": PinsLeft(1, 10.0)}
+    assert supervisor.by_backend(5.0) == {(MFA, "mfa1"): PinsLeft(1, 10.0), (MFA, "mfa2"): PinsLeft(1, 10.0)}
 
 
-def test_of_two_pins_with_one_key_the_younger_counts(memory: mmap.mmap, plan: HubPlan) -> None:
+def test_of_two_pins_with_one_key_the_younger_counts_and_the_older_never_again(
+    memory: mmap.mmap, plan: HubPlan
+) -> None:
     one, other = Hub(memory, plan, 0), Hub(memory, plan, 1)
     one.put(Pin(key(1), "mfa1", 100.0), 0.0)
     other.put(Pin(key(1), "mfa2", 10.0), 1.0)
     assert one.peek(key(1), 2.0) == "mfa2"
+    assert one.by_backend(2.0) == {(MFA, "mfa2"): PinsLeft(1, 10.0)}
     assert one.peek(key(1), 10.0) is None, "the older one says nothing any more"
-    one.put(Pin(key(1), "mfa3", 100.0), 3.0)
-    assert other.peek(key(1), 4.0) == "mfa3"
+    other.expire(10.0)
+    assert one.peek(key(1), 10.0) is None, "nor when the younger one has left its place"
+    one.put(Pin(key(1), "mfa3", 100.0), 13.0)
+    assert other.peek(key(1), 14.0) == "mfa3"
+    one.expire(100.0)
+    assert len(one) == 0, "its owner lets go of it like any other"
+
+
+def test_of_two_pins_made_at_the_same_moment_one_counts(memory: mmap.mmap, plan: HubPlan) -> None:
+    one, other = Hub(memory, plan, 0), Hub(memory, plan, 1)
+    one.put(Pin(key(1), "mfa1", 100.0), 5.0)
+    other.put(Pin(key(1), "mfa2", 100.0), 5.0)
+    assert {hub.peek(key(1), 6.0) for hub in (one, other)} == {"mfa1"}
 
 
 def test_a_pin_is_over_when_its_time_is(memory: mmap.mmap, plan: HubPlan) -> None:
@@ -69,7 +85,7 @@ def test_a_pin_is_over_when_its_time_is(memory: mmap.mmap, plan: HubPlan) -> Non
     assert hub.by_backend(0.0) == {}
 
 
-@pytest.mark.parametrize("at", range(0, 71, 5))
+@pytest.mark.parametrize("at", [0, 5, *range(16, 81, 5)])  # between them is the mark, which others write
 def test_a_slot_that_was_half_written_counts_as_empty(memory: mmap.mmap, plan: HubPlan, at: int) -> None:
     hub = Hub(memory, plan, 0)
     hub.put(Pin(key(1), "a-long-name-of-a-backend-1234567", 1e300 / 3), 1 / 3)
@@ -164,13 +180,134 @@ def test_a_slot_that_a_predecessor_left_half_written_is_used_again(memory: mmap.
     assert second.find(key(50), 1.0) == "mfa2"
 
 
+def test_names_of_backends_are_as_long_as_a_configuration_lets_them_be(memory: mmap.mmap, plan: HubPlan) -> None:
+    hub, name = Hub(memory, plan, 0), "b" * 64
+    hub.put(Pin(key(1), name, 10.0), 0.0)
+    assert hub.find(key(1), 5.0) == name
+
+
+def test_made_ended_found_and_missed_are_counted_and_who_only_looks_is_not(memory: mmap.mmap, plan: HubPlan) -> None:
+    hub = Hub(memory, plan, 0)
+    hub.put(Pin(key(1), "mfa1", 10.0), 0.0)
+    for number in (1, 1, 2):
+        hub.find(key(number), 1.0)
+    hub.end(PinEnd(key(1), "mfa1", 1.0), 2.0)
+    assert hub.counters == PinCounters(made=1, ended=1, hits=2, misses=1)
+    assert (hub.peek(key(1), 3.0), hub.peek(key(2), 3.0)) == ("mfa1", None)
+    assert (hub.look(key(1), 3.0), hub.look(key(2), 3.0)) == (Pin(key(1), "mfa1", 10.0), None)
+    assert hub.counters == PinCounters(made=1, ended=1, hits=2, misses=1)
+
+
+def test_pins_are_counted_by_pool_and_backend_with_the_last_expiry(memory: mmap.mmap, plan: HubPlan) -> None:
+    one, other = Hub(memory, plan, 0), Hub(memory, plan, 1)
+    one.put(Pin(key(1), "mfa1", 100.0), 0.0)
+    other.put(Pin(key(2), "mfa1", 300.0), 0.0)
+    one.put(Pin(key(3), "mfa1", 200.0), 0.0)
+    one.put(Pin(key(4), "mfa2", 60.0), 0.0)
+    one.put(Pin(key(1, "sdk"), "mfa1", 500.0), 0.0)
+    sdk = key(1, "sdk")[-TAG_BYTES:]
+    reader = HubReader(memory, plan)
+    assert reader.by_backend(50.0) == {
+        (MFA, "mfa1"): PinsLeft(3, 300.0),
+        (MFA, "mfa2"): PinsLeft(1, 60.0),
+        (sdk, "mfa1"): PinsLeft(1, 500.0),
+    }
+    assert reader.by_backend(100.0) == {(MFA, "mfa1"): PinsLeft(2, 300.0), (sdk, "mfa1"): PinsLeft(1, 500.0)}
+    assert reader.by_backend(500.0) == {}
+
+
+# ------------------------------------------------------------------------------------- ends of sign-ins
+
+
+@pytest.mark.parametrize("ender", [0, 1])
+def test_a_sign_in_that_has_ended_is_counted_no_more_but_its_pin_is_still_found(
+    memory: mmap.mmap, plan: HubPlan, ender: int
+) -> None:
+    hubs, reader = [Hub(memory, plan, 0), Hub(memory, plan, 1)], HubReader(memory, plan)
+    hubs[0].put(Pin(key(1), "mfa1", 100.0), 1.0)
+    assert hubs[ender].end(PinEnd(key(1), "mfa1", 2.0), 3.0) == Pin(key(1), "mfa1", 100.0)
+    assert reader.by_backend(3.0) == {}
+    assert [hub.find(key(1), 99.0) for hub in (*hubs, reader)] == ["mfa1"] * 3
+    assert hubs[0].find(key(1), 100.0) is None
+    assert hubs[ender].end(PinEnd(key(1), "mfa1", 4.0), 5.0) is None, "it has ended already"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        PinEnd(key(2), "mfa1", 10.0),  # no such pin
+        PinEnd(key(1), "mfa2", 10.0),  # another one's
+        PinEnd(key(1), "mfa1", 0.9),  # found before this pin was made
+    ],
+)
+def test_an_end_that_is_not_this_pin_s_leaves_it(memory: mmap.mmap, plan: HubPlan, end: PinEnd) -> None:
+    hub = Hub(memory, plan, 0)
+    hub.put(Pin(key(1), "mfa1", 100.0), 1.0)
+    assert hub.end(end, 10.0) is None
+    assert hub.by_backend(10.0) == {(MFA, "mfa1"): PinsLeft(1, 100.0)}
+
+
+def test_a_pin_whose_time_is_over_has_no_end(memory: mmap.mmap, plan: HubPlan) -> None:
+    hub = Hub(memory, plan, 0)
+    hub.put(Pin(key(1), "mfa1", 100.0), 1.0)
+    assert hub.end(PinEnd(key(1), "mfa1", 99.0), 100.0) is None
+
+
+@pytest.mark.parametrize("second", [0, 1])
+def test_two_sign_ins_at_once_with_one_key_are_counted_until_the_pin_s_time_is_over(
+    memory: mmap.mmap, plan: HubPlan, second: int
+) -> None:
+    """Servers that give every user the same State: the end of one says nothing of the other."""
+    hubs = [Hub(memory, plan, 0), Hub(memory, plan, 1)]
+    hubs[0].put(Pin(key(1), "mfa1", 100.0), 1.0)
+    hubs[second].put(Pin(key(1), "mfa1", 110.0), 11.0)
+    assert hubs[0].end(PinEnd(key(1), "mfa1", 12.0), 13.0) is None
+    assert hubs[0].by_backend(13.0) == {(MFA, "mfa1"): PinsLeft(1, 110.0)}
+    hubs[0].put(Pin(key(1), "mfa1", 210.0), 110.0)
+    assert hubs[1].end(PinEnd(key(1), "mfa1", 111.0), 112.0) is not None, "that one is alone again"
+
+
+@pytest.mark.parametrize("second", [0, 1])
+def test_a_sign_in_after_the_last_one_s_end_is_counted_and_ends_again(
+    memory: mmap.mmap, plan: HubPlan, second: int
+) -> None:
+    hubs = [Hub(memory, plan, 0), Hub(memory, plan, 1)]
+    hubs[0].put(Pin(key(1), "mfa1", 100.0), 1.0)
+    hubs[1].end(PinEnd(key(1), "mfa1", 2.0), 3.0)
+    hubs[second].put(Pin(key(1), "mfa2", 104.0), 4.0)
+    assert hubs[0].by_backend(5.0) == {(MFA, "mfa2"): PinsLeft(1, 104.0)}
+    assert hubs[0].end(PinEnd(key(1), "mfa2", 5.0), 6.0) is not None
+    assert hubs[0].by_backend(6.0) == {}
+
+
+def test_a_mark_that_comes_when_another_pin_lies_there_says_nothing(memory: mmap.mmap, plan: HubPlan) -> None:
+    hub = Hub(memory, plan, 0)
+    hub.put(Pin(key(1), "mfa1", 10.0), 0.0)
+    at = slot_at(plan, 0)
+    for late in (memory[at : at + 8], memory[at : at + 8][::-1]):
+        hub.expire(10.0)
+        hub.put(Pin(key(2), "mfa2", 100.0), 11.0)
+        memory[at + 8 : at + 16] = late
+        assert hub.by_backend(12.0) == {(MFA, "mfa2"): PinsLeft(1, 100.0)}
+        assert hub.find(key(2), 12.0) == "mfa2"
+
+
+def test_a_successor_knows_what_has_ended(memory: mmap.mmap, plan: HubPlan) -> None:
+    first = Hub(memory, plan, 0)
+    first.put(Pin(key(1), "mfa1", 100.0), 1.0)
+    first.end(PinEnd(key(1), "mfa1", 2.0), 3.0)
+    second = Hub(memory, plan, 0)
+    assert second.by_backend(4.0) == {}
+    assert second.find(key(1), 4.0) == "mfa1"
+
+
 def test_a_memory_that_is_too_small_is_refused(plan: HubPlan) -> None:
     with pytest.raises(ValueError, match="smaller than its plan"):
         HubReader(mmap.mmap(-1, plan.size_bytes - 1), plan)
 
 
 class AsADict(RuleBasedStateMachine):
-    """Two workers that come and go, never short of room, against a dict. Pins of one kind live equally long."""
+    """Two workers that come and go, never short of room, against a dict."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,6 +315,7 @@ class AsADict(RuleBasedStateMachine):
         self.memory = memory_for(self.plan)
         self.hubs = [Hub(self.memory, self.plan, region) for region in range(2)]
         self.model: dict[int, tuple[str, float]] = {}
+        self.open: dict[int, int] = {}  # sign-ins that have not ended, 2 for more than can be told apart
         self.now = 0.0
 
     @rule(worker=st.integers(0, 1), number=st.integers(0, 40))
@@ -185,7 +323,20 @@ class AsADict(RuleBasedStateMachine):
         self.now += 0.01  # of two pins made at the same moment either may count
         backend = f"mfa{worker}-{self.now}"
         self.hubs[worker].put(Pin(key(number), backend, self.now + LIFE_S), self.now)
+        is_open = number in self.open and self.model[number][1] > self.now
+        self.open[number] = 2 if is_open else 1
         self.model[number] = (backend, self.now + LIFE_S)
+
+    @rule(worker=st.integers(0, 1), number=st.integers(0, 40))
+    def end(self, worker: int, number: int) -> None:
+        self.now += 0.01
+        backend, expires_at = self.model.get(number, ("", 0.0))
+        ended = self.hubs[worker].end(PinEnd(key(number), backend, self.now), self.now)
+        if self.open.get(number) == 1 and expires_at > self.now:
+            assert ended == Pin(key(number), backend, expires_at)
+            del self.open[number]
+        else:
+            assert ended is None
 
     @rule(seconds=st.integers(1, 10))
     def wait(self, seconds: int) -> None:
@@ -206,6 +357,12 @@ class AsADict(RuleBasedStateMachine):
             backend, expires_at = self.model.get(number, ("", 0.0))
             expected = backend if expires_at > self.now else None
             assert [hub.peek(key(number), self.now) for hub in self.hubs] == [expected, expected]
+
+    @invariant()
+    def counts_what_has_not_ended(self) -> None:
+        pins = [self.model[number] for number in self.open]
+        expected = {(MFA, backend): PinsLeft(1, expires_at) for backend, expires_at in pins if expires_at > self.now}
+        assert HubReader(self.memory, self.plan).by_backend(self.now) == expected
 
 
 AsADict.TestCase.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)

@@ -79,11 +79,42 @@ def test_elements_are_those_that_the_configuration_names() -> None:
     assert reader.request_untrusted(body) == ("alice", transaction_key("otp", "alice", "x1"))
 
 
+def answered(method: str, **elements: str) -> bytes:
+    inside = "".join(f"<{name}>{text}</{name}>" for name, text in elements.items())
+    body = f"<s:Body><m:{method} xmlns:m='urn:x'>{inside}</m:{method}></s:Body>"
+    return f"<s:Envelope xmlns:s='http://schemas.xmlsoap.org/soap/envelope/'>{body}</s:Envelope>".encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "is_ended"),
+    [
+        (answered("VerifyOneWayOtpResponse", VerifyOneWayOtpResult="true"), True),
+        (answered("AnyResponse", AnyResult=" True "), True),
+        (answered("AnyResponse", AnyResult="1"), True),
+        (answered("VerifyOneWayOtpResponse", VerifyOneWayOtpResult="false"), False),  # mistyped: another try may come
+        (answered("VerifyOneWayOtpResponse", OtherResult="true"), False),
+        (answered("VerifyOneWayOtpResponse"), False),
+        (answered("Fault", faultstring="true"), False),
+        (b"true", False),
+        (b"", False),
+    ],
+)
+def test_a_transaction_has_ended_when_the_method_s_own_result_is_true(body: bytes, *, is_ended: bool) -> None:
+    assert READER.is_ended_by_untrusted(body) is is_ended
+
+
+def test_the_element_that_tells_of_the_end_may_be_another() -> None:
+    reader = TransactionReader("otp", TransactionAffinity(type="transaction", result_element="done"))
+    assert reader.is_ended_by_untrusted(answered("XResponse", done="true", XResult="false"))
+    assert not reader.is_ended_by_untrusted(answered("XResponse", XResult="true"))
+
+
 @given(st.binary(max_size=200))
 @settings(max_examples=100)
 def test_a_body_of_any_bytes_is_balanced_like_any_other(body: bytes) -> None:
     assert READER.request_untrusted(body) == ("", None)
     assert READER.response_untrusted("alice", body) is None
+    assert not READER.is_ended_by_untrusted(body)
 
 
 APP = TransactionReader(

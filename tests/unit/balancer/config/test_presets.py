@@ -83,8 +83,8 @@ NAMES = "azure_mfa_sdk, azure_mfa_mobile_app, azure_mfa_portal, radius_challenge
         (
             "{preset: azure_mfa_sdk, »lifetme: 5m}",
             (
-                "unknown key 'lifetme'; accepted: preset, type, id_element, request_id_element, user_element, "
-                "body_limit, lifetime; did you mean 'lifetime'?"
+                "unknown key 'lifetme'; accepted: preset, type, id_element, request_id_element, result_element, "
+                "user_element, body_limit, lifetime; did you mean 'lifetime'?"
             ),
         ),
         (

@@ -187,8 +187,8 @@ POOL_MISTAKES = [
     (
         f"{BACKENDS}, {HC}, affinity: {{type: transaction, »cookie: x}}",
         (
-            "unknown key 'cookie'; accepted: preset, type, id_element, request_id_element, user_element, body_limit, "
-            "lifetime"
+            "unknown key 'cookie'; accepted: preset, type, id_element, request_id_element, result_element, "
+            "user_element, body_limit, lifetime"
         ),
     ),
 ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from unit.balancer.affinity.node_pins import pin_hub
+
 from mfalb.balancer.affinity.cookie import CookieSealer
-from mfalb.balancer.affinity.store import PinTable
+from mfalb.balancer.affinity.hub import Hub
 from mfalb.balancer.config.health_models import TcpCheck
 from mfalb.balancer.config.models import (
     Backend,
@@ -49,10 +51,10 @@ def make_pool(name: str = "web", affinity: Affinity | None = None, servers: int 
 
 
 def make_exchanges(
-    pools: Mapping[str, Pool], routes: Sequence[Route] = (Route(pool="web"),), pins: PinTable | None = None
+    pools: Mapping[str, Pool], routes: Sequence[Route] = (Route(pool="web"),), pins: Hub | None = None
 ) -> HttpExchanges:
     config = HttpListener(name="l", protocol="http", bind=(Address("192.0.2.9", 80),), routes=tuple(routes))
-    return HttpExchanges(config, pools, PinTable(100) if pins is None else pins, CookieSealer([KEY]))
+    return HttpExchanges(config, pools, pin_hub(100) if pins is None else pins, CookieSealer([KEY]))
 
 
 class GatheredRequests(RequestEvents):

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mfalb.balancer.affinity.store import PinTable
+from unit.balancer.affinity.node_pins import pin_hub
+
+from mfalb.balancer.affinity.hub import Hub
+from mfalb.balancer.affinity.store import Pin
 from mfalb.balancer.config.health_models import RadiusCheck
 from mfalb.balancer.config.models import Affinity, Backend, NoAffinity, RadiusStateAffinity
 from mfalb.balancer.config.models import Pool as PoolConfig
@@ -86,7 +89,7 @@ class World:
     when_pinned_down: RefusalForm = RefusalForm.REJECT
     session_lifetime_s: float = 86_400.0
     guards: RadiusGuards = field(default_factory=guards)
-    pins: PinTable = field(default_factory=lambda: PinTable(1000))
+    pins: Hub = field(default_factory=lambda: pin_hub(1000))
 
     def __post_init__(self) -> None:
         names = [f"b{number}" for number in range(1, self.servers + 1)]
@@ -154,8 +157,11 @@ class World:
             exchange.first_sent_at = exchange.sent_at = now
             exchange.transmissions += 1
         if isinstance(decision, Reply):
-            for pin in decision.pins:
-                self.pins.put(pin, now)
+            for change in decision.pins:
+                if isinstance(change, Pin):
+                    self.pins.put(change, now)
+                else:
+                    self.pins.end(change, now)
         return decision
 
     def begin(self, datagram: bytes, now: float = 0.0, source: bytes = SOURCE) -> RadiusExchange:

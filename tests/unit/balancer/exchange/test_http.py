@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from unit.balancer.affinity.node_pins import pin_hub
 from unit.balancer.exchange.http_world import (
     CLIENT,
     backend_of,
@@ -11,7 +12,6 @@ from unit.balancer.exchange.http_world import (
     request,
 )
 
-from mfalb.balancer.affinity.store import PinTable
 from mfalb.balancer.config.models import CookieAffinity, HttpListener, Route
 from mfalb.balancer.config.values import Address
 from mfalb.balancer.exchange import refusals
@@ -108,7 +108,7 @@ def test_cookie_affinity_without_keys_is_a_mistake_that_stops_the_start() -> Non
     pool = make_pool("web", CookieAffinity(type="cookie"))
     config = HttpListener(name="l", protocol="http", bind=(Address("192.0.2.9", 80),), routes=(Route(pool="web"),))
     with pytest.raises(ValueError, match="cookie keys"):
-        HttpExchanges(config, {"web": pool}, PinTable(1), None)
+        HttpExchanges(config, {"web": pool}, pin_hub(1), None)
 
 
 @pytest.mark.parametrize("value", ["100-continue", "100-Continue", " 100-continue , 100-continue"])

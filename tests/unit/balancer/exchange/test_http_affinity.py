@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from unit.balancer.affinity.node_pins import pin_hub
 from unit.balancer.exchange.http_world import (
     CLIENT,
     KEY,
@@ -14,7 +15,7 @@ from unit.balancer.exchange.http_world import (
 )
 
 from mfalb.balancer.affinity.cookie import CookiePin, CookieSealer
-from mfalb.balancer.affinity.store import Pin, PinTable
+from mfalb.balancer.affinity.store import Pin, PinEnd
 from mfalb.balancer.config.models import CookieAffinity, TransactionAffinity
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.http import Decision, Forward, HttpExchange, HttpExchanges, NeedBody, Refuse
@@ -162,7 +163,7 @@ class Sdk:
 
     def __init__(self) -> None:
         self.pool = make_pool("web", TRANSACTION, servers=3)
-        self.pins = PinTable(100)
+        self.pins = pin_hub(100)
         self.exchanges = make_exchanges({"web": self.pool}, pins=self.pins)
 
     def ask(self, body: bytes | None, now: float = 1000.0) -> Decision:
@@ -177,9 +178,14 @@ class Sdk:
         exchange = exchange_of(decision)
         assert self.exchanges.hold_limit(exchange, response("Content-Length: 9")) == 1000
         pin = self.exchanges.answer_held(exchange, soap(authreqid=request_id), now)
-        assert pin is not None
+        assert isinstance(pin, Pin)
         self.pins.put(pin, now)
         return backend_of(decision)
+
+    @property
+    def open(self) -> int:
+        """Transactions that have not ended, at their middle."""
+        return sum(left.count for left in self.pins.by_backend(1100.0).values())
 
 
 def test_both_halves_of_a_transaction_meet_the_same_server_in_any_order() -> None:
@@ -257,10 +263,32 @@ def test_a_body_that_names_no_user_is_balanced_and_its_answer_is_not_held(body: 
     assert sdk.exchanges.hold_limit(exchange_of(sdk.ask(body)), response("Content-Length: 9")) == 0
 
 
-def test_a_second_half_s_answer_is_not_held() -> None:
+@pytest.mark.parametrize(("result", "is_ended"), [("true", True), ("false", False)])
+def test_a_second_half_s_answer_is_held_until_it_says_whether_the_transaction_has_ended(
+    result: str, *, is_ended: bool
+) -> None:
+    sdk = Sdk()
+    name = sdk.first_half("alice", "7")
+    decision = sdk.ask(soap(username="alice", authreqid="7"), 1010.0)
+    exchange = exchange_of(decision)
+    assert sdk.exchanges.hold_limit(exchange, response("Content-Length: 9")) == 1000
+    body = b"<Envelope><Body><XResponse><XResult>%b</XResult></XResponse></Body></Envelope>" % result.encode()
+    change = sdk.exchanges.answer_held(exchange, body, 1020.0)
+    assert (change is not None, exchange.given) == (is_ended, "N")
+    if is_ended:
+        assert isinstance(change, PinEnd)
+        assert (change.backend, change.found_at) == (name, 1010.0)
+        sdk.pins.end(change, 1020.0)
+    assert sdk.open == (not is_ended)
+    assert backend_of(sdk.ask(soap(username="alice", authreqid="7"), 1030.0)) == name
+
+
+def test_a_second_half_s_answer_is_not_held_when_it_is_a_failure_or_nobody_knew_its_pin() -> None:
     sdk = Sdk()
     sdk.first_half("alice", "7")
     exchange = exchange_of(sdk.ask(soap(username="alice", authreqid="7")))
+    assert sdk.exchanges.hold_limit(exchange, response("Content-Length: 9", status="500 Fault")) == 0
+    exchange = exchange_of(sdk.ask(soap(username="alice", authreqid="8")))
     assert sdk.exchanges.hold_limit(exchange, response("Content-Length: 9")) == 0
 
 
@@ -323,7 +351,7 @@ def test_an_activation_comes_back_to_its_server_by_its_code_though_nobody_names_
     affinity = TransactionAffinity(
         type="transaction", id_element="ConfirmationCode", request_id_element="confirmationCode", user_element=None
     )
-    pins = PinTable(100)
+    pins = pin_hub(100)
     exchanges = make_exchanges({"web": make_pool("web", affinity, servers=3)}, pins=pins)
 
     def ask(body: bytes) -> Decision:
@@ -337,11 +365,11 @@ def test_an_activation_comes_back_to_its_server_by_its_code_though_nobody_names_
         exchange = exchange_of(decision)
         assert exchanges.hold_limit(exchange, response("Content-Length: 9")) == 65_536
         pin = exchanges.answer_held(exchange, soap(ConfirmationCode=f"code-{number}"), 1000.0)
-        assert pin is not None
+        assert isinstance(pin, Pin)
         pins.put(pin, 1000.0)
         begun[f"code-{number}"] = backend_of(decision)
     assert set(begun.values()) == {"b1", "b2", "b3"}
     for code in ("code-4", "code-0", "code-5", "code-1", "code-2", "code-3"):
         decision = ask(soap(confirmationCode=code))
         assert (backend_of(decision), exchange_of(decision).found.letter) == (begun[code], "V")
-        assert exchanges.hold_limit(exchange_of(decision), response("Content-Length: 9")) == 0
+        assert exchanges.hold_limit(exchange_of(decision), response("Content-Length: 9")) == 65_536

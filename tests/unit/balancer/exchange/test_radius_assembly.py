@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.balancer.affinity.node_pins import pin_hub
 from unit.balancer.exchange.radius_world import access_request
 from unit.balancer.exchange.test_radius_accounting import record
 
-from mfalb.balancer.affinity.store import PinTable
 from mfalb.balancer.config.health_models import RadiusCheck
 from mfalb.balancer.config.models import Affinity, Backend, NoAffinity, RadiusStateAffinity
 from mfalb.balancer.config.models import Pool as PoolConfig
@@ -87,7 +87,7 @@ def exchanges(following: Affinity = FOLLOWING, **more: Any) -> dict[ServiceKind,
         **more,
     )
     pools = {"mfa": pool("mfa", STATES), "records": pool("records", following)}
-    assembly, hidden = RadiusAssembly(pools, PinTable(10), SECRETS, mark), Counter[str]()
+    assembly, hidden = RadiusAssembly(pools, pin_hub(10), SECRETS, mark), Counter[str]()
     made = {kind: assembly.exchanges(listener, kind, hidden) for kind in listener.pools}
     assert all(one.service.unhandled_hidden is hidden for one in made.values())
     return made
@@ -105,7 +105,7 @@ def listener_over_udp(*networks: str, **more: Any) -> RadiusListener:
 
 def added_by(listener: RadiusListener | RadsecListener) -> dict[str, bytes]:
     """The Proxy-State that each backend of its pool gets."""
-    assembly = RadiusAssembly({"mfa": pool("mfa", STATES)}, PinTable(10), SECRETS, mark)
+    assembly = RadiusAssembly({"mfa": pool("mfa", STATES)}, pin_hub(10), SECRETS, mark)
     made = assembly.exchanges(listener, AUTHENTICATION, Counter())
     return {name: peer.proxy_state for name, peer in made.service.upstreams.items()}
 
@@ -193,7 +193,7 @@ def test_f2_clients_that_may_come_from_anywhere_may_be_backends_and_each_service
 
 
 def test_a_node_that_shares_its_pins_has_exchanges_that_wait_for_the_store() -> None:
-    assembly = RadiusAssembly({"mfa": pool("mfa", STATES)}, PinTable(10), SECRETS, mark)
+    assembly = RadiusAssembly({"mfa": pool("mfa", STATES)}, pin_hub(10), SECRETS, mark)
     listener = listener_over_udp("10.0.0.0/8")
     assert type(assembly.exchanges(listener, AUTHENTICATION, Counter())) is RadiusExchanges
     assembly.is_shared = True

@@ -15,6 +15,7 @@ from unit.balancer.exchange.radius_world import (
 )
 
 from mfalb.balancer.affinity.radius_state import radius_state_key
+from mfalb.balancer.affinity.store import Pin
 from mfalb.balancer.config.radius_models import RefusalForm
 from mfalb.balancer.exchange.radius_exchange import Drop, Forward, Reply
 from mfalb.balancer.exchange.radius_guards import UserLimit
@@ -88,7 +89,105 @@ def test_the_pin_of_a_challenge_lives_as_long_as_configured() -> None:
     decision = world.answer(exchange, radius.ACCESS_CHALLENGE, (radius.STATE, b"s"), now=5.0)
     assert isinstance(decision, Reply)
     (pin,) = decision.pins
+    assert isinstance(pin, Pin)
     assert (pin.backend, pin.expires_at) == (exchange.backend.name, 5.0 + LIFETIME_S)
+
+
+# ------------------------------------------------------------------------------------- the ends of sign-ins
+
+
+def counted(world: World, now: float) -> int:
+    """Sign-ins that are pinned and have not ended."""
+    return sum(left.count for left in world.pins.by_backend(now).values())
+
+
+@pytest.mark.parametrize("code", [radius.ACCESS_ACCEPT, radius.ACCESS_REJECT])
+def test_a_final_answer_ends_the_sign_in_and_whatever_still_comes_with_its_state_goes_to_its_server(code: int) -> None:
+    world = World()
+    issuer = world.challenge(b"s")
+    exchange = world.begin(sign_in(state=b"s", identifier=8), now=1.0)
+    assert counted(world, 1.0) == 1
+    reply = world.answer(exchange, code, now=2.0)
+    assert counted(world, 2.0) == 0
+    assert world.request(sign_in(state=b"s", identifier=8), now=3.0) == Reply(reply.datagram, "repeated")  # type: ignore[union-attr]
+    assert world.begin(sign_in(state=b"s", identifier=9), now=200.0).backend.name == issuer
+
+
+def test_a_conversation_is_one_sign_in_however_many_rounds_it_has() -> None:
+    world = World()
+    world.challenge(b"round0")
+    for number in range(1, 6):
+        exchange = world.begin(sign_in(state=b"round%d" % (number - 1), identifier=number), now=float(number))
+        world.answer(exchange, radius.ACCESS_CHALLENGE, (radius.STATE, b"round%d" % number), now=float(number))
+        assert counted(world, float(number)) == 1
+    exchange = world.begin(sign_in(state=b"round5", identifier=50), now=9.0)
+    world.answer(exchange, radius.ACCESS_ACCEPT, now=9.0)
+    assert counted(world, 9.0) == 0
+
+
+def test_a_conversation_that_keeps_its_state_is_counted_until_its_final_answer() -> None:
+    """As when a code was mistyped and the server lets the user try again, or polls for a push."""
+    world = World()
+    world.challenge(b"s")
+    for number in range(1, 4):
+        exchange = world.begin(sign_in(state=b"s", identifier=number), now=float(number))
+        world.answer(exchange, radius.ACCESS_CHALLENGE, (radius.STATE, b"s"), now=number + 0.5)
+        assert counted(world, number + 0.5) == 1
+        assert counted(world, number + LIFETIME_S) == 1, "the pin was made anew"
+    world.answer(world.begin(sign_in(state=b"s", identifier=9), now=5.0), radius.ACCESS_ACCEPT, now=5.5)
+    assert counted(world, 5.5) == 0
+
+
+@pytest.mark.parametrize("attributes", [[], [(radius.REPLY_MESSAGE, b"once more")]])
+def test_a_challenge_without_a_state_leaves_the_sign_in_open(attributes: list[tuple[int, bytes]]) -> None:
+    world = World()
+    world.challenge(b"s")
+    exchange = world.begin(sign_in(state=b"s", identifier=8), now=1.0)
+    world.answer(exchange, radius.ACCESS_CHALLENGE, *attributes, now=1.0)
+    assert counted(world, 1.0) == 1
+
+
+def test_a_protocol_error_is_no_final_answer() -> None:
+    world = World()
+    world.challenge(b"s")
+    world.answer(world.begin(sign_in(state=b"s", identifier=8), now=1.0), radius.PROTOCOL_ERROR, now=1.0)
+    assert counted(world, 1.0) == 1
+
+
+def test_of_two_sign_ins_with_one_constant_state_neither_ends_the_other() -> None:
+    world = World(servers=1)
+    world.challenge(b"SMS", identifier=1)
+    exchange = world.begin(sign_in(state=b"SMS", identifier=2), now=1.0)
+    other = world.begin(sign_in(identifier=3), now=1.5)  # the same user at another device
+    world.answer(other, radius.ACCESS_CHALLENGE, (radius.STATE, b"SMS"), now=1.6)
+    world.answer(exchange, radius.ACCESS_ACCEPT, now=2.0)
+    assert counted(world, 2.0) == 1
+    world.answer(world.begin(sign_in(state=b"SMS", identifier=4), now=3.0), radius.ACCESS_ACCEPT, now=3.0)
+    assert counted(world, 3.0) == 1, "which of the two it was cannot be known: it counts until it expires"
+    assert counted(world, 1.6 + LIFETIME_S) == 0
+
+
+def test_users_one_after_another_with_one_constant_state_each_end_their_own() -> None:
+    world = World()
+    for number, user in enumerate((b"alice", b"bob", b"alice")):
+        now = float(number * 10)
+        exchange = world.begin(sign_in(user, identifier=number), now=now)
+        world.answer(exchange, radius.ACCESS_CHALLENGE, (radius.STATE, b"SMS"), now=now)
+        assert counted(world, now) == 1
+        exchange = world.begin(sign_in(user, b"SMS", identifier=100 + number), now=now + 1)
+        world.answer(exchange, radius.ACCESS_ACCEPT, now=now + 2)
+        assert counted(world, now + 2) == 0
+
+
+def test_an_answer_to_what_carried_no_known_state_ends_nothing() -> None:
+    world = World()
+    world.challenge(b"s")
+    for number, state in enumerate((None, b"unknown")):
+        exchange = world.begin(sign_in(state=state, identifier=20 + number), now=1.0)
+        decision = world.answer(exchange, radius.ACCESS_ACCEPT, now=1.0)
+        assert isinstance(decision, Reply)
+        assert decision.pins == ()
+    assert counted(world, 1.0) == 1
 
 
 # ---------------------------------------------------------- the State of an Access-Accept, or of nobody (B15)
@@ -120,6 +219,7 @@ def test_b15_the_state_of_an_accept_that_asks_for_re_authentication_is_pinned_fo
     decision = world.answer(exchange, radius.ACCESS_ACCEPT, (radius.STATE, b"session"), *attributes, now=5.0)
     assert isinstance(decision, Reply)
     (pin,) = decision.pins
+    assert isinstance(pin, Pin)
     assert (pin.backend, pin.expires_at) == (exchange.backend.name, 5.0 + life_s)
 
 
@@ -139,6 +239,15 @@ def test_b15_a_re_authentication_long_after_the_sign_in_goes_to_the_server_that_
         assert exchange.backend.name == issuers[number]
 
 
+def test_b15_a_re_authentication_ends_the_session_s_former_state_and_pins_its_next() -> None:
+    world = World()
+    exchange = world.begin(sign_in())
+    world.answer(exchange, radius.ACCESS_ACCEPT, (radius.STATE, b"one"), RE_AUTHENTICATES)
+    exchange = world.begin(sign_in(state=b"one", identifier=8), now=1.0)
+    world.answer(exchange, radius.ACCESS_ACCEPT, (radius.STATE, b"two"), RE_AUTHENTICATES, now=1.0)
+    assert counted(world, 1.0) == 1
+
+
 def test_b15_the_pin_of_a_session_lives_no_longer_than_the_operator_lets_it() -> None:
     state = (radius.STATE, b"session")
     for attributes, life_s in (([], 1000.0), ([seconds(600)], 900.0), ([seconds(7200)], 1000.0)):
@@ -147,6 +256,7 @@ def test_b15_the_pin_of_a_session_lives_no_longer_than_the_operator_lets_it() ->
         decision = world.answer(exchange, radius.ACCESS_ACCEPT, state, RE_AUTHENTICATES, *attributes)
         assert isinstance(decision, Reply)
         (pin,) = decision.pins
+        assert isinstance(pin, Pin)
         assert pin.expires_at == life_s
 
 

@@ -116,6 +116,16 @@ def test_while_an_answer_is_held_its_client_s_retransmits_get_nothing_and_afterw
     assert exchange.key not in world.exchanges.duplicates.in_flight
 
 
+def test_an_answer_that_only_ends_a_sign_in_is_not_held() -> None:
+    world = SharedWorld()
+    World.challenge(world, STATE, identifier=8)
+    exchange = world.begin(sign_in(state=STATE, identifier=9), now=1.0)
+    reply = world.answer(exchange, radius.ACCESS_ACCEPT, now=2.0)
+    assert isinstance(reply, Reply)
+    assert reply.pins
+    assert world.request(sign_in(state=STATE, identifier=9), 2.0) == Reply(reply.datagram, "repeated")
+
+
 def test_an_answer_without_pins_is_not_held() -> None:
     world = SharedWorld()
     exchange = world.begin(sign_in())

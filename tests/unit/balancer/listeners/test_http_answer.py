@@ -3,9 +3,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from unit.balancer.affinity.node_pins import pin_hub
 from unit.balancer.exchange.http_world import CLIENT, exchange_of, make_exchanges, make_pool, moment, request, response
 
-from mfalb.balancer.affinity.store import PinTable
 from mfalb.balancer.config.models import TransactionAffinity
 from mfalb.balancer.exchange.http import HttpExchange, NeedBody
 from mfalb.balancer.listeners.http_answer import Answer
@@ -40,7 +40,7 @@ def case(head: RequestHead | None = None) -> Case:
 
 def sign_in() -> Case:
     """An exchange whose answer may begin a transaction."""
-    exchanges = make_exchanges({"web": make_pool(affinity=TRANSACTIONS)}, pins=PinTable(10))
+    exchanges = make_exchanges({"web": make_pool(affinity=TRANSACTIONS)}, pins=pin_hub(10))
     head = request("Content-Type: text/xml", f"Content-Length: {len(SIGN_IN)}", method="POST")
     decision = exchanges.begin(head, CLIENT, moment())
     assert isinstance(decision, NeedBody)
@@ -115,7 +115,7 @@ def test_an_answer_that_may_begin_a_transaction_is_held_until_it_is_complete() -
     told.begin("Content-Length: 4")
     assert told.answer.body(b"<a/>", told.exchange)
     assert (told.out, told.answer.is_released) == (b"", False)
-    told.answer.pin(told.exchange, 1000.0)
+    told.answer.pin_change(told.exchange, 1000.0)
     told.answer.release(told.exchange)
     assert told.answer.is_released
     assert told.out.endswith(b"\r\n\r\n<a/>")

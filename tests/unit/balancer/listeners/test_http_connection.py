@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 import pytest
+from unit.balancer.affinity.node_pins import pin_hub
 from unit.balancer.exchange.http_world import make_exchanges, make_pool
 from unit.no_garbage import leaves_no_garbage
 
-from mfalb.balancer.affinity.store import PinTable
 from mfalb.balancer.config.http_models import HttpLimits
 from mfalb.balancer.exchange.forwarding import ClientFacts
 from mfalb.balancer.exchange.refusals import Refusal
@@ -101,7 +101,7 @@ class World(ConnectionHost):
         self.parts = HttpParts(
             exchanges=make_exchanges({"web": pool}),
             upstreams={"web": self.upstream},
-            pins=PinTable(10),
+            pins=pin_hub(),
             limits=HttpLimits(),
             counters=ListenerCounters("web", "http"),
             access_log=None,

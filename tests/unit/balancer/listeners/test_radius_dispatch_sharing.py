@@ -22,6 +22,7 @@ class Sharing:
         self.is_away = False
         self.stored: list[Sequence[Pin]] = []
         self.asked: list[Sequence[bytes]] = []
+        self.ended: list[Pin] = []
         self._held: list[Callable[[float], None]] = []
 
     def store(self, pins: Sequence[Pin], then: Callable[[float], None]) -> bool:
@@ -31,6 +32,9 @@ class Sharing:
     def look_up(self, keys: Sequence[bytes], then: Callable[[float], None]) -> bool:
         self.asked.append(keys)
         return self._hold(then)
+
+    def end(self, pins: Sequence[Pin]) -> None:
+        self.ended += pins
 
     def _hold(self, then: Callable[[float], None]) -> bool:
         if not self.is_away:
@@ -143,3 +147,31 @@ def test_the_client_s_secret_and_socket_are_what_the_answer_goes_out_with() -> N
     request: Any = desk.upstream.sent[0][0].request
     assert peer == b"peer of " + SOURCE
     assert radius.has_valid_response_authenticator(radius.read_untrusted(datagram), CLIENT, request.authenticator)
+
+
+def test_an_accept_is_released_at_once_and_the_store_is_told_that_the_sign_in_has_ended() -> None:
+    desk = SharedDesk()
+    desk.challenged()
+    desk.sharing.go_on(0.25)
+    desk.receive(sign_in(state=STATE, identifier=8), now=1.0)
+    desk.answer(radius.ACCESS_ACCEPT, now=1.2)
+    assert codes(desk) == [radius.ACCESS_CHALLENGE, radius.ACCESS_ACCEPT]
+    ((pin,),) = desk.sharing.stored
+    assert desk.sharing.ended == [pin]
+    desk.receive(sign_in(state=STATE, identifier=9), now=2.0)
+    desk.answer(radius.ACCESS_REJECT, now=2.2)
+    assert desk.sharing.ended == [pin], "it is told once"
+
+
+def test_of_a_conversation_that_keeps_its_state_the_store_is_not_told_of_an_end() -> None:
+    desk = SharedDesk()
+    desk.challenged()
+    desk.sharing.go_on(0.25)
+    desk.receive(sign_in(state=STATE, identifier=8), now=1.0)
+    desk.answer(radius.ACCESS_CHALLENGE, (radius.STATE, STATE), now=1.2)
+    assert desk.sharing.ended == []
+    assert len(desk.sharing.stored) == 2
+    desk.sharing.go_on(1.25)
+    desk.receive(sign_in(state=STATE, identifier=9), now=2.0)
+    desk.answer(radius.ACCESS_CHALLENGE, (radius.STATE, b"another"), now=2.2)
+    assert [pin.key for pin in desk.sharing.ended] == [desk.sharing.stored[0][0].key]

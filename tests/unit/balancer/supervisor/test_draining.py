@@ -1,13 +1,14 @@
 import pytest
 
-from mfalb.balancer.affinity.store import PinsLeft
+from mfalb.balancer.affinity.radius_state import BY_STATE
+from mfalb.balancer.affinity.store import PinsLeft, pin_tag
 from mfalb.balancer.config.models import Backend as BackendConfig
 from mfalb.balancer.config.models import CookieAffinity, NoAffinity, RadiusStateAffinity
 from mfalb.balancer.config.models import Pool as PoolConfig
 from mfalb.balancer.config.values import Address
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.balancer.pools.pool import Pool
-from mfalb.balancer.supervisor.draining import NO_DRAIN, Drain, Drains, is_done
+from mfalb.balancer.supervisor.draining import NO_DRAIN, Drain, Drains, has_table_pins, is_done, left_at
 
 STATES = RadiusStateAffinity(type="radius_state")
 COOKIES = CookieAffinity(type="cookie")
@@ -32,8 +33,7 @@ def pool_with(affinity: NoAffinity | CookieAffinity | RadiusStateAffinity, state
         (STATES, AdminState.MAINT, 5, LEFT, NO_DRAIN, 50.0, True),
         (STATES, AdminState.DRAIN, 5, LEFT, AT_100, 99.9, False),
         (STATES, AdminState.DRAIN, 5, LEFT, AT_100, 100.0, True),
-        # Pins of the same name in other pools hold up nobody where no pin is in the table
-        (NoAffinity(), AdminState.DRAIN, 0, LEFT, NO_DRAIN, 50.0, True),
+        (NoAffinity(), AdminState.DRAIN, 0, None, NO_DRAIN, 50.0, True),
         (NoAffinity(), AdminState.DRAIN, 2, None, NO_DRAIN, 50.0, False),
         (COOKIES, AdminState.DRAIN, 0, None, NO_DRAIN, 50.0, False),
         (COOKIES, AdminState.DRAIN, 0, None, AT_100, 100.0, True),
@@ -63,3 +63,10 @@ def test_a_drain_is_remembered_until_another_wish_comes() -> None:
     assert drains.await_maint == []
     drains.forget(backend)
     assert drains.of(backend) is NO_DRAIN
+
+
+def test_what_is_left_at_a_backend_is_its_own_pool_s() -> None:
+    counted = {(pin_tag(BY_STATE, "mfa"), "a"): LEFT, (pin_tag(BY_STATE, "other"), "a"): PinsLeft(7, 900.0)}
+    states, cookies = pool_with(STATES, AdminState.DRAIN), pool_with(COOKIES, AdminState.DRAIN)
+    assert (left_at(states, "a", counted), left_at(states, "b", counted)) == (LEFT, None)
+    assert (has_table_pins(states), has_table_pins(cookies), left_at(cookies, "a", counted)) == (True, False, None)

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.balancer.affinity.node_pins import pin_hub
 
 from mfalb.balancer.admin import api_models as api
 from mfalb.balancer.admin.operations import Refused
 from mfalb.balancer.affinity.cookie import CookiePin, CookieSealer
+from mfalb.balancer.affinity.hub import Hub
+from mfalb.balancer.affinity.radius_session import BY_CLASS, BY_STATION
 from mfalb.balancer.affinity.radius_state import radius_state_key
-from mfalb.balancer.affinity.store import Pin, PinCounters, PinTable
+from mfalb.balancer.affinity.store import Pin, PinCounters, PinEnd, pin_key
 from mfalb.balancer.affinity.transaction import transaction_key
 from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.values import Origin, Secret
@@ -39,6 +42,7 @@ CONFIG: dict[str, Any] = {
     ],
     "pools": {
         "mfa": {"backends": RADIUS, "affinity": {"type": "radius_state"}},
+        "records": {"backends": RADIUS, "affinity": {"type": "radius_session", "follows": "mfa"}},
         "sdk": {"backends": BACKENDS, "affinity": {"type": "transaction"}},
         "portal": {"backends": BACKENDS, "affinity": {"type": "cookie"}},
         "hashed": {"backends": BACKENDS, "algorithm": "hash", "hash": {"key": "source"}},
@@ -51,7 +55,7 @@ CONFIG: dict[str, Any] = {
 class Workers:
     """One worker, whose turns are those of the pools that it is given."""
 
-    def __init__(self, pools: dict[str, Pool], pins: PinTable) -> None:
+    def __init__(self, pools: dict[str, Pool], pins: Hub) -> None:
         self.pools = pools
         self.pins = pins
         self.plan = ReloadPlan((), ())
@@ -82,7 +86,7 @@ class World:
         config = config.model_copy(update={"pins": config.pins.model_copy(update={"cookie_keys": (_secret(),)})})
         self.now = 1000.0
         self.pools = {name: Pool(name, pool, lambda: 0.5) for name, pool in config.pools.items()}
-        self.pins = PinTable(100)
+        self.pins = pin_hub(100)
         self.workers = Workers(self.pools, self.pins)
         clocks = Clocks(lambda: self.now, lambda: WALL + self.now)
         self.operations = SupervisorOperations(lambda: config, self.pools, self.pins, self.workers, clocks)
@@ -158,14 +162,19 @@ async def test_weights_are_set_and_go_back_to_the_configuration_s(world: World) 
     assert [one.weight for one in changed.backends] == [2]
 
 
+def state_key(number: int, pool: str = "mfa") -> bytes:
+    return radius_state_key(pool, "vpn", b"alice", b"state%d" % number)
+
+
 async def test_a_drain_tells_pins_and_the_longest_of_them_and_ends_with_the_last(world: World) -> None:
-    world.pin(b"1" * 16, "a", 60.0)
-    world.pin(b"2" * 16, "a", 20.0)
-    world.pin(b"3" * 16, "b", 500.0)
+    world.pin(state_key(1), "a", 60.0)
+    world.pin(state_key(2), "a", 20.0)
+    world.pin(state_key(3), "b", 500.0)
+    world.pin(transaction_key("sdk", "alice", "17"), "a", 400.0)
     await world.set("mfa/a", "drain", then="maint")
     found = await world.leaving("mfa/a")
     assert (found.pins, found.longest_s, found.is_done, found.then) == (2, 60.0, False, "maint")
-    assert found.pins_shared_with == ("sdk",), "what stands in the table for this name may be another pool's"
+    assert (await world.leaving("sdk/a")).pins == 1, "another pool's backend of the same name has its own"
     world.now += 30.0
     assert (await world.leaving("mfa/a")).pins == 1
     world.operations.tend()
@@ -175,8 +184,40 @@ async def test_a_drain_tells_pins_and_the_longest_of_them_and_ends_with_the_last
     assert world.state("mfa", "a") == "maint"
 
 
+async def test_a_drain_ends_with_the_last_sign_in_long_before_its_pin_expires(world: World) -> None:
+    world.pin(state_key(1), "a")
+    world.pin(state_key(2), "a")
+    await world.set("mfa/a", "drain", then="maint")
+    for number, (pins, state) in enumerate(((1, "drain"), (0, "maint")), 1):
+        world.now += 1.0
+        world.pins.end(PinEnd(state_key(number), "a", world.now), world.now)
+        found = await world.leaving("mfa/a")
+        assert (found.pins, found.is_done) == (pins, not pins)
+        world.operations.tend()
+        assert world.state("mfa", "a") == state
+
+
+async def test_a_drain_does_not_end_by_a_count_from_before_its_last_exchange_made_a_pin(world: World) -> None:
+    backend = world.pools["mfa"].backends["a"]
+    backend.active = 1
+    await world.set("mfa/a", "drain", then="maint")
+    assert (await world.leaving("mfa/a")).pins == 0, "which is kept for a while"
+    world.pin(state_key(1), "a")
+    backend.active = 0
+    world.operations.tend()
+    assert world.state("mfa", "a") == "drain"
+    assert (await world.leaving("mfa/a")).pins == 1
+
+
+async def test_sessions_that_accounting_is_found_by_are_those_of_the_pool_that_keeps_the_records(world: World) -> None:
+    world.pin(pin_key(BY_STATION, "mfa", b"vpn", b"alice", b""), "a", 86_400.0)
+    world.pin(pin_key(BY_CLASS, "mfa", b"vpn", b"alice", b"class"), "a", 40_000.0)
+    assert [(await world.leaving(f"{pool}/a")).pins for pool in ("mfa", "records")] == [0, 2]
+    assert (await world.leaving("records/a")).longest_s == 86_400.0
+
+
 async def test_a_deadline_ends_a_drain_whatever_is_left(world: World) -> None:
-    world.pin(b"1" * 16, "a")
+    world.pin(state_key(1), "a")
     await world.set("mfa/a", "drain", deadline_s=10, then="maint")
     world.now += 9.9
     world.operations.tend()
@@ -215,15 +256,20 @@ async def test_a_deadline_for_anything_but_a_drain_is_refused(world: World, more
     assert world.state("mfa", "a") == "ready"
 
 
-async def test_pins_are_counted_by_name_and_cookies_are_said_to_be_elsewhere(world: World) -> None:
-    world.pin(b"1" * 16, "a", 60.0)
-    world.pin(b"2" * 16, "gone", 20.0)
+async def test_pins_are_counted_by_pool_and_backend_and_cookies_are_said_to_be_elsewhere(world: World) -> None:
+    world.pin(state_key(1), "a", 60.0)
+    world.pin(transaction_key("sdk", "alice", "17"), "a", 40.0)
+    world.pin(transaction_key("sdk", "bob", "18"), "gone", 20.0)
+    world.pin(state_key(1, "former"), "a", 30.0)
+    world.pin(transaction_key("former", "bob", "18"), "a", 70.0)
     found = await world.operations.pins(None)
-    assert [(one.backend, one.pools, one.pins, one.longest_s) for one in found.backends] == [
-        ("a", ("mfa", "sdk"), 1, 60.0),
-        ("gone", (), 1, 20.0),
+    assert [(one.pool, one.backend, one.pins, one.longest_s) for one in found.backends] == [
+        (None, "a", 2, 70.0),
+        ("mfa", "a", 1, 60.0),
+        ("sdk", "a", 1, 40.0),
+        ("sdk", "gone", 1, 20.0),
     ]
-    assert (found.total, found.limit, found.made, found.cookie_pools) == (2, 1_000_000, 2, ("portal",))
+    assert (found.total, found.limit, found.made, found.cookie_pools) == (5, 1_000_000, 5, ("portal",))
     assert [one.backend for one in (await world.operations.pins("mfa")).backends] == ["a"]
     with pytest.raises(Refused, match="there is no pool 'mf'"):
         await world.operations.pins("mf")
@@ -358,7 +404,7 @@ async def test_workers_whose_turns_differ_are_told_one_by_one(world: World) -> N
 
 
 async def test_a_reload_tells_what_changes_and_how_many_pins_lose_their_backend(world: World) -> None:
-    world.pin(b"k" * 16, "a")
+    world.pin(state_key(1), "a")
     world.workers.plan = ReloadPlan(
         ("pool mfa: backend a: removed",), (), (("mfa", "a"), ("portal", "a"), ("sdk", "b"))
     )

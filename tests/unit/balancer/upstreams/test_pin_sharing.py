@@ -8,12 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from unit.balancer.affinity.node_pins import pin_hub
 from unit.still_loop import run
 
-from mfalb.balancer.affinity.store import Pin, PinStoreAway, PinTable
+from mfalb.balancer.affinity.hub import Hub
+from mfalb.balancer.affinity.store import Pin, PinStoreAway
 from mfalb.balancer.upstreams import pin_sharing
 from mfalb.balancer.upstreams.node_watch import NodeWatch
-from mfalb.balancer.upstreams.pin_sharing import ANNOUNCE_EVERY_S, CALL_LIMIT_S, PinSharing
+from mfalb.balancer.upstreams.pin_ends import Whose
+from mfalb.balancer.upstreams.pin_sharing import ANNOUNCE_EVERY_S, PinSharing
+from mfalb.balancer.upstreams.store_calls import CALL_LIMIT_S
 
 TIMEOUT_S = 0.05
 KEY, OTHER = b"k" * 16, b"o" * 16
@@ -32,6 +36,7 @@ class Store:
     asked: list[list[bytes]] = field(default_factory=list)
     announced: int = 0
     is_closed: bool = False
+    ended: list[list[bytes]] = field(default_factory=list)
 
     async def _work(self) -> None:
         await asyncio.sleep(self.delay_s)
@@ -46,6 +51,14 @@ class Store:
         for pin in pins:
             if not only_new or pin.key not in self.held:
                 self.held[pin.key] = (b"1 " + pin.backend.encode(), pin.expires_at - now)
+
+    async def end(self, pins: Sequence[Pin], now: float) -> int:
+        self.ended.append([pin.key for pin in pins])
+        await self._work()
+        ours = [pin for pin in pins if self.held.get(pin.key, (b"",))[0] == b"1 " + pin.backend.encode()]
+        for pin in ours:
+            self.held[pin.key] = (b"1 " + pin.backend.encode() + b" ended", pin.expires_at - now)
+        return len(ours)
 
     async def look_up(self, keys: Sequence[bytes]) -> Sequence[tuple[bytes, float] | None]:
         self.asked.append(list(keys))
@@ -68,9 +81,10 @@ class Desk:
 
     sharing: PinSharing
     store: Store
-    table: PinTable
+    table: Hub
     went_on: list[tuple[str, float]] = field(default_factory=list)
     flushed: int = 0
+    draining: list[Whose] = field(default_factory=list)
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -96,7 +110,7 @@ class Desk:
 
 @asynccontextmanager
 async def desk(store: Store | None = None, *, until_up: bool = True) -> AsyncIterator[Desk]:
-    made, table = store or Store(), PinTable(1000)
+    made, table = store or Store(), pin_hub(1000)
 
     def flushed() -> None:
         at.flushed += 1
@@ -108,6 +122,7 @@ async def desk(store: Store | None = None, *, until_up: bool = True) -> AsyncIte
         timeout_s=TIMEOUT_S,
         known=frozenset(("b1", "b2")),
         released=flushed,
+        draining=lambda: at.draining,
         clock=asyncio.get_running_loop().time,
     )
     at = Desk(sharing, made, table)
@@ -163,6 +178,18 @@ def test_a_message_goes_on_when_the_pin_of_another_node_is_in_this_node_s_table(
             assert at.table.find(KEY, at.now()) == "b2"
             assert at.table.find(KEY, at.now() + 31) is None, "its life is what was left of it"
             assert at.count("look_up", "found") == 1
+
+    run(story())
+
+
+def test_a_pin_whose_sign_in_has_ended_elsewhere_leads_to_its_server_and_is_not_counted() -> None:
+    async def story() -> None:
+        async with desk() as at:
+            at.store.held[KEY] = (b"1 b2 ended", 30.0)
+            assert at.ask("message")
+            await asyncio.sleep(0.01)
+            assert at.table.find(KEY, at.now()) == "b2"
+            assert at.table.by_backend(at.now()) == {}
 
     run(story())
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from unit.balancer.affinity.node_pins import pin_hub
 from unit.still_loop import run
 
 from mfalb.balancer.affinity.node_settings import node_settings
-from mfalb.balancer.affinity.store import PinTable
 from mfalb.balancer.config.models import Config
 from mfalb.balancer.upstreams.pin_sharing import PinSharing
 from mfalb.balancer.upstreams.pin_sharing_assembly import follow_settings, share_pins
@@ -24,7 +24,7 @@ def config(*names: str, store: dict[str, Any] | None = None) -> Config:
 
 
 def shared(settings: Config) -> PinSharing | None:
-    return share_pins(settings, PinTable(10), TlsFiles(b"s" * 48, 5.0), lambda: None)
+    return share_pins(settings, pin_hub(10), {}, TlsFiles(b"s" * 48, 5.0), lambda: None)
 
 
 def test_without_a_store_nothing_is_shared() -> None:

@@ -36,6 +36,9 @@ class Pipeline:
     def pttl(self, key: bytes) -> None:
         self.commands.append(("PTTL", key))
 
+    def execute_command(self, *words: Any) -> None:
+        self.commands.append(words)
+
     async def execute(self, *, raise_on_error: bool) -> list[Any]:
         assert not raise_on_error, "each answer is looked at by itself"
         return self.answers
@@ -73,6 +76,19 @@ def test_each_key_is_looked_up_with_its_time() -> None:
     assert found == [(b"1 mfa1", 5.0), None]
     key = b"mfalb:pin:" + b"01" * 16
     assert client.made.commands[:2] == [("GET", key), ("PTTL", key)]
+
+
+def test_an_end_is_compared_with_what_stands_there_and_one_that_is_not_ours_is_none() -> None:
+    wrong = faults.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value script: 0a, on @x")
+    client = Client(1, 0, wrong)
+    some = [Pin(bytes((number,)) * 16, "mfa1", 110.0) for number in (1, 2, 3)]
+    assert run(pins_over(client).end(some, 100.0)) == 1
+    key = b"mfalb:pin:" + b"01" * 16
+    verb, _, *words = client.made.commands[0]
+    assert (verb, words) == ("EVAL", [1, key, b"1 mfa1", b"1 mfa1 ended", 10_000])
+    with pytest.raises(PinStoreAway) as caught:
+        run(pins_over(Client(faults.NoPermissionError("no"))).end(some[:1], 100.0))
+    assert caught.value.reason == "not_permitted"
 
 
 def test_a_value_of_another_type_is_foreign_and_one_without_an_end_counts_as_over() -> None:
