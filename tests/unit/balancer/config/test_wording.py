@@ -30,13 +30,13 @@ A_LIST = "must be a list: [one, two], or one entry a line after '- '"
 ROOT_MISTAKES = [
     (
         f"»listners: []\n{LISTENERS}{POOLS}",
-        "unknown key 'listners'; accepted: listeners, pools, workers, admin, tls, log, pins; did you mean 'listeners'?",
+        "unknown key 'listners'; accepted: listeners, pools, workers, admin, tls, log, drain_timeout, pins; did you mean 'listeners'?",
     ),
     (
         f"{LISTENERS}{POOLS}»zebra: 1\n",
-        "unknown key 'zebra'; accepted: listeners, pools, workers, admin, tls, log, pins",
+        "unknown key 'zebra'; accepted: listeners, pools, workers, admin, tls, log, drain_timeout, pins",
     ),
-    (f"»{POOLS}", "'listeners' is missing; accepted: listeners, pools, workers, admin, tls, log, pins"),
+    (f"»{POOLS}", "'listeners' is missing; accepted: listeners, pools, workers, admin, tls, log, drain_timeout, pins"),
     (f"{POOLS}listeners: »[]\n", "listeners: must have at least one entry"),
     (f"{POOLS}listeners: »{{}}\n", f"listeners: {A_LIST}"),
     (f"{POOLS}»listeners:\n", f"listeners: is empty; {A_LIST}"),
