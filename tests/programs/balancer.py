@@ -108,6 +108,9 @@ class Balancer(Program):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
             wait_until(lambda pid=pid: not is_alive(pid), f"the end of process {pid}")  # type: ignore[misc]
+        if self._heirs:  # former processes end with the last one
+            with suppress(TimeoutError):
+                wait_until(lambda: self.exit_code is not None, "the end of the first process")
         return super().stop()
 
     @property

@@ -1,0 +1,427 @@
+"""Promise: the code of a running balancer is exchanged while everybody is served.
+
+Nobody is refused, no answer is lost, no phone rings twice; what has begun goes on; and when the new process cannot
+serve, the one that runs goes on as if nobody had tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from programs.balanced_estate import CALLED, RADIUS_SECRET, TEXTED, balanced_estate
+from programs.balancer import Balancer, is_alive
+from programs.certificates import CertificateFiles
+from programs.handset import Handsets
+from programs.http_backend import HttpBackend
+from programs.http_pool import Front, Responses, http_pool, new_front
+from programs.nas import Nas, NasHabits, open_nas
+from programs.operator import Operator, socket_path
+from programs.ports import LOOPBACK
+from programs.process import Launch, wait_until
+from programs.radius_pool import radius_pool
+from programs.radius_responder import Manners, RadiusResponder
+from programs.tls_clients import SClient
+from scenarios.test_portal_sessions import Browser, sign_in as sign_in_at_portal
+from scenarios.test_service_manager import FakeManager
+from scenarios.test_sms_otp_sdk import AdfsNode
+from websockets.sync.client import connect
+
+import mfalb
+from mfalb.balancer.admin import api_models as api
+from mfalb.cli.admin_client import AdminClient, NotDone
+from mfalb.wire import radius
+from mfalb.wire.radius import SharedSecret
+
+WORKERS: Final = 2
+SECRET: Final = "between-all-of-them-0"
+OTHER_SECRET: Final = "towards-the-clients-0"
+PATIENT: Final = NasHabits(SharedSecret(OTHER_SECRET.encode()), retransmit_s=8.0, tries=1)
+HASTY: Final = NasHabits(SharedSecret(OTHER_SECRET.encode()), retransmit_s=0.3, tries=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An HTTPS, an HTTP and a RADIUS listener before servers of each kind, and an operator."""
+
+    balancer: Balancer
+    operator: Operator
+    secure: Front
+    plain: Front
+    radius_port: int
+    servers: tuple[RadiusResponder, ...]
+    config: dict[str, Any]
+
+    def upgrade(self) -> api.Upgraded:
+        """It has to succeed."""
+        done = self.admin.post(api.Upgraded, "/v1/upgrade", api.UpgradeOrder())
+        self.balancer.replaced_by(done.pid)
+        return done
+
+    def refused_upgrade(self) -> str:
+        """It has to fail, and to change nothing; returns why."""
+        before = self.balancer.pid
+        with pytest.raises(NotDone, match="The running process serves on") as caught:
+            self.admin.post(api.Upgraded, "/v1/upgrade", api.UpgradeOrder())
+        assert self.admin.get(api.Status, "/v1/status").backends
+        assert is_alive(before)
+        assert self.balancer.metrics().total("mfalb_workers") == WORKERS
+        assert self.secure.get("/echo")[0] == 200
+        return str(caught.value)
+
+    @property
+    def admin(self) -> AdminClient:
+        return AdminClient(self.operator.socket, 60.0)
+
+
+@contextmanager
+def running_site(
+    run_dir: Path, certificate: CertificateFiles, *, answers_after_s: float | None = 0.05, launch: Launch | None = None
+) -> Iterator[Site]:
+    with ExitStack() as stack:
+        backends = [stack.enter_context(HttpBackend(f"b{n}", run_dir / f"b{n}")) for n in (1, 2)]
+        manners = [Manners(access_after_s=answers_after_s) for _ in range(2)]
+        servers = tuple(stack.enter_context(RadiusResponder(f"r{n}", SECRET, one)) for n, one in enumerate(manners, 1))
+        pool = radius_pool(servers, run_dir, client_secret=OTHER_SECRET)
+        secure, plain = new_front(certificate), new_front()
+        path = stack.enter_context(socket_path())
+        config = {
+            "workers": WORKERS,
+            "admin": {"socket": str(path)},
+            "listeners": [
+                secure.listener("secure", [{"pool": "web"}], limits={"handshake_timeout": "2s"}),
+                plain.listener("plain", [{"pool": "web"}]),
+                *pool.config["listeners"],
+            ],
+            "pools": {"web": http_pool(*(one.address for one in backends)), **pool.config["pools"]},
+            "drain_timeout": "60s",
+        }
+        run = Balancer(config, run_dir / "mfalb", secrets=pool.secrets, launch=launch)
+        balancer = stack.enter_context(run)
+        yield Site(balancer, Operator(path), secure, plain, pool.port, servers, config)
+
+
+# ------------------------------------------------------------------------------------ under load
+
+
+class Caller:
+    """One client of the closed loop: calls again and again, in a thread, and keeps what went wrong."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.served = 0
+        self.failures: list[str] = []
+        self.is_over = threading.Event()
+        self._call = call
+        self._thread = threading.Thread(target=self._run)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.is_over.set()
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        while not self.is_over.is_set():
+            try:
+                self._call()
+                self.served += 1
+            except (OSError, http.client.HTTPException, AssertionError) as error:
+                self.failures.append(repr(error))
+            self.is_over.wait(0.01)  # others share the machine
+
+
+@contextmanager
+def load_on(front: Front, count: int) -> Iterator[list[Caller]]:
+    """New connections all the time, and as many that are kept alive."""
+
+    def new_connection() -> None:
+        assert front.get("/echo")[0] == 200
+
+    def kept(connection: http.client.HTTPConnection) -> Callable[[], None]:
+        def call() -> None:
+            connection.request("POST", "/echo", body=b"not to be sent twice")  # connects anew after Connection: close
+            response = connection.getresponse()
+            response.read()
+            assert response.status == 200
+
+        return call
+
+    with ExitStack() as stack:
+        connections = [stack.enter_context(closing(front.connect())) for _ in range(count)]
+        callers = [Caller(new_connection) for _ in range(count)] + [Caller(kept(one)) for one in connections]
+        for caller in callers:
+            stack.callback(caller.stop)
+            caller.start()
+        yield callers
+
+
+async def ask_all_the_time(nas: Nas, over: asyncio.Event) -> int:
+    """Sign-ins one after the other; returns how many got something else than an Access-Accept."""
+    failed = 0
+    while not over.is_set():
+        answer = await nas.sign_in("alice", "secret")
+        failed += answer is None or answer.code != radius.ACCESS_ACCEPT
+    return failed
+
+
+async def test_two_upgrades_under_load_refuse_nobody_and_lose_nothing(
+    tmp_path: Path, certificate: CertificateFiles
+) -> None:
+    with running_site(tmp_path, certificate) as site:
+        over, pids = asyncio.Event(), [site.balancer.pid]
+        async with AsyncExitStack() as stack:
+            nases = [await stack.enter_async_context(open_nas(site.radius_port, PATIENT)) for _ in range(6)]
+            callers = stack.enter_context(load_on(site.secure, 1)) + stack.enter_context(load_on(site.plain, 1))
+            async with asyncio.TaskGroup() as group:
+                asked = [group.create_task(ask_all_the_time(nas, over)) for nas in nases for _ in range(4)]
+                for _ in range(2):
+                    await asyncio.sleep(0.3)
+                    pids.append((await asyncio.to_thread(site.upgrade)).pid)
+                await asyncio.sleep(0.3)
+                over.set()
+        assert [caller.failures for caller in callers] == [[]] * len(callers)
+        assert min(caller.served for caller in callers) > 20
+        assert [task.result() for task in asked] == [0] * len(asked)
+        tallies = [nas.tally for nas in nases]
+        assert sum(one.unfit for one in tallies) == 0
+        requests = sum(one.requests for one in tallies)
+        assert sum(len(server.requests()) for server in site.servers) == requests > 100, "none twice"
+        assert len(set(pids)) == 3
+        wait_until(lambda: not is_alive(pids[1]), "the end of the second process", deadline_s=30)
+        assert len(site.balancer.workers) == WORKERS
+
+
+# ------------------------------------------------------------------------------------ what has begun goes on
+
+
+async def test_requests_in_flight_are_gone_on_with_by_the_next_process_and_by_the_next_workers_of_that(
+    tmp_path: Path, certificate: CertificateFiles
+) -> None:
+    with running_site(tmp_path, certificate, answers_after_s=None) as site:
+        one, other = site.servers
+        async with AsyncExitStack() as stack:
+            nas = await stack.enter_async_context(open_nas(site.radius_port, HASTY))
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            asked = [group.create_task(nas.sign_in("alice", "secret")) for _ in range(2)]
+            await asyncio.to_thread(wait_until, lambda: bool(one.requests() and other.requests()), "both requests")
+            await asyncio.to_thread(site.upgrade)
+            one.manners = Manners()
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            workers = site.balancer.workers
+            for worker in workers:
+                os.kill(worker, signal.SIGKILL)
+            await asyncio.to_thread(
+                wait_until, lambda: len(set(site.balancer.workers) - set(workers)) == WORKERS, "the next workers"
+            )
+            other.manners = Manners()
+        assert [answer.code for task in asked if (answer := task.result())] == [radius.ACCESS_ACCEPT] * 2
+        for server in site.servers:
+            assert len({(again.port, again.data) for again in server.requests()}) == 1, "retransmits, all the others"
+
+
+async def test_sign_ins_that_have_begun_end_well_and_a_phone_rings_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("programs.balancer.WORKERS", WORKERS)
+    habits = NasHabits(SharedSecret(RADIUS_SECRET.encode()), tries=60)
+    by_radius, by_sdk, at_portal = TEXTED[:4], TEXTED[4], TEXTED[5]
+    with socket_path() as path:
+        async with (
+            balanced_estate(tmp_path, portals=2, admin_socket=path) as balanced,
+            open_nas(balanced.radius_port, habits) as nas,
+        ):
+            handsets = Handsets(balanced.estate.cloud.service.ports["http"])
+            await asyncio.to_thread(handsets.leave_ringing, CALLED.name)
+            browser = Browser(balanced.portal_url, tmp_path / "jar")
+            account = await sign_in_at_portal(balanced, browser, at_portal)
+            begun = [await nas.sign_in(user.name, user.password) for user in by_radius]
+            half_one = await asyncio.to_thread(AdfsNode(balanced).call, "PfAuthUser_4", by_sdk.name, "adfs")
+            async with asyncio.TaskGroup() as group:
+                called = group.create_task(nas.sign_in(CALLED.name, CALLED.password))
+                await asyncio.to_thread(handsets.wait_for_ring, CALLED.name)
+                done = await asyncio.to_thread(Operator(path).ask, "upgrade")
+                balanced.balancer.replaced_by(done["pid"])
+                assert not called.done()
+                await asyncio.to_thread(handsets.answer, CALLED.name, "approve")
+            answer = called.result()
+            assert answer is not None
+            assert answer.code == radius.ACCESS_ACCEPT
+            assert await balanced.estate.cloud.calls_made() == {CALLED.name: 1}
+            for user, challenge in zip(by_radius, begun, strict=True):
+                assert challenge is not None
+                (code, *_) = await balanced.estate.cloud.codes(user.name)
+                ended = await nas.sign_in(user.name, code, challenge.first(radius.STATE))
+                assert ended is not None
+                assert ended.code == radius.ACCESS_ACCEPT
+            (code, *_) = await balanced.estate.cloud.codes(by_sdk.name)
+            verify = AdfsNode(balanced).call
+            half_two = await asyncio.to_thread(verify, "VerifyOneWayOtp", by_sdk.name, half_one.authreqid, code)
+            assert half_two.VerifyOneWayOtpResult
+            assert {(await browser.get()).served_by for _ in range(4)} == {account.served_by}
+            expected = dict.fromkeys([one.name for one in (*by_radius, by_sdk, at_portal)], 1)
+            assert await balanced.estate.cloud.texts_sent() == expected
+
+
+def test_connections_sessions_and_operators_orders_outlive_the_process(
+    tmp_path: Path, certificate: CertificateFiles
+) -> None:
+    with running_site(tmp_path, certificate) as site, ExitStack() as stack:
+        former = site.balancer.pid
+        openssl, session = SClient(certificate.ca), tmp_path / "session"
+        assert openssl.begin(site.secure.port, session).is_answered
+        order = api.AdminStateChange(backend="web/b1", state="drain", deadline_s=600.0)
+        site.admin.post(api.Changed, "/v1/admin-state", order)
+        site.admin.post(api.Changed, "/v1/weight", api.WeightChange(backend="mfa/r2", weight=7))
+        websocket = stack.enter_context(connect(f"ws://{LOOPBACK}:{site.plain.port}/ws"))
+        name = websocket.recv()
+        kept = stack.enter_context(site.plain.open())
+        responses = Responses(kept)
+        kept.sendall(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert "close" not in responses.next().headers.get("connection", "")
+
+        done = site.upgrade()
+
+        assert done.former_pid == former
+        assert (done.addresses, done.drains) == (3, 1)
+        websocket.send("still there")
+        assert websocket.recv() == "still there", name
+        kept.sendall(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert responses.next().headers["connection"] == "close"
+        assert responses.rest() == b""
+        assert openssl.resume(site.secure.port, session).is_resumed
+        found = {(one.pool, one.name): one for one in site.admin.get(api.Status, "/v1/status").backends}
+        assert (found["web", "b1"].admin_state, found["web", "b2"].admin_state) == ("drain", "ready")
+        assert found["mfa", "r2"].weight == 7
+        (left,) = site.admin.get(api.Leavings, "/v1/leaving", backend="web/b1").backends
+        assert left.deadline_in_s is not None
+        websocket.send("and still")
+        assert websocket.recv() == "and still"
+        assert is_alive(former)
+        websocket.close()
+        wait_until(lambda: not is_alive(former), "the end of the former process", deadline_s=30)
+        assert site.balancer.exit_code == 0
+
+
+# ------------------------------------------------------------------------------------ when it cannot be
+
+
+def copied_code(folder: Path) -> tuple[Path, Launch]:
+    """The package as an operator might install it, to be changed while it runs; and how a balancer runs from it."""
+    package = folder / "code" / "mfalb"
+    shutil.copytree(Path(mfalb.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    return package, Launch(environment={"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"})
+
+
+def change(file: Path, before: str, after: str) -> None:
+    text = file.read_text("utf-8")
+    assert text.count(before) == 1
+    file.write_text(text.replace(before, after), "utf-8")
+
+
+def test_the_code_that_is_on_the_disk_counts_and_broken_code_leaves_the_running_one_serving(
+    tmp_path: Path, certificate: CertificateFiles
+) -> None:
+    package, launch = copied_code(tmp_path)
+    with running_site(tmp_path, certificate, launch=launch) as site:
+        version, entry = package / "__init__.py", package / "cli" / "serve.py"
+        sound = entry.read_text("utf-8")
+        entry.write_text("this is no Python\n", "utf-8")
+        said = site.refused_upgrade()
+        assert "the new process ended with 1 before it was ready" in said
+        assert "SyntaxError" in site.balancer.log()
+        entry.write_text(sound, "utf-8")
+
+        change(package / "balancer/supervisor/hand_over.py", "FORMAT: Final = 1", "FORMAT: Final = 2")
+        assert "this version takes over what has form 2, the running one hands over form 1" in site.refused_upgrade()
+        change(package / "balancer/supervisor/hand_over.py", "FORMAT: Final = 2", "FORMAT: Final = 1")
+
+        version.write_text(version.read_text("utf-8").replace(mfalb.__version__, "9.9.9"), "utf-8")
+        site.upgrade()
+        assert site.admin.get(api.Status, "/v1/status").version == "9.9.9"
+        forget_tracebacks(site.balancer)
+
+
+def forget_tracebacks(balancer: Balancer) -> None:
+    """Those of processes that were to fail."""
+    balancer.err_path.write_text(balancer.log().replace("Traceback", "traceback"), "utf-8")
+
+
+def test_a_configuration_that_cannot_be_used_leaves_the_running_one_serving_and_says_why(
+    tmp_path: Path, certificate: CertificateFiles
+) -> None:
+    with running_site(tmp_path, certificate) as site:
+        balancer, config = site.balancer, site.balancer.completed(site.config)
+        balancer.config_path.write_text("listeners: [\n", "utf-8")
+        assert "mfalb.yaml:" in site.refused_upgrade()
+        balancer.write_config({**config, "workers": WORKERS + 1})
+        assert f"these settings take a restart: workers ({WORKERS} are running)" in site.refused_upgrade()
+        broken = {**config["listeners"][0], "tls": {"certificates": [{"cert": __file__, "key": __file__}]}}
+        balancer.write_config({**config, "listeners": [broken, *config["listeners"][1:]]})
+        site.refused_upgrade()
+        assert balancer.log().count("nobody took over, this process serves on") == 3
+
+
+async def test_a_process_that_dies_in_the_midst_of_taking_over_costs_nobody_anything(
+    tmp_path: Path, certificate: CertificateFiles
+) -> None:
+    package, launch = copied_code(tmp_path)
+    with running_site(tmp_path, certificate, answers_after_s=0.2, launch=launch) as site:
+        change(
+            package / "balancer/supervisor/supervisor.py",
+            "await let_serve(self._crew, legacy.seats)",
+            "os._exit(7)",
+        )
+        over = asyncio.Event()
+        async with AsyncExitStack() as stack:
+            nases = [await stack.enter_async_context(open_nas(site.radius_port, PATIENT)) for _ in range(4)]
+            callers = stack.enter_context(load_on(site.secure, 1))
+            async with asyncio.TaskGroup() as group:
+                asked = [group.create_task(ask_all_the_time(nas, over)) for nas in nases]
+                await asyncio.sleep(0.3)
+                said = await asyncio.to_thread(site.refused_upgrade)
+                await asyncio.sleep(0.3)
+                over.set()
+        assert "the new process ended with 7" in said
+        assert "workers of ours go on" in site.balancer.log()
+        assert [caller.failures for caller in callers] == [[]] * len(callers)
+        assert [task.result() for task in asked] == [0] * len(asked)
+        assert sum(len(one.requests()) for one in site.servers) == sum(nas.tally.requests for nas in nases)
+
+
+# ------------------------------------------------------------------------------------ the service manager
+
+
+def test_the_service_manager_is_told_which_process_is_the_service(
+    tmp_path: Path, certificate: CertificateFiles
+) -> None:
+    manager = FakeManager(str(tmp_path / "notify"))
+    with running_site(tmp_path, certificate, launch=Launch(environment=manager.environment)) as site:
+        former = site.balancer.pid
+        manager.forget()
+        site.balancer.signal(signal.SIGUSR2)
+        wait_until(lambda: manager.has("READY=1"), "the next process", deadline_s=30)
+        words = [message for message in manager.heard() if message != "WATCHDOG=1"]
+        assert words[0].startswith("MAINPID=")
+        pid = int(words[0].removeprefix("MAINPID="))
+        site.balancer.replaced_by(pid)
+        assert words[1].startswith("READY=1\nSTATUS=2 of 2 workers serve")
+        wait_until(lambda: not is_alive(former), "the end of the former process", deadline_s=30)
+        manager.forget()
+        wait_until(lambda: manager.has("WATCHDOG=1"), "a ping")
+        assert not manager.has("STOPPING=1")
+        assert site.secure.get("/echo")[0] == 200
+    assert manager.has("STOPPING=1")
+    manager.close()
