@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import json
 import os
 import shutil
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
@@ -21,7 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from programs.balanced_estate import CALLED, RADIUS_SECRET, TEXTED, balanced_estate
+import requests
+from programs.balanced_estate import ACCOUNT, CALLED, RADIUS_SECRET, TEXTED, BalancedEstate, balanced_estate
 from programs.balancer import Balancer, is_alive
 from programs.certificates import CertificateFiles
 from programs.handset import Handsets
@@ -34,14 +33,18 @@ from programs.process import Launch, wait_until
 from programs.radius_pool import radius_pool
 from programs.radius_responder import Manners, RadiusResponder
 from programs.tls_clients import SClient
-from scenarios.test_portal_sessions import Browser, sign_in as sign_in_at_portal
+from scenarios.test_portal_sessions import Browser
+from scenarios.test_portal_sessions import sign_in as sign_in_at_portal
 from scenarios.test_service_manager import FakeManager
 from scenarios.test_sms_otp_sdk import AdfsNode
 from websockets.sync.client import connect
+from zeep import Client
+from zeep.transports import Transport
 
 import mfalb
 from mfalb.balancer.admin import api_models as api
 from mfalb.cli.admin_client import AdminClient, NotDone
+from mfalb.reference.config.values import User
 from mfalb.wire import radius
 from mfalb.wire.radius import SharedSecret
 
@@ -232,12 +235,35 @@ async def test_requests_in_flight_are_gone_on_with_by_the_next_process_and_by_th
             assert len({(again.port, again.data) for again in server.requests()}) == 1, "retransmits, all the others"
 
 
+class KeptNode:
+    """An AD FS node on one connection, which is open already."""
+
+    def __init__(self, url: str) -> None:
+        self._session = requests.Session()
+        self._session.auth = (ACCOUNT.name, ACCOUNT.password)
+        transport = Transport(session=self._session)  # type: ignore[no-untyped-call]  # zeep
+        self._service = Client(f"{url}?wsdl", transport=transport).service
+
+    def call(self, operation: str, *arguments: str) -> Any:
+        return self._service[operation](*arguments)
+
+    def close(self) -> None:
+        self._session.close()
+
+
+async def half_two(balanced: BalancedEstate, node: AdfsNode | KeptNode, user: User, authreqid: str) -> bool:
+    """Whether the code that was texted is accepted."""
+    (code, *_) = await balanced.estate.cloud.codes(user.name)
+    ended = await asyncio.to_thread(node.call, "VerifyOneWayOtp", user.name, authreqid, code)
+    return bool(ended.VerifyOneWayOtpResult)
+
+
 async def test_sign_ins_that_have_begun_end_well_and_a_phone_rings_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("programs.balancer.WORKERS", WORKERS)
     habits = NasHabits(SharedSecret(RADIUS_SECRET.encode()), tries=60)
-    by_radius, by_sdk, at_portal = TEXTED[:4], TEXTED[4], TEXTED[5]
+    by_radius, by_sdk, at_portal, in_between = TEXTED[:4], TEXTED[4], TEXTED[5], TEXTED[6:8]
     with socket_path() as path:
         async with (
             balanced_estate(tmp_path, portals=2, admin_socket=path) as balanced,
@@ -248,6 +274,7 @@ async def test_sign_ins_that_have_begun_end_well_and_a_phone_rings_once(
             browser = Browser(balanced.portal_url, tmp_path / "jar")
             account = await sign_in_at_portal(balanced, browser, at_portal)
             begun = [await nas.sign_in(user.name, user.password) for user in by_radius]
+            kept = [await asyncio.to_thread(KeptNode, balanced.sdk_url) for _ in in_between]
             half_one = await asyncio.to_thread(AdfsNode(balanced).call, "PfAuthUser_4", by_sdk.name, "adfs")
             async with asyncio.TaskGroup() as group:
                 called = group.create_task(nas.sign_in(CALLED.name, CALLED.password))
@@ -266,12 +293,16 @@ async def test_sign_ins_that_have_begun_end_well_and_a_phone_rings_once(
                 ended = await nas.sign_in(user.name, code, challenge.first(radius.STATE))
                 assert ended is not None
                 assert ended.code == radius.ACCESS_ACCEPT
-            (code, *_) = await balanced.estate.cloud.codes(by_sdk.name)
-            verify = AdfsNode(balanced).call
-            half_two = await asyncio.to_thread(verify, "VerifyOneWayOtp", by_sdk.name, half_one.authreqid, code)
-            assert half_two.VerifyOneWayOtpResult
+            fresh = AdfsNode(balanced)
+            assert await half_two(balanced, fresh, by_sdk, half_one.authreqid)
+            # Each process knows what the other one pins, while the former one's connections are open
+            for user, first, second in ((in_between[0], kept[0], fresh), (in_between[1], fresh, kept[1])):
+                half_one = await asyncio.to_thread(first.call, "PfAuthUser_4", user.name, "adfs")
+                assert await half_two(balanced, second, user, half_one.authreqid)
+            for node in kept:
+                node.close()
             assert {(await browser.get()).served_by for _ in range(4)} == {account.served_by}
-            expected = dict.fromkeys([one.name for one in (*by_radius, by_sdk, at_portal)], 1)
+            expected = dict.fromkeys([one.name for one in (*by_radius, by_sdk, at_portal, *in_between)], 1)
             assert await balanced.estate.cloud.texts_sent() == expected
 
 
@@ -307,12 +338,18 @@ def test_connections_sessions_and_operators_orders_outlive_the_process(
         assert found["mfa", "r2"].weight == 7
         (left,) = site.admin.get(api.Leavings, "/v1/leaving", backend="web/b1").backends
         assert left.deadline_in_s is not None
-        websocket.send("and still")
-        assert websocket.recv() == "and still"
-        assert is_alive(former)
+
+        another = stack.enter_context(connect(f"ws://{LOOPBACK}:{site.plain.port}/ws"))
+        another.recv()
+        site.upgrade()
+        for one in (websocket, another):
+            one.send("and still")
+            assert one.recv() == "and still"
+        assert f"former processes still end their connections: {done.pid}, {former}" in site.refused_upgrade()
         websocket.close()
-        wait_until(lambda: not is_alive(former), "the end of the former process", deadline_s=30)
+        wait_until(lambda: not is_alive(former), "the end of the first process", deadline_s=30)
         assert site.balancer.exit_code == 0
+        assert is_alive(done.pid)
 
 
 # ------------------------------------------------------------------------------------ when it cannot be

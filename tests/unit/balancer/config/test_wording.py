@@ -19,6 +19,7 @@ POOL_KEYS = (
     "algorithm, hash, slow_start, panic_threshold, backends, upstream_tls, health_check, passive_check, affinity, "
     "send_proxy, queue, retries, connect_timeout, response_timeout"
 )
+ROOT_KEYS = "listeners, pools, workers, admin, tls, log, drain_timeout, pins"
 PRESET_NAMES = "azure_mfa_sdk, azure_mfa_mobile_app, azure_mfa_portal, radius_challenge"
 TOO_FAST = (
     "is less than RFC 3539 section 3.4.1 allows (servers that are slow would look dead); write at least 6s, or fast: "
@@ -30,7 +31,7 @@ A_LIST = "must be a list: [one, two], or one entry a line after '- '"
 ROOT_MISTAKES = [
     (
         f"»listners: []\n{LISTENERS}{POOLS}",
-        "unknown key 'listners'; accepted: listeners, pools, workers, admin, tls, log, drain_timeout, pins; did you mean 'listeners'?",
+        f"unknown key 'listners'; accepted: {ROOT_KEYS}; did you mean 'listeners'?",
     ),
     (
         f"{LISTENERS}{POOLS}»zebra: 1\n",
