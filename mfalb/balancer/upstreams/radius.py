@@ -141,7 +141,8 @@ class RadiusUpstream(RadiusCarrier):
 
     def take_up(self, exchange: RadiusExchange, number: int, identifier: int) -> bool:
         for upstream in self._sockets.get(exchange.backend.name, ()):
-            if upstream.number == number and upstream.identifiers.take(identifier, exchange, 0.0) is not None:
+            if upstream.number == number and upstream.identifiers.is_rested(identifier, 0.0):
+                upstream.identifiers.take(identifier, exchange, 0.0)
                 upstream.backend.active += 1
                 exchange.carrier, exchange.identifier = upstream, identifier
                 exchange.datagram = self._sign(exchange, identifier)
