@@ -21,7 +21,7 @@ from typing import Any, Final
 import pytest
 import requests
 from programs.balanced_estate import ACCOUNT, CALLED, RADIUS_SECRET, TEXTED, BalancedEstate, balanced_estate
-from programs.balancer import Balancer, is_alive
+from programs.balancer import Balancer, is_alive, write_secret
 from programs.certificates import CertificateFiles
 from programs.handset import Handsets
 from programs.http_backend import HttpBackend
@@ -32,6 +32,8 @@ from programs.ports import LOOPBACK
 from programs.process import Launch, wait_until
 from programs.radius_pool import radius_pool
 from programs.radius_responder import Manners, RadiusResponder
+from programs.radsec_client import access_request, client_tls, connected
+from programs.radsec_pool import make_trust, pool_of, radsec_listener
 from programs.tls_clients import SClient
 from scenarios.test_portal_sessions import Browser
 from scenarios.test_portal_sessions import sign_in as sign_in_at_portal
@@ -242,7 +244,7 @@ class KeptNode:
         self._session = requests.Session()
         self._session.auth = (ACCOUNT.name, ACCOUNT.password)
         transport = Transport(session=self._session)  # type: ignore[no-untyped-call]  # zeep
-        self._service = Client(f"{url}?wsdl", transport=transport).service
+        self._service = Client(f"{url}?wsdl", transport=transport).service  # type: ignore[no-untyped-call]  # zeep
 
     def call(self, operation: str, *arguments: str) -> Any:
         return self._service[operation](*arguments)
@@ -350,6 +352,38 @@ def test_connections_sessions_and_operators_orders_outlive_the_process(
         wait_until(lambda: not is_alive(former), "the end of the first process", deadline_s=30)
         assert site.balancer.exit_code == 0
         assert is_alive(done.pid)
+
+
+def test_a_radsec_client_gets_its_answer_and_is_then_let_go_of(tmp_path: Path) -> None:
+    trust = make_trust(tmp_path / "trust")
+    listener, port = radsec_listener(trust, limits={"handshake_timeout": "1s"})
+    secret = write_secret(tmp_path, "server", SECRET)
+    tls = client_tls(trust.ca, trust.client)
+    with (
+        RadiusResponder("r1", SECRET, Manners(access_after_s=None)) as server,
+        socket_path() as path,
+        Balancer(
+            {
+                "admin": {"socket": str(path)},
+                "listeners": [listener],
+                "pools": {"mfa": pool_of([{"name": "r1", "address": server.address, "secret_file": secret}])},
+            },
+            tmp_path / "mfalb",
+        ) as balancer,
+        connected(port, tls) as client,
+    ):
+        former, asked = balancer.pid, access_request()
+        client.send(asked)
+        wait_until(lambda: len(server.requests()) == 1, "the request")
+        balancer.replaced_by(Operator(path).ask("upgrade")["pid"])
+        server.manners = Manners()
+        with connected(port, tls) as another:
+            assert another.ask(access_request()).code == radius.ACCESS_ACCEPT
+        (first, _) = server.requests()
+        server.answer(first)
+        assert client.packet().code == radius.ACCESS_ACCEPT
+        assert client.is_closed()
+        wait_until(lambda: not is_alive(former), "the end of the former process", deadline_s=30)
 
 
 # ------------------------------------------------------------------------------------ when it cannot be
