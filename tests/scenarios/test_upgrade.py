@@ -14,14 +14,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import requests
 from programs.balanced_estate import ACCOUNT, CALLED, RADIUS_SECRET, TEXTED, BalancedEstate, balanced_estate
-from programs.balancer import Balancer, is_alive, write_secret
+from programs.balancer import Balancer, is_alive
 from programs.certificates import CertificateFiles
 from programs.handset import Handsets
 from programs.http_backend import HttpBackend
@@ -33,7 +33,7 @@ from programs.process import Launch, wait_until
 from programs.radius_pool import radius_pool
 from programs.radius_responder import Manners, RadiusResponder
 from programs.radsec_client import access_request, client_tls, connected
-from programs.radsec_pool import make_trust, pool_of, radsec_listener
+from programs.radsec_pool import Trust, make_trust, radsec_listener
 from programs.tls_clients import SClient
 from scenarios.test_portal_sessions import Browser
 from scenarios.test_portal_sessions import sign_in as sign_in_at_portal
@@ -66,14 +66,27 @@ class Site:
     secure: Front
     plain: Front
     radius_port: int
+    radsec_port: int
+    trust: Trust
     servers: tuple[RadiusResponder, ...]
+    manager: FakeManager
+    package: Path
     config: dict[str, Any]
+    formers: list[int] = field(default_factory=list)
 
     def upgrade(self) -> api.Upgraded:
         """It has to succeed."""
         done = self.admin.post(api.Upgraded, "/v1/upgrade", api.UpgradeOrder())
-        self.balancer.replaced_by(done.pid)
+        self.replaced_by(done.pid)
         return done
+
+    def replaced_by(self, pid: int) -> None:
+        self.formers.append(self.balancer.pid)
+        self.balancer.replaced_by(pid)
+
+    def be_silent(self) -> None:
+        for server in self.servers:
+            server.manners = Manners(access_after_s=None)
 
     def refused_upgrade(self) -> str:
         """It has to fail, and to change nothing; returns why."""
@@ -91,31 +104,52 @@ class Site:
         return AdminClient(self.operator.socket, 60.0)
 
 
-@contextmanager
-def running_site(
-    run_dir: Path, certificate: CertificateFiles, *, answers_after_s: float | None = 0.05, launch: Launch | None = None
-) -> Iterator[Site]:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, certificate: CertificateFiles) -> Iterator[Site]:
+    """A balancer that runs from a copy of the code: what a test leaves serving the next one goes on with."""
+    run_dir = tmp_path_factory.mktemp("upgrade")
+    package = run_dir / "code" / "mfalb"
+    shutil.copytree(Path(mfalb.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    trust, secure, plain = make_trust(run_dir / "trust"), new_front(certificate), new_front()
+    radsec, radsec_port = radsec_listener(trust, limits={"handshake_timeout": "1s"})
     with ExitStack() as stack:
         backends = [stack.enter_context(HttpBackend(f"b{n}", run_dir / f"b{n}")) for n in (1, 2)]
-        manners = [Manners(access_after_s=answers_after_s) for _ in range(2)]
-        servers = tuple(stack.enter_context(RadiusResponder(f"r{n}", SECRET, one)) for n, one in enumerate(manners, 1))
+        servers = tuple(stack.enter_context(RadiusResponder(f"r{n}", SECRET)) for n in (1, 2))
         pool = radius_pool(servers, run_dir, client_secret=OTHER_SECRET)
-        secure, plain = new_front(certificate), new_front()
         path = stack.enter_context(socket_path())
         config = {
             "workers": WORKERS,
             "admin": {"socket": str(path)},
             "listeners": [
-                secure.listener("secure", [{"pool": "web"}], limits={"handshake_timeout": "2s"}),
+                secure.listener("secure", [{"pool": "web"}], limits={"handshake_timeout": "1s"}),
                 plain.listener("plain", [{"pool": "web"}]),
+                radsec,
                 *pool.config["listeners"],
             ],
             "pools": {"web": http_pool(*(one.address for one in backends)), **pool.config["pools"]},
             "drain_timeout": "60s",
         }
-        run = Balancer(config, run_dir / "mfalb", secrets=pool.secrets, launch=launch)
-        balancer = stack.enter_context(run)
-        yield Site(balancer, Operator(path), secure, plain, pool.port, servers, config)
+        manager = stack.enter_context(closing(FakeManager(str(path.with_name("notify")))))
+        environment = {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1", **manager.environment}
+        launch = Launch(environment=environment)
+        balancer = stack.enter_context(Balancer(config, run_dir / "mfalb", secrets=pool.secrets, launch=launch))
+        yield Site(
+            balancer, Operator(path), secure, plain, pool.port, radsec_port, trust, servers, manager, package, config
+        )
+
+
+@pytest.fixture
+def site(running: Site) -> Iterator[Site]:
+    """Afterwards it has to serve as before, and no former process may be left."""
+    for server in running.servers:
+        server.manners = Manners(access_after_s=0.05)
+        server.asked.clear()
+    yield running
+    running.balancer.write_config(running.balancer.completed(running.config))
+    assert running.secure.get("/echo")[0] == 200
+    assert running.balancer.metrics().total("mfalb_workers") == WORKERS
+    for pid in running.formers:
+        wait_until(lambda pid=pid: not is_alive(pid), f"the end of process {pid}", deadline_s=30)  # type: ignore[misc]
 
 
 # ------------------------------------------------------------------------------------ under load
@@ -182,59 +216,56 @@ async def ask_all_the_time(nas: Nas, over: asyncio.Event) -> int:
     return failed
 
 
-async def test_two_upgrades_under_load_refuse_nobody_and_lose_nothing(
-    tmp_path: Path, certificate: CertificateFiles
-) -> None:
-    with running_site(tmp_path, certificate) as site:
-        over, pids = asyncio.Event(), [site.balancer.pid]
-        async with AsyncExitStack() as stack:
-            nases = [await stack.enter_async_context(open_nas(site.radius_port, PATIENT)) for _ in range(6)]
-            callers = stack.enter_context(load_on(site.secure, 1)) + stack.enter_context(load_on(site.plain, 1))
-            async with asyncio.TaskGroup() as group:
-                asked = [group.create_task(ask_all_the_time(nas, over)) for nas in nases for _ in range(4)]
-                for _ in range(2):
-                    await asyncio.sleep(0.3)
-                    pids.append((await asyncio.to_thread(site.upgrade)).pid)
+async def test_two_upgrades_under_load_refuse_nobody_and_lose_nothing(site: Site) -> None:
+    over, pids = asyncio.Event(), [site.balancer.pid]
+    async with AsyncExitStack() as stack:
+        nases = [await stack.enter_async_context(open_nas(site.radius_port, PATIENT)) for _ in range(6)]
+        callers = stack.enter_context(load_on(site.secure, 1)) + stack.enter_context(load_on(site.plain, 1))
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(ask_all_the_time(nas, over)) for nas in nases for _ in range(4)]
+            for _ in range(2):
                 await asyncio.sleep(0.3)
-                over.set()
-        assert [caller.failures for caller in callers] == [[]] * len(callers)
-        assert min(caller.served for caller in callers) > 20
-        assert [task.result() for task in asked] == [0] * len(asked)
-        tallies = [nas.tally for nas in nases]
-        assert sum(one.unfit for one in tallies) == 0
-        requests = sum(one.requests for one in tallies)
-        assert sum(len(server.requests()) for server in site.servers) == requests > 100, "none twice"
-        assert len(set(pids)) == 3
-        wait_until(lambda: not is_alive(pids[1]), "the end of the second process", deadline_s=30)
-        assert len(site.balancer.workers) == WORKERS
+                pids.append((await asyncio.to_thread(site.upgrade)).pid)
+            await asyncio.sleep(0.3)
+            over.set()
+    assert [caller.failures for caller in callers] == [[]] * len(callers)
+    assert min(caller.served for caller in callers) > 20
+    assert [task.result() for task in asked] == [0] * len(asked)
+    tallies = [nas.tally for nas in nases]
+    assert sum(one.unfit for one in tallies) == 0
+    requests = sum(one.requests for one in tallies)
+    assert sum(len(server.requests()) for server in site.servers) == requests > 100, "none twice"
+    assert len(set(pids)) == 3
+    wait_until(lambda: not is_alive(pids[1]), "the end of the second process", deadline_s=30)
+    assert len(site.balancer.workers) == WORKERS
 
 
 # ------------------------------------------------------------------------------------ what has begun goes on
 
 
-async def test_requests_in_flight_are_gone_on_with_by_the_next_process_and_by_the_next_workers_of_that(
-    tmp_path: Path, certificate: CertificateFiles
+async def test_requests_in_flight_are_gone_on_with_by_the_next_process_and_by_its_next_workers(
+    site: Site,
 ) -> None:
-    with running_site(tmp_path, certificate, answers_after_s=None) as site:
-        one, other = site.servers
-        async with AsyncExitStack() as stack:
-            nas = await stack.enter_async_context(open_nas(site.radius_port, HASTY))
-            group = await stack.enter_async_context(asyncio.TaskGroup())
-            asked = [group.create_task(nas.sign_in("alice", "secret")) for _ in range(2)]
-            await asyncio.to_thread(wait_until, lambda: bool(one.requests() and other.requests()), "both requests")
-            await asyncio.to_thread(site.upgrade)
-            one.manners = Manners()
-            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-            workers = site.balancer.workers
-            for worker in workers:
-                os.kill(worker, signal.SIGKILL)
-            await asyncio.to_thread(
-                wait_until, lambda: len(set(site.balancer.workers) - set(workers)) == WORKERS, "the next workers"
-            )
-            other.manners = Manners()
-        assert [answer.code for task in asked if (answer := task.result())] == [radius.ACCESS_ACCEPT] * 2
-        for server in site.servers:
-            assert len({(again.port, again.data) for again in server.requests()}) == 1, "retransmits, all the others"
+    site.be_silent()
+    one, other = site.servers
+    async with AsyncExitStack() as stack:
+        nas = await stack.enter_async_context(open_nas(site.radius_port, HASTY))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        asked = [group.create_task(nas.sign_in("alice", "secret")) for _ in range(2)]
+        await asyncio.to_thread(wait_until, lambda: bool(one.requests() and other.requests()), "both requests")
+        await asyncio.to_thread(site.upgrade)
+        one.manners = Manners()
+        await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        workers = site.balancer.workers
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        await asyncio.to_thread(
+            wait_until, lambda: len(set(site.balancer.workers) - set(workers)) == WORKERS, "the next workers"
+        )
+        other.manners = Manners()
+    assert [answer.code for task in asked if (answer := task.result())] == [radius.ACCESS_ACCEPT] * 2
+    for server in site.servers:
+        assert len({(again.port, again.data) for again in server.requests()}) == 1, "retransmits, all the others"
 
 
 class KeptNode:
@@ -309,9 +340,9 @@ async def test_sign_ins_that_have_begun_end_well_and_a_phone_rings_once(
 
 
 def test_connections_sessions_and_operators_orders_outlive_the_process(
-    tmp_path: Path, certificate: CertificateFiles
+    site: Site, certificate: CertificateFiles, tmp_path: Path
 ) -> None:
-    with running_site(tmp_path, certificate) as site, ExitStack() as stack:
+    with ExitStack() as stack:
         former = site.balancer.pid
         openssl, session = SClient(certificate.ca), tmp_path / "session"
         assert openssl.begin(site.secure.port, session).is_answered
@@ -328,7 +359,7 @@ def test_connections_sessions_and_operators_orders_outlive_the_process(
         done = site.upgrade()
 
         assert done.former_pid == former
-        assert (done.addresses, done.drains) == (3, 1)
+        assert (done.addresses, done.drains) == (4, 1)
         websocket.send("still there")
         assert websocket.recv() == "still there", name
         kept.sendall(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -350,50 +381,29 @@ def test_connections_sessions_and_operators_orders_outlive_the_process(
         assert f"former processes still end their connections: {done.pid}, {former}" in site.refused_upgrade()
         websocket.close()
         wait_until(lambda: not is_alive(former), "the end of the first process", deadline_s=30)
-        assert site.balancer.exit_code == 0
         assert is_alive(done.pid)
+        site.admin.post(api.Changed, "/v1/admin-state", api.AdminStateChange(backend="web/b1", state="ready"))
 
 
-def test_a_radsec_client_gets_its_answer_and_is_then_let_go_of(tmp_path: Path) -> None:
-    trust = make_trust(tmp_path / "trust")
-    listener, port = radsec_listener(trust, limits={"handshake_timeout": "1s"})
-    secret = write_secret(tmp_path, "server", SECRET)
-    tls = client_tls(trust.ca, trust.client)
-    with (
-        RadiusResponder("r1", SECRET, Manners(access_after_s=None)) as server,
-        socket_path() as path,
-        Balancer(
-            {
-                "admin": {"socket": str(path)},
-                "listeners": [listener],
-                "pools": {"mfa": pool_of([{"name": "r1", "address": server.address, "secret_file": secret}])},
-            },
-            tmp_path / "mfalb",
-        ) as balancer,
-        connected(port, tls) as client,
-    ):
-        former, asked = balancer.pid, access_request()
-        client.send(asked)
-        wait_until(lambda: len(server.requests()) == 1, "the request")
-        balancer.replaced_by(Operator(path).ask("upgrade")["pid"])
-        server.manners = Manners()
-        with connected(port, tls) as another:
+def test_a_radsec_client_gets_its_answer_and_is_then_let_go_of(site: Site) -> None:
+    site.be_silent()
+    tls = client_tls(site.trust.ca, site.trust.client)
+    with connected(site.radsec_port, tls) as client:
+        client.send(access_request())
+        wait_until(lambda: any(server.requests() for server in site.servers), "the request")
+        site.upgrade()
+        (server,) = [one for one in site.servers if one.requests()]
+        (asked,) = server.requests()
+        for one in site.servers:
+            one.manners = Manners()
+        with connected(site.radsec_port, tls) as another:
             assert another.ask(access_request()).code == radius.ACCESS_ACCEPT
-        (first, _) = server.requests()
-        server.answer(first)
+        server.answer(asked)
         assert client.packet().code == radius.ACCESS_ACCEPT
         assert client.is_closed()
-        wait_until(lambda: not is_alive(former), "the end of the former process", deadline_s=30)
 
 
 # ------------------------------------------------------------------------------------ when it cannot be
-
-
-def copied_code(folder: Path) -> tuple[Path, Launch]:
-    """The package as an operator might install it, to be changed while it runs; and how a balancer runs from it."""
-    package = folder / "code" / "mfalb"
-    shutil.copytree(Path(mfalb.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    return package, Launch(environment={"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def change(file: Path, before: str, after: str) -> None:
@@ -403,26 +413,25 @@ def change(file: Path, before: str, after: str) -> None:
 
 
 def test_the_code_that_is_on_the_disk_counts_and_broken_code_leaves_the_running_one_serving(
-    tmp_path: Path, certificate: CertificateFiles
+    site: Site,
 ) -> None:
-    package, launch = copied_code(tmp_path)
-    with running_site(tmp_path, certificate, launch=launch) as site:
-        version, entry = package / "__init__.py", package / "cli" / "serve.py"
-        sound = entry.read_text("utf-8")
-        entry.write_text("this is no Python\n", "utf-8")
-        said = site.refused_upgrade()
-        assert "the new process ended with 1 before it was ready" in said
-        assert "SyntaxError" in site.balancer.log()
-        entry.write_text(sound, "utf-8")
+    package = site.package
+    version, entry = package / "__init__.py", package / "cli" / "serve.py"
+    sound = entry.read_text("utf-8")
+    entry.write_text("this is no Python\n", "utf-8")
+    said = site.refused_upgrade()
+    assert "the new process ended with 1 before it was ready" in said
+    assert "SyntaxError" in site.balancer.log()
+    entry.write_text(sound, "utf-8")
 
-        change(package / "balancer/supervisor/hand_over.py", "FORMAT: Final = 1", "FORMAT: Final = 2")
-        assert "this version takes over what has form 2, the running one hands over form 1" in site.refused_upgrade()
-        change(package / "balancer/supervisor/hand_over.py", "FORMAT: Final = 2", "FORMAT: Final = 1")
+    change(package / "balancer/supervisor/hand_over.py", "FORMAT: Final = 1", "FORMAT: Final = 2")
+    assert "this version takes over what has form 2, the running one hands over form 1" in site.refused_upgrade()
+    change(package / "balancer/supervisor/hand_over.py", "FORMAT: Final = 2", "FORMAT: Final = 1")
 
-        version.write_text(version.read_text("utf-8").replace(mfalb.__version__, "9.9.9"), "utf-8")
-        site.upgrade()
-        assert site.admin.get(api.Status, "/v1/status").version == "9.9.9"
-        forget_tracebacks(site.balancer)
+    version.write_text(version.read_text("utf-8").replace(mfalb.__version__, "9.9.9"), "utf-8")
+    site.upgrade()
+    assert site.admin.get(api.Status, "/v1/status").version == "9.9.9"
+    forget_tracebacks(site.balancer)
 
 
 def forget_tracebacks(balancer: Balancer) -> None:
@@ -431,68 +440,60 @@ def forget_tracebacks(balancer: Balancer) -> None:
 
 
 def test_a_configuration_that_cannot_be_used_leaves_the_running_one_serving_and_says_why(
-    tmp_path: Path, certificate: CertificateFiles
+    site: Site,
 ) -> None:
-    with running_site(tmp_path, certificate) as site:
-        balancer, config = site.balancer, site.balancer.completed(site.config)
-        balancer.config_path.write_text("listeners: [\n", "utf-8")
-        assert "mfalb.yaml:" in site.refused_upgrade()
-        balancer.write_config({**config, "workers": WORKERS + 1})
-        assert f"these settings take a restart: workers ({WORKERS} are running)" in site.refused_upgrade()
-        broken = {**config["listeners"][0], "tls": {"certificates": [{"cert": __file__, "key": __file__}]}}
-        balancer.write_config({**config, "listeners": [broken, *config["listeners"][1:]]})
-        site.refused_upgrade()
-        assert balancer.log().count("nobody took over, this process serves on") == 3
+    balancer, config, word = site.balancer, site.balancer.completed(site.config), "nobody took over"
+    before = balancer.log().count(word)
+    balancer.config_path.write_text("listeners: [\n", "utf-8")
+    assert "mfalb.yaml:" in site.refused_upgrade()
+    balancer.write_config({**config, "workers": WORKERS + 1})
+    assert f"these settings take a restart: workers ({WORKERS} are running)" in site.refused_upgrade()
+    broken = {**config["listeners"][0], "tls": {"certificates": [{"cert": __file__, "key": __file__}]}}
+    balancer.write_config({**config, "listeners": [broken, *config["listeners"][1:]]})
+    site.refused_upgrade()
+    assert balancer.log().count(word) == before + 3
+
+
+SERVES: Final = "await let_serve(self._crew, legacy.seats)"
+DIES: Final = "os._exit(7)"
 
 
 async def test_a_process_that_dies_in_the_midst_of_taking_over_costs_nobody_anything(
-    tmp_path: Path, certificate: CertificateFiles
+    site: Site,
 ) -> None:
-    package, launch = copied_code(tmp_path)
-    with running_site(tmp_path, certificate, answers_after_s=0.2, launch=launch) as site:
-        change(
-            package / "balancer/supervisor/supervisor.py",
-            "await let_serve(self._crew, legacy.seats)",
-            "os._exit(7)",
-        )
-        over = asyncio.Event()
-        async with AsyncExitStack() as stack:
-            nases = [await stack.enter_async_context(open_nas(site.radius_port, PATIENT)) for _ in range(4)]
-            callers = stack.enter_context(load_on(site.secure, 1))
-            async with asyncio.TaskGroup() as group:
-                asked = [group.create_task(ask_all_the_time(nas, over)) for nas in nases]
-                await asyncio.sleep(0.3)
-                said = await asyncio.to_thread(site.refused_upgrade)
-                await asyncio.sleep(0.3)
-                over.set()
-        assert "the new process ended with 7" in said
-        assert "workers of ours go on" in site.balancer.log()
-        assert [caller.failures for caller in callers] == [[]] * len(callers)
-        assert [task.result() for task in asked] == [0] * len(asked)
-        assert sum(len(one.requests()) for one in site.servers) == sum(nas.tally.requests for nas in nases)
+    taking_over = site.package / "balancer/supervisor/supervisor.py"
+    change(taking_over, SERVES, DIES)
+    over = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        nases = [await stack.enter_async_context(open_nas(site.radius_port, PATIENT)) for _ in range(4)]
+        callers = stack.enter_context(load_on(site.secure, 1))
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(ask_all_the_time(nas, over)) for nas in nases]
+            await asyncio.sleep(0.3)
+            said = await asyncio.to_thread(site.refused_upgrade)
+            await asyncio.sleep(0.3)
+            over.set()
+    change(taking_over, DIES, SERVES)
+    assert "the new process ended with 7" in said
+    assert "workers of ours go on" in site.balancer.log()
+    assert [caller.failures for caller in callers] == [[]] * len(callers)
+    assert [task.result() for task in asked] == [0] * len(asked)
+    assert sum(len(one.requests()) for one in site.servers) == sum(nas.tally.requests for nas in nases)
 
 
 # ------------------------------------------------------------------------------------ the service manager
 
 
-def test_the_service_manager_is_told_which_process_is_the_service(
-    tmp_path: Path, certificate: CertificateFiles
-) -> None:
-    manager = FakeManager(str(tmp_path / "notify"))
-    with running_site(tmp_path, certificate, launch=Launch(environment=manager.environment)) as site:
-        former = site.balancer.pid
-        manager.forget()
-        site.balancer.signal(signal.SIGUSR2)
-        wait_until(lambda: manager.has("READY=1"), "the next process", deadline_s=30)
-        words = [message for message in manager.heard() if message != "WATCHDOG=1"]
-        assert words[0].startswith("MAINPID=")
-        pid = int(words[0].removeprefix("MAINPID="))
-        site.balancer.replaced_by(pid)
-        assert words[1].startswith("READY=1\nSTATUS=2 of 2 workers serve")
-        wait_until(lambda: not is_alive(former), "the end of the former process", deadline_s=30)
-        manager.forget()
-        wait_until(lambda: manager.has("WATCHDOG=1"), "a ping")
-        assert not manager.has("STOPPING=1")
-        assert site.secure.get("/echo")[0] == 200
-    assert manager.has("STOPPING=1")
-    manager.close()
+def test_the_service_manager_is_told_which_process_is_the_service(site: Site) -> None:
+    manager = site.manager
+    manager.forget()
+    site.balancer.signal(signal.SIGUSR2)
+    wait_until(lambda: manager.has("READY=1"), "the next process", deadline_s=30)
+    words = [message for message in manager.heard() if message != "WATCHDOG=1"]
+    site.replaced_by(int(words[0].removeprefix("MAINPID=")))
+    assert words[1].startswith("READY=1\nSTATUS=2 of 2 workers serve")
+    wait_until(lambda: not is_alive(site.formers[-1]), "the end of the former process", deadline_s=30)
+    manager.forget()
+    wait_until(lambda: manager.has("WATCHDOG=1"), "a ping")
+    assert not manager.has("STOPPING=1")
+    assert site.secure.get("/echo")[0] == 200
