@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pytest
 import requests
@@ -25,7 +26,7 @@ from programs.balancer import Balancer, is_alive
 from programs.certificates import CertificateFiles
 from programs.handset import Handsets
 from programs.http_backend import HttpBackend
-from programs.http_pool import Front, Responses, http_pool, new_front
+from programs.http_pool import Front, Response, Responses, http_pool, new_front
 from programs.nas import Nas, NasHabits, open_nas
 from programs.operator import Operator, socket_path
 from programs.ports import LOOPBACK
@@ -339,50 +340,81 @@ async def test_sign_ins_that_have_begun_end_well_and_a_phone_rings_once(
             assert await balanced.estate.cloud.texts_sent() == expected
 
 
-def test_connections_sessions_and_operators_orders_outlive_the_process(
+class KeptConnection:
+    """A connection for one request after the other."""
+
+    def __init__(self, front: Front) -> None:
+        self._sock = front.open()
+        self._stream = Responses(self._sock)
+
+    def ask(self) -> Response:
+        self._sock.sendall(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
+        return self._stream.next()
+
+    def is_ended(self) -> bool:
+        return self._stream.rest() == b""
+
+    def close(self) -> None:
+        self._stream.close()
+        self._sock.close()
+
+
+def set_state(site: Site, backend: str, state: Literal["ready", "drain", "maint"]) -> None:
+    deadline_s = 600.0 if state == "drain" else None
+    change = api.AdminStateChange(backend=backend, state=state, deadline_s=deadline_s)
+    site.admin.post(api.Changed, "/v1/admin-state", change)
+
+
+def test_tls_sessions_and_operators_orders_outlive_the_process(
     site: Site, certificate: CertificateFiles, tmp_path: Path
 ) -> None:
+    openssl, session = SClient(certificate.ca), tmp_path / "session"
+    assert openssl.begin(site.secure.port, session).is_answered
+    set_state(site, "web/b1", "drain")
+    site.admin.post(api.Changed, "/v1/weight", api.WeightChange(backend="mfa/r2", weight=7))
+    former = site.balancer.pid
+
+    done = site.upgrade()
+
+    assert (done.former_pid, done.addresses, done.drains) == (former, 4, 1)
+    assert openssl.resume(site.secure.port, session).is_resumed
+    found = {(one.pool, one.name): one for one in site.admin.get(api.Status, "/v1/status").backends}
+    assert (found["web", "b1"].admin_state, found["web", "b2"].admin_state) == ("drain", "ready")
+    assert found["mfa", "r2"].weight == 7
+    (left,) = site.admin.get(api.Leavings, "/v1/leaving", backend="web/b1").backends
+    assert left.deadline_in_s is not None
+    set_state(site, "web/b1", "ready")
+    site.admin.post(api.Changed, "/v1/weight", api.WeightChange(backend="mfa/r2", weight=None))
+
+
+def test_open_connections_end_well_in_up_to_two_former_processes(site: Site) -> None:
     with ExitStack() as stack:
         former = site.balancer.pid
-        openssl, session = SClient(certificate.ca), tmp_path / "session"
-        assert openssl.begin(site.secure.port, session).is_answered
-        order = api.AdminStateChange(backend="web/b1", state="drain", deadline_s=600.0)
-        site.admin.post(api.Changed, "/v1/admin-state", order)
-        site.admin.post(api.Changed, "/v1/weight", api.WeightChange(backend="mfa/r2", weight=7))
-        websocket = stack.enter_context(connect(f"ws://{LOOPBACK}:{site.plain.port}/ws"))
-        name = websocket.recv()
-        kept = stack.enter_context(site.plain.open())
-        responses = Responses(kept)
-        kept.sendall(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert "close" not in responses.next().headers.get("connection", "")
+        kept = [stack.enter_context(closing(KeptConnection(site.plain))) for _ in range(20)]
+        assert {one.ask().headers.get("connection") for one in kept} == {None}
+        websockets = [stack.enter_context(connect(f"ws://{LOOPBACK}:{site.plain.port}/ws"))]
+        set_state(site, "web/b1", "drain")
+        second = site.upgrade().pid
 
-        done = site.upgrade()
+        assert kept[0].ask().headers["connection"] == "close"
+        assert kept.pop(0).is_ended()
+        set_state(site, "web/b1", "ready")
+        set_state(site, "web/b2", "maint")  # the former process hears of it
+        wait_until(lambda: json.loads(kept.pop().ask().body)["name"] == "b1", "a former worker to know", deadline_s=5)
+        set_state(site, "web/b2", "ready")
+        for one in kept:
+            one.close()
 
-        assert done.former_pid == former
-        assert (done.addresses, done.drains) == (4, 1)
-        websocket.send("still there")
-        assert websocket.recv() == "still there", name
-        kept.sendall(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert responses.next().headers["connection"] == "close"
-        assert responses.rest() == b""
-        assert openssl.resume(site.secure.port, session).is_resumed
-        found = {(one.pool, one.name): one for one in site.admin.get(api.Status, "/v1/status").backends}
-        assert (found["web", "b1"].admin_state, found["web", "b2"].admin_state) == ("drain", "ready")
-        assert found["mfa", "r2"].weight == 7
-        (left,) = site.admin.get(api.Leavings, "/v1/leaving", backend="web/b1").backends
-        assert left.deadline_in_s is not None
-
-        another = stack.enter_context(connect(f"ws://{LOOPBACK}:{site.plain.port}/ws"))
-        another.recv()
+        websockets.append(stack.enter_context(connect(f"ws://{LOOPBACK}:{site.plain.port}/ws")))
         site.upgrade()
-        for one in (websocket, another):
-            one.send("and still")
-            assert one.recv() == "and still"
-        assert f"former processes still end their connections: {done.pid}, {former}" in site.refused_upgrade()
-        websocket.close()
+        for websocket in websockets:
+            assert websocket.recv() in ("b1", "b2")
+            websocket.send("still there")
+            assert websocket.recv() == "still there"
+        assert f"former processes still end their connections: {second}, {former}" in site.refused_upgrade()
+        websockets[0].close()
         wait_until(lambda: not is_alive(former), "the end of the first process", deadline_s=30)
-        assert is_alive(done.pid)
-        site.admin.post(api.Changed, "/v1/admin-state", api.AdminStateChange(backend="web/b1", state="ready"))
+        assert is_alive(second)
 
 
 def test_a_radsec_client_gets_its_answer_and_is_then_let_go_of(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from mfalb.balancer.supervisor.offer import Offer, read_offer_untrusted
 from mfalb.errors import MalformedMessage
 
 _OFFER_TIMEOUT_S: Final = 10.0
+_log = logging.getLogger("mfalb.supervisor")
 _OWN_WEIGHT: Final = -1  # no operator has set one: the configuration's counts, whatever it is now
 
 
@@ -42,6 +44,7 @@ class Legacy:
             fixed.append(f"pins.limit ({offer.plan.pin_limit} is in use)")
         if fixed:
             raise CannotUpgrade(f"these settings take a restart: {', '.join(fixed)}")
+        _log.info("taking over", extra={"pid": offer.pid, "version": offer.version})
         return cls(offer, channel)
 
     @property
