@@ -88,6 +88,7 @@ COMPILED = (
     "mfalb/balancer/upstreams/http.py",
     "mfalb/balancer/upstreams/http_connection.py",
     "mfalb/balancer/upstreams/radius.py",
+    "mfalb/balancer/upstreams/radius_carrier.py",
     "mfalb/balancer/upstreams/radsec.py",
 )
 

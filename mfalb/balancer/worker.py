@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import Final
 
@@ -20,6 +20,7 @@ from mfalb.balancer.config.radius_models import RadiusListener
 from mfalb.balancer.config.radsec_models import RadsecListener
 from mfalb.balancer.config.tcp_models import TcpListener
 from mfalb.balancer.config.values import Address
+from mfalb.balancer.exchange.handed_exchanges import HandedService
 from mfalb.balancer.exchange.radius_assembly import AnyRadiusListener
 from mfalb.balancer.exchange.radius_peer import RadiusPeer
 from mfalb.balancer.listeners.http_parts import Suspicion
@@ -41,6 +42,8 @@ from mfalb.telemetry.metrics import ListenerCounters
 TICK_S: Final = 0.25  # how late a deadline may be noticed; one coarse timer for everything
 TELL_S: Final = 0.1
 _SLOW_TICKS: Final = 4  # connections and tables are looked at once a second
+_SETTLE_S: Final = 2.0  # what waits for a store that nodes share has an answer before that, or none at all
+_SETTLE_LOOK_S: Final = 0.005
 
 Listener = HttpListener | TcpListener | RadiusListener | RadsecListener
 Sockets = Mapping[str, Sequence[socket.socket]]
@@ -57,7 +60,8 @@ def address_backends(pools: Mapping[str, Pool], found: Addresses) -> None:
 class WorkerParts:
     """What a worker is given: configuration, pools that follow the supervisor's, its own sockets, the shared pins.
 
-    `mark` gives 8 bytes for a name, the same ones to all workers: see `RadiusAssembly`.
+    `mark` gives 8 bytes for a name, the same ones to all workers: see `RadiusAssembly`. `handed` is what a worker of
+    another supervisor was doing at the same sockets, by the owner of its own: see `hand_over`.
     """
 
     config: Config
@@ -69,6 +73,7 @@ class WorkerParts:
     access_log: AccessLog | None
     keeper: SocketKeeper
     mark: Callable[[str], bytes]
+    handed: Mapping[str, HandedService] = field(default_factory=dict)
 
 
 class Worker:
@@ -80,7 +85,9 @@ class Worker:
         self._sockets = parts.sockets
         self._poller = DatagramPoller(asyncio.get_running_loop(), self._flush_datagrams)
         self._streams = Streams(self._wiring)
-        self._radius = Radius(self._wiring, RadiusMeans(self._poller, parts.keeper, parts.mark), self._flush_datagrams)
+        self._radius = Radius(
+            self._wiring, RadiusMeans(self._poller, parts.keeper, parts.mark, parts.handed), self._flush_datagrams
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._telling: asyncio.TimerHandle | None = None
         self._ticks = 0
@@ -181,6 +188,25 @@ class Worker:
             self._radius.add(listener, sockets)
         else:
             await self._streams.add(listener, sockets)
+
+    # ------------------------------------------------------------------------------ another worker goes on
+
+    async def hand_over(self) -> list[HandedService]:
+        """Begin nothing more, and tell what another worker needs to go on with RADIUS over UDP.
+
+        Streams go on here until they end: their next answer is their last.
+        """
+        self._streams.retire()
+        self._radius.retire()
+        latest = monotonic() + _SETTLE_S
+        while not self._radius.is_settled and monotonic() < latest:  # noqa: ASYNC110 - a rare thing, for milliseconds
+            await asyncio.sleep(_SETTLE_LOOK_S)
+        return self._radius.hand_over()
+
+    @property
+    def left(self) -> int:
+        """Connections that are open, and RADIUS exchanges that are answered from here."""
+        return self._streams.left + self._radius.left
 
     # ------------------------------------------------------------------------------ another configuration
 

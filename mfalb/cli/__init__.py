@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import mfalb
-from mfalb.cli import check, demo, drain, operate, reference, serve, why
+from mfalb.cli import check, demo, drain, operate, reference, serve, upgrade, why
 
 app = typer.Typer(
     name="mfalb",
@@ -31,6 +31,7 @@ app.command("ready")(operate.ready)
 app.command("maint")(operate.maint)
 app.command("weight")(operate.weight)
 app.command("reload")(operate.reload)
+app.command("upgrade")(upgrade.upgrade)
 app.command("pins")(operate.pins)
 app.command("why")(why.why)
 app.add_typer(reference.app, name="reference")

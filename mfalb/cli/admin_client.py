@@ -45,8 +45,8 @@ class NotDone(MfalbError):  # noqa: N818 - as above
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT_S)
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
@@ -58,8 +58,9 @@ class _Connection(http.client.HTTPConnection):
 class AdminClient:
     """Asks the balancer whose admin socket is at `path`. Methods raise Unreachable and NotDone."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout_s: float = _TIMEOUT_S) -> None:
         self.path = path
+        self._timeout_s = timeout_s
 
     def get(self, answer: type[_Answer], path: str, **parameters: str | None) -> _Answer:
         """What is at `path`; parameters that are None are left out."""
@@ -71,7 +72,7 @@ class AdminClient:
         return self._ask(answer, "POST", path, body.model_dump_json())
 
     def _ask(self, answer: type[_Answer], method: str, target: str, body: str | None) -> _Answer:
-        connection = _Connection(self.path)
+        connection = _Connection(self.path, self._timeout_s)
         try:
             connection.request(method, target, body, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
@@ -98,11 +99,11 @@ def _error_in(text: bytes, status: int) -> str:
     return str(found["error"]) if isinstance(found, Mapping) and "error" in found else f"the answer is {status}"
 
 
-def client(socket_path: Path | None, config: Path | None) -> AdminClient:
+def client(socket_path: Path | None, config: Path | None, *, timeout_s: float = _TIMEOUT_S) -> AdminClient:
     """By --socket, else by what --config says, else at the place where it is by default."""
     if socket_path is not None:
-        return AdminClient(socket_path)
-    return AdminClient(DEFAULT_SOCKET if config is None else _socket_in(config))
+        return AdminClient(socket_path, timeout_s)
+    return AdminClient(DEFAULT_SOCKET if config is None else _socket_in(config), timeout_s)
 
 
 def _socket_in(config: Path) -> Path:

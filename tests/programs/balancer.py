@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from programs.ports import LOOPBACK, free_tcp_port
-from programs.process import Launch, Program
+from programs.process import Launch, Program, wait_until
 
 _METRICS_TIMEOUT_S: Final = 5.0
 WORKERS = 1  # unless a configuration says something else: with one, turns and limits are exact
@@ -64,6 +64,7 @@ class Balancer(Program):
         self.admin_port: Final = free_tcp_port()
         self._config = self.completed(config)
         self._secrets = secrets
+        self._heirs: list[int] = []
         self._ready_fd, self._told_fd = os.pipe()
         given = launch or Launch()
         super().__init__(
@@ -89,6 +90,28 @@ class Balancer(Program):
     def _has_said_ready(self) -> bool:
         readable, _, _ = select.select([self._ready_fd], [], [], 0)
         return bool(readable) and os.read(self._ready_fd, 64).startswith(b"ready")
+
+    # ------------------------------------------------------------------------------ another process takes over
+
+    @property
+    def pid(self) -> int:
+        """Of who serves: not the process that was started, once another one has taken over."""
+        return self._heirs[-1] if self._heirs else super().pid
+
+    def replaced_by(self, pid: int) -> None:
+        """`mfalb upgrade` has said so."""
+        self._heirs.append(pid)
+
+    def stop(self) -> int:
+        """As `Program.stop`, whoever serves by now; the code is that of the process that was started."""
+        for pid in reversed(self._heirs):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            wait_until(lambda pid=pid: not is_alive(pid), f"the end of process {pid}")  # type: ignore[misc]
+        if self._heirs:  # former processes end with the last one
+            with suppress(TimeoutError):
+                wait_until(lambda: self.exit_code is not None, "the end of the first process")
+        return super().stop()
 
     @property
     def workers(self) -> list[int]:
@@ -153,6 +176,13 @@ class Balancer(Program):
         with suppress(OSError, http.client.HTTPException):
             return bool(self.get("/metrics"))
         return False
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs: one that nobody has waited for yet does not."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def _children_of(pid: int) -> list[int]:

@@ -42,6 +42,10 @@ class Handsets:
         form = urlencode({"action": action, "typed": typed}).encode()
         fetch(f"{self.url}/handset/{quote(user)}/answers/{key}", form)
 
+    def leave_ringing(self, user: str) -> None:
+        """From now on this phone is not answered by itself."""
+        fetch(f"{self.url}/handset/{quote(user)}/answering", urlencode({"mode": "manual"}).encode())
+
     def counters(self) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = json.loads(fetch(f"{self.url}/counters.json"))
         return found

@@ -111,6 +111,10 @@ class Responses:
             return Response(status, headers, b"")
         return Response(status, headers, self._body(headers))
 
+    def close(self) -> None:
+        """Read nothing more; the connection can be closed then."""
+        self._stream.close()
+
     def rest(self) -> bytes:
         """What follows until the end."""
         return self._stream.read()

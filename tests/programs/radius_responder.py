@@ -115,6 +115,10 @@ class RadiusResponder:
         """What was asked on behalf of users, every copy of it."""
         return [one for one in self.asked if one.code == ACCESS_REQUEST]
 
+    def answer(self, asked: Asked) -> None:
+        """Say yes now to what was met with silence before."""
+        self._socket.sendto(accept(asked, self.secret), (LOOPBACK, asked.port))
+
     # ------------------------------------------------------------------------------------ the thread
 
     def _serve(self) -> None:

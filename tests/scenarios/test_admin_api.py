@@ -33,10 +33,10 @@ class Api:
     path: Path
 
     def ask(self, method: str, target: str, body: object = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("localhost", timeout=10)
+        connection = http.client.HTTPConnection("localhost", timeout=30)
         connection.sock = socket.socket(socket.AF_UNIX)
         try:
-            connection.sock.settimeout(10)
+            connection.sock.settimeout(30)
             connection.sock.connect(str(self.path))
             connection.request(method, target, None if body is None else json.dumps(body))
             response = connection.getresponse()
@@ -75,6 +75,7 @@ GOOD: dict[str, tuple[str, str, Any]] = {
     "pins": ("GET", "/v1/pins?pool=web", None),
     "why": ("POST", "/v1/why", {"kind": "source", "source": "192.0.2.1:80"}),
     "reload": ("POST", "/v1/reload", {"dry_run": True}),
+    "upgrade": ("POST", "/v1/upgrade", {}),
     "openapi": ("GET", "/v1/openapi.json", None),
 }
 BAD: list[tuple[str, str, Any, int, str]] = [
@@ -113,6 +114,8 @@ def test_every_route_is_described_and_every_answer_is_as_described(running: Bala
         if GOOD[name][2] is not None:
             asked = operation["requestBody"]["content"]["application/json"]["schema"]
             assert faults(GOOD[name][2], asked, described) == []
+        if name == "upgrade":
+            running.replaced_by(answer["pid"])
     assert running.backend("web", "a")["admin_state"] == "drain"
     assert running.backend("web", "b")["weight"] == 3
 

@@ -44,6 +44,11 @@ class AdminApi:
         await self._runner.setup()
         await web.SockSite(self._runner, sock).start()
 
+    async def stop_accepting(self) -> None:
+        """Whoever is connected is still answered."""
+        for site in list(self._runner.sites):
+            await site.stop()
+
     async def close(self) -> None:
         await self._runner.cleanup()
 

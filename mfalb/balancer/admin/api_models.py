@@ -52,6 +52,10 @@ class ReloadOrder(Message):
     dry_run: bool = False
 
 
+class UpgradeOrder(Message):
+    """Let a new process with the code and the configuration that are on the disk now take over."""
+
+
 class CookieQuestion(Message):
     """A portal session's cookie."""
 
@@ -233,3 +237,17 @@ class Reloaded(Message):
     is_dry_run: bool
     changes: tuple[str, ...]
     leaving: tuple[LostPins, ...]
+
+
+class Upgraded(Message):
+    """Which process serves now, and what it got: addresses, sockets towards RADIUS backends, drains under way.
+
+    `former_pid` ends by itself when the connections that it had have ended, after `drain_s` at the latest.
+    """
+
+    pid: int
+    former_pid: int
+    addresses: int
+    upstream_sockets: int
+    drains: int
+    drain_s: float

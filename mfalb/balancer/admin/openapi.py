@@ -90,6 +90,14 @@ ROUTES: Final = (
         api.Reloaded,
         body=api.ReloadOrder,
     ),
+    Route(
+        "POST",
+        "/v1/upgrade",
+        "upgrade",
+        "Let a new process with the code that is on the disk now take over; nobody is refused. Or nothing changes.",
+        api.Upgraded,
+        body=api.UpgradeOrder,
+    ),
     Route("GET", "/v1/openapi.json", "openapi", "This description.", None),
 )
 FAILURES: Final = {

@@ -17,6 +17,8 @@ from mfalb.balancer.admin.api_models import (
     Reloaded,
     ReloadOrder,
     Status,
+    Upgraded,
+    UpgradeOrder,
     Verdicts,
     WeightChange,
 )
@@ -58,6 +60,9 @@ class Operations(Protocol):
 
     async def reload(self, order: ReloadOrder) -> Reloaded:
         """Take up the configuration file, or tell what would change."""
+
+    async def upgrade(self, order: UpgradeOrder) -> Upgraded:
+        """Let another process take over, with the code that is on the disk now."""
 
 
 def find_pool(pools: Mapping[str, Pool], name: str) -> Pool:

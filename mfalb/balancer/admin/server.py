@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from socket import socket
 from time import monotonic, time
 from typing import Protocol
 
@@ -14,7 +15,6 @@ from prometheus_client.core import Metric
 
 from mfalb.balancer.admin.metrics import MetricsPage
 from mfalb.balancer.admin.status import Clocks, status
-from mfalb.balancer.config.values import Address
 from mfalb.balancer.pools.pool import Pool
 
 
@@ -36,8 +36,7 @@ class Numbers(Protocol):
 class AdminServer:
     """Read-only; bind it to loopback or a management network, it asks nobody who they are."""
 
-    def __init__(self, address: Address, numbers: Numbers, pools: Mapping[str, Pool]) -> None:
-        self._address = address
+    def __init__(self, numbers: Numbers, pools: Mapping[str, Pool]) -> None:
         self._pools = pools
         self._numbers = numbers
         self._page = MetricsPage(numbers.families, pools)
@@ -48,10 +47,16 @@ class AdminServer:
         application.router.add_get("/suspects", self._suspects)
         self._runner = web.AppRunner(application, access_log=None)
 
-    async def start(self) -> None:
-        """Serve. Raises OSError when the address cannot be bound."""
+    async def start(self, sockets: Iterable[socket]) -> None:
+        """Serve on bound sockets, which are then this server's to close."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._address.host, self._address.port).start()
+        for sock in sockets:
+            await web.SockSite(self._runner, sock).start()
+
+    async def stop_accepting(self) -> None:
+        """Whoever is connected is still answered."""
+        for site in list(self._runner.sites):
+            await site.stop()
 
     async def close(self) -> None:
         await self._runner.cleanup()

@@ -3,7 +3,7 @@
 A table in memory, and not a service that is asked: a pin is there for everybody as soon as it is written, and is found
 without a question to anybody, so neither an answer nor a request has to wait; and it outlives the worker that made it.
 
-    memory   a region for each worker, one behind the other
+    memory   a region for each worker (of each generation: see `supervisor.shared_memory`), one behind the other
     region   made (8) | evicted (8) | slots ever used (8) | ... up to 64 | index | slots
     index    buckets of 8 entries: first bytes of the key (4) | number of the slot, from 1; 0 for none (4)
     slot     check (8) | mark (8) | key (16) | expires (8) | made at (8) | shared (1 bit) | length (7 bits) | name (64)
@@ -57,7 +57,7 @@ _LOOKED_AT_ONCE: Final = 500
 
 
 class HubPlan(NamedTuple):
-    """How the memory is laid out: `regions` (one a worker) that hold `limit` pins each."""
+    """How the memory is laid out: `regions` (one for each who writes) that hold `limit` pins each."""
 
     regions: int
     limit: int
@@ -147,6 +147,8 @@ class HubReader:
 
     def _all_of(self, key: bytes) -> Iterator[_Held]:
         for start in self._starts:
+            if not self._used(start):  # of a generation that is still to come, most likely
+                continue
             number = self._number_of(start, key)
             held = self._held(start, number) if number else None
             if held is not None and held.key == key:

@@ -252,7 +252,10 @@ def default_workers() -> int:
 
 
 class Config(Table):
-    """A whole configuration file."""
+    """A whole configuration file.
+
+    `drain_timeout_s` is how long connections of a process that was replaced (`mfalb upgrade`) may still last.
+    """
 
     listeners: tuple[Listener, ...] = Field(min_length=1)
     pools: dict[Name, Pool] = Field(min_length=1)
@@ -260,4 +263,5 @@ class Config(Table):
     admin: Admin = Admin()
     tls: TlsWatch = TlsWatch()
     log: Log = Log()
+    drain_timeout_s: Seconds = 600.0
     pins: Pins = Pins()

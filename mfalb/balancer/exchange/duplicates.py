@@ -60,6 +60,11 @@ class DuplicateTable(Generic[Flight]):
             if self._forget_oldest() and is_early:
                 self.forgotten_early += 1
 
+    def remember(self, key: bytes, answered: Answered) -> None:
+        """An answer that another table has held until now. Hand in who expires first first."""
+        self.answered[key] = answered
+        self._order.append((answered[2], key))
+
     def expire(self, now: float) -> None:
         """Forget answers whose time is over."""
         while self._order and self._order[0][0] <= now:

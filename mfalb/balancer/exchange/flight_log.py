@@ -4,7 +4,7 @@ A client whose request was under way then sends it again, to a worker that never
 from another port its server would take it for a new request, and a phone would ring twice. From here the new worker
 knows how it was sent, sends the same bytes from the same socket once more, and the server knows a retransmit.
 
-    memory   a ring for each worker, one behind the other, of entries that are written in turn
+    memory   a ring for each worker (of each generation), one behind the other, of entries that are written in turn
     entry    sequence (8) | sent at (8) | socket's number * 256 + identifier (8) | key (1 + 52)
              | request authenticator (16) | entropy (16) | ... | the sequence again (8)
 
@@ -58,7 +58,15 @@ class FlightLog:
     def __init__(self, memory: mmap.mmap, region: int) -> None:
         self._memory = memory
         self._start = region * RING_BYTES
-        self._sequence = 0
+        self._sequence = self._last()
+
+    def _last(self) -> int:
+        """The highest sequence that a predecessor has left here. Who never wrote has no first entry either."""
+        memory = self._memory
+        if not any(memory[self._start + ENTRY_BYTES : self._start + ENTRY_BYTES + 8]):
+            return 0
+        words = memoryview(memory[self._start : self._start + RING_BYTES]).cast("Q")
+        return max(words[::_ENTRY_WORDS].tolist())
 
     def note(self, exchange: RadiusExchange, socket: int, now: float) -> None:
         """An exchange is about to be sent from the socket of that number, under the identifier that it holds."""

@@ -19,6 +19,7 @@ from typing import Final, assert_never
 
 from mfalb.balancer.exchange.duplicates import DuplicateTable
 from mfalb.balancer.exchange.flight_log import Flight
+from mfalb.balancer.exchange.handed_exchanges import HandedFlight
 from mfalb.balancer.exchange.radius_exchange import (
     Ask,
     Drop,
@@ -142,10 +143,8 @@ class RadiusExchanges:
         if flight is None or flight.until <= now or flight.backend not in self.service.upstreams:
             return None
         service = self.service
-        is_bound = service.is_bound(packet)
-        issuer = service.issuer_of(packet, source.client, now) if is_bound else None
         exchange = RadiusExchange(key, source, packet, now, now + self._response_timeout_s)
-        exchange.is_bound = issuer is not None or (is_bound and service.binds_without_record)
+        exchange.is_bound = self._is_tied(packet, source, now)
         exchange.aim(self.pool.backends[flight.backend], service.upstreams[flight.backend], flight.entropy)
         exchange.transmissions = 1
         exchange.flight = flight
@@ -153,6 +152,12 @@ class RadiusExchanges:
         in_flight.pop(key, None)
         in_flight[key] = exchange
         return self._from_downed(exchange, now, entropy) or Forward(exchange)
+
+    def _is_tied(self, packet: Packet, source: RadiusSource, now: float) -> bool:
+        service = self.service
+        if not service.is_bound(packet):
+            return False
+        return service.binds_without_record or service.issuer_of(packet, source.client, now) is not None
 
     def _from_downed(self, exchange: RadiusExchange, now: float, entropy: bytes) -> Forward | Reply | Drop | None:
         """Where a client's retransmit goes when its backend is down; None when it stays where it was.
@@ -278,6 +283,50 @@ class RadiusExchanges:
         for exchange in expired:
             del self.duplicates.in_flight[exchange.key]
         return expired
+
+    # ------------------------------------------------------------------------------ handed over, by and to
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anything has to be waited for before exchanges can be handed over."""
+        return False
+
+    def under_way(self) -> list[RadiusExchange]:
+        """All that something may still come for."""
+        return [*self._superseded, *self.duplicates.in_flight.values()]
+
+    def give_away(self, exchange: RadiusExchange) -> None:
+        """Another worker goes on with it."""
+        self._superseded.pop(exchange, None)
+        if self.duplicates.in_flight.get(exchange.key) is exchange:
+            del self.duplicates.in_flight[exchange.key]
+
+    def take_up(self, handed: HandedFlight, source: RadiusSource, now: float) -> RadiusExchange | None:
+        """Go on with what another worker has begun; None when that makes no sense here (any more).
+
+        Hand in the first deadline first. One that is `is_elsewhere` keeps its flight, and is answered by nobody here.
+        """
+        service = self.service
+        if handed.deadline <= now or handed.backend not in service.upstreams:
+            return None
+        try:
+            packet = service.request_untrusted(handed.datagram, source.client)
+        except MalformedMessage:
+            return None
+        key = source.key + handed.datagram[:2]
+        exchange = RadiusExchange(key, source, packet, handed.begun_at, handed.deadline)
+        exchange.is_bound = self._is_tied(packet, source, now)
+        exchange.aim(self.pool.backends[handed.backend], service.upstreams[handed.backend], handed.entropy)
+        exchange.first_sent_at, exchange.sent_at = handed.first_sent_at, handed.sent_at
+        exchange.transmissions = handed.transmissions
+        exchange.is_superseded = handed.is_superseded
+        if handed.is_elsewhere:
+            exchange.flight = Flight(handed.backend, handed.entropy, 0, 0, handed.deadline)
+        if handed.is_superseded:
+            self._superseded[exchange] = None
+        else:
+            self.duplicates.in_flight[key] = exchange
+        return exchange
 
     # ------------------------------------------------------------------------------ what its client has replaced
 

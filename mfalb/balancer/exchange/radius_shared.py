@@ -31,6 +31,11 @@ class SharedRadiusExchanges(RadiusExchanges):
         self._asked: dict[bytes, bytes] = {}  # the authenticator of what waits, by its duplicate key
         self._is_going_on = False
 
+    @property
+    def is_waiting(self) -> bool:
+        """For the store, which answers soon or is away."""
+        return bool(self._asked) or any(one.is_answered for one in self.duplicates.in_flight.values())
+
     def _begin(self, packet: Packet, key: bytes, source: RadiusSource, now: float, entropy: bytes) -> RequestDecision:
         if self._is_going_on:
             return super()._begin(packet, key, source, now, entropy)

@@ -43,7 +43,6 @@ class HttpListener(ConnectionHost):
     ) -> None:
         self.parts = parts
         self.is_tls = tls is not None
-        self.is_closing = False
         self._sockets = sockets
         self._terms = TlsTerms(tls, parts.limits.handshake_timeout_s) if tls is not None else None
         self._servers: list[asyncio.Server] = []
@@ -150,8 +149,11 @@ class HttpListener(ConnectionHost):
             self._terms.handshake_timeout_s = limits.handshake_timeout_s
 
     def retire(self) -> None:
-        """Accept nobody more. Connections that are open end with their next answer, or when they are idle for long."""
-        self.is_closing = True
+        """Accept nobody more. Connections that are open end with their next answer, or when they are idle for long.
+
+        An answer that began before has told its client that there may be another one; so there will be.
+        """
+        self.parts.is_leaving = True
         for server in self._servers:
             server.close()
         if self._proxied is not None:

@@ -36,7 +36,6 @@ class ConnectionHost(ABC):
 
     parts: HttpParts
     is_tls: bool
-    is_closing: bool
 
     @abstractmethod
     def admit(self, connection: ClientConnection) -> Refusal | None:
@@ -272,7 +271,7 @@ class ClientConnection(FlowHost):
         if self._transport is None or self._transport.is_closing():
             return
         self._resume(_UPSTREAM_FULL)
-        if not keep_alive or self._listener.is_closing:
+        if not keep_alive:
             if flow.is_request_done:
                 self._is_over = True
                 self._out.flush()

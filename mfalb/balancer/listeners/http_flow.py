@@ -228,7 +228,7 @@ class HttpFlow(HttpRelay):
             self._score(status)
             self._begin_tunnel(head)
         else:
-            may_keep = self.head.is_keep_alive and self._upload.is_done
+            may_keep = self.head.is_keep_alive and self._upload.is_done and not self._parts.is_leaving
             self._answer.begin(head, self._known_exchange(), may_keep=may_keep)
 
     def _score(self, status: int) -> None:

@@ -67,6 +67,8 @@ class HttpParts:
     body_bytes_per_s: int = 0
     idle_timeout_s: float = 0.0
 
+    is_leaving: bool = False  # the listener accepts nobody more: each answer says that it is the last one
+
     def __post_init__(self) -> None:
         self.limit(self.limits)
 

@@ -112,7 +112,7 @@ class HttpRelay(UpstreamUser):
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer in the balancer's own name."""
-        keep = self.head.is_keep_alive and self._upload.is_done
+        keep = self.head.is_keep_alive and self._upload.is_done and not self._parts.is_leaving
         self.status = refusal.status.value
         if self.reason == "-":
             self.reason = refusal.reason

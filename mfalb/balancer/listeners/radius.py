@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import ip_address
 from time import monotonic
 from typing import Final
 
+from mfalb.balancer.exchange.handed_exchanges import HandedService
 from mfalb.balancer.exchange.radius_peer import RadiusSource
 from mfalb.balancer.listeners.radius_clients import RadiusClients
 from mfalb.balancer.listeners.radius_dispatch import RadiusDispatch
+from mfalb.balancer.listeners.radius_hand_over import hand_over, take_up
 from mfalb.net.datagram_poller import DatagramPoller
 from mfalb.net.datagrams import Datagram, DatagramSocket
 from mfalb.net.sockaddr import endpoint_of, host_of
@@ -38,6 +41,11 @@ class _Endpoint:
     def send(self, datagram: bytes, peer: bytes) -> None:
         self.outbox.append((datagram, peer))
 
+    @property
+    def address(self) -> str:
+        """The same for another worker's socket of this address."""
+        return str(self.io.socket.getsockname())
+
     def host(self, peer: bytes) -> str:
         return str(ip_address(host_of(peer)))
 
@@ -61,12 +69,32 @@ class RadiusListener:
         self._endpoints = [_Endpoint(index.to_bytes(_TAG_BYTES, "big"), io) for index, io in enumerate(sockets)]
         for endpoint in self._endpoints:
             poller.watch(endpoint.io.socket, self._reader(endpoint))
+        self._is_heard = True
 
     def close(self) -> None:
+        self.stop_reading()
         for endpoint in self._endpoints:
-            self._poller.forget(endpoint.io.socket)
             endpoint.io.socket.close()
         self.dispatch.upstream.close()
+
+    def stop_reading(self) -> None:
+        """Another worker reads these sockets. What stays under way here is still answered from them."""
+        for endpoint in self._endpoints if self._is_heard else ():
+            self._poller.forget(endpoint.io.socket)
+        self._is_heard = False
+
+    def hand_over(self, owner: str) -> HandedService:
+        """What another worker has to know to go on here. Its sockets towards backends are nobody's here any more."""
+        self.flush()
+        handed = hand_over(owner, self.dispatch, {one.tag: one.address for one in self._endpoints})
+        self.dispatch.upstream.let_go_of_sockets()
+        return handed
+
+    def take_up(self, handed: HandedService) -> None:
+        """Go on with what another worker did here."""
+        by_address = {one.address: one for one in self._endpoints}
+        arrived = [(one, by_address[one.address]) for one in handed.endpoints if one.address in by_address]
+        take_up(self.dispatch, [(one, mine.tag, partial(self._known_source, mine)) for one, mine in arrived])
 
     def follow(self, clients: RadiusClients) -> None:
         """Other clients, or other secrets of theirs. A client's socket stays the same source."""
@@ -107,6 +135,9 @@ class RadiusListener:
                     dispatch.failed(error)
 
         return read
+
+    def _known_source(self, endpoint: _Endpoint, peer: bytes) -> RadiusSource | None:
+        return endpoint.sources.get(peer) or self._source(endpoint, peer)
 
     def _source(self, endpoint: _Endpoint, peer: bytes) -> RadiusSource | None:
         """A client's socket that was not seen lately; None, counted, when it is nobody's or a backend's."""

@@ -21,7 +21,7 @@ from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
 from mfalb.balancer.exchange.radius_shared import SharedRadiusExchanges
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.pin_sharing import PinSharing
-from mfalb.balancer.upstreams.radius import RadiusCarrier
+from mfalb.balancer.upstreams.radius_carrier import RadiusCarrier
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.entropy import Entropy
 from mfalb.telemetry.log import AccessLog, LineForm
@@ -108,6 +108,16 @@ class RadiusDispatch:
         self.upstream.follow(exchanges.pool.backends)
 
     @property
+    def is_settled(self) -> bool:
+        """Whether nothing waits for a store that nodes share."""
+        return not self._exchanges.is_waiting
+
+    @property
+    def exchanges(self) -> RadiusExchanges:
+        """For who hands them over to another worker, or takes them up from one."""
+        return self._exchanges
+
+    @property
     def pool(self) -> Pool:
         return self._exchanges.pool
 
@@ -131,7 +141,7 @@ class RadiusDispatch:
         """Give up what is past its deadline. Called a few times a second."""
         now = monotonic()
         for exchange in self._exchanges.expire(now):
-            self._end(exchange, "backend_silent", now)
+            self._end(exchange, "backend_silent" if exchange.flight is None else "left_to_predecessor", now)
         for exchange in self._exchanges.expire_superseded(now):
             self.upstream.release(exchange, now)
 

@@ -53,6 +53,7 @@ class RadsecListener:
         self._handshakes = Tasks("radsec handshakes")
         self._rare_log = RareLog(_log)
         self._is_flush_due = False
+        self._is_leaving = False
 
     def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on these, which are closed with the listener."""
@@ -73,6 +74,12 @@ class RadsecListener:
             sock.close()
         self._sockets.clear()
 
+    def say_goodbye(self) -> None:
+        """Read nothing more from who is connected: each leaves once what it asked is answered."""
+        self._is_leaving = True
+        for connection in self._connections:
+            connection.stop_reading()
+
     async def close(self) -> None:
         """Accept nobody more and let go of everyone."""
         self.retire()
@@ -83,6 +90,9 @@ class RadsecListener:
 
     def tick(self) -> None:
         """Close who has been idle for too long and waits for nothing. Called about once a second."""
+        if self._is_leaving:
+            self._part()
+            return
         latest = monotonic() - self._limits.idle_timeout_s
         idle = [one for one in self._connections if one.source is not None and one.active_at < latest]
         busy = self.dispatches.busy_sources() if idle else set()
@@ -90,6 +100,13 @@ class RadsecListener:
             if connection.source not in busy:
                 self.dispatches.lost("idle_timeout")
                 connection.abort()
+
+    def _part(self) -> None:
+        busy = self.dispatches.busy_sources()
+        for connection in [one for one in self._connections if one.transport is not None]:
+            connection.stop_reading()  # its handshake may have ended since
+            if connection.source not in busy:
+                connection.end()
 
     # ------------------------------------------------------------------------------ arrivals
 

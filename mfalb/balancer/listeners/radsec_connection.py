@@ -46,6 +46,7 @@ class RadsecConnection(asyncio.Protocol):
         "_address",
         "_gathered_bytes",
         "_host",
+        "_is_deaf",
         "_is_full",
         "_is_over",
         "_out",
@@ -61,6 +62,7 @@ class RadsecConnection(asyncio.Protocol):
         self._stream = PacketStream()
         self._gathered_bytes = 0  # about as many as wait for the end of the round
         self._is_full = False
+        self._is_deaf = False
         self._is_over = False  # it is being closed: what still comes is forgotten
         self.transport: asyncio.Transport | None = None
         self.source: RadiusSource | None = None
@@ -77,7 +79,7 @@ class RadsecConnection(asyncio.Protocol):
             self._address = str(peername[0])
         client = self._host.admit(self)
         if client is None:
-            self._end()
+            self.end()
         else:
             self.source = RadiusSource(client, self._host.next_key(), self, NO_PEER)
 
@@ -97,13 +99,20 @@ class RadsecConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_full = True
-        if self.transport is not None:
+        if self.transport is not None and not self._is_deaf:
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._is_full = False
-        if self.transport is not None and not self.transport.is_closing():
+        if self.transport is not None and not self._is_deaf and not self.transport.is_closing():
             self.transport.resume_reading()
+
+    def stop_reading(self) -> None:
+        """What its client asks from now on is for whoever it connects to next."""
+        if not self._is_deaf and self.transport is not None:  # else its handshake is not over: ask again
+            self._is_deaf = True
+            if not self._is_full:
+                self.transport.pause_reading()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._is_over = True
@@ -134,11 +143,11 @@ class RadsecConnection(asyncio.Protocol):
     def discarded(self, reason: str) -> None:
         if reason in ENDS_CONNECTION and not self._is_over:
             self._host.broken(self, reason)
-            self._end()
+            self.end()
 
     # ------------------------------------------------------------------------------ ends
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Close once the answers that gathered are written."""
         self._is_over = True
         self._out.flush()

@@ -6,6 +6,7 @@ monotonic clock, which is the same for all processes of a host.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -54,6 +55,17 @@ class BackendState:
 
     def words(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def follow_all(pools: Mapping[str, Pool], states: Iterable[dict[str, Any]], now: float) -> None:
+    """Let all pools be what the words say; those that are not here are passed over. Raises TypeError and ValueError."""
+    by_pool: dict[str, list[BackendState]] = {}
+    for words in states:
+        state = BackendState.from_words(words)
+        by_pool.setdefault(state.pool, []).append(state)
+    for name, told in by_pool.items():
+        if name in pools:
+            follow(pools[name], told, now)
 
 
 def follow(pool: Pool, states: list[BackendState], now: float) -> None:

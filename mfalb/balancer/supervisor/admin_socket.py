@@ -20,11 +20,17 @@ _BACKLOG: Final = 16
 _log = logging.getLogger("mfalb.supervisor.admin_socket")
 
 
-def bind_admin(config: Admin, default: Path = DEFAULT_SOCKET) -> tuple[Path, socket.socket] | None:
+AdminSocket = tuple[Path, socket.socket]
+
+
+def bind_admin(config: Admin, default: Path = DEFAULT_SOCKET, handed: AdminSocket | None = None) -> AdminSocket | None:
     """The bound socket and its path; None where none is asked for. Raises CannotBind.
 
     The default is nobody's wish: when it cannot be had (another balancer of this machine serves it), a warning says so.
+    `handed` is a predecessor's, which is used when it is where ours should be.
     """
+    if handed is not None and handed[0] == (config.socket or default):
+        return handed
     if config.socket is not None:
         return config.socket, _bound(config.socket, config.socket_group)
     if not default.parent.is_dir():

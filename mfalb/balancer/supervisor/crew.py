@@ -42,7 +42,7 @@ class Orders:
     before: tuple[Message, ...] = ()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Seat:
     """A worker's place: who sits there now, and how it went with those before."""
 
@@ -80,6 +80,8 @@ class Crew:
         self._loop = asyncio.get_running_loop()
         self._expected: deque[Seat] = deque()
         self._is_stopping = False
+        self._is_winding_up = False
+        self._leaving: list[Seat] = []
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._questions: dict[int, tuple[Seat, asyncio.Future[dict[str, Any]]]] = {}
         self._last_question = 0
@@ -108,18 +110,43 @@ class Crew:
         self._is_stopping = True
         for timer in self._timers.values():
             timer.cancel()
-        self.tell_all(Message({"kind": "stop"}))
+        everyone = [*self.seats, *self._leaving]
+        for seat in everyone:
+            if seat.channel is not None:
+                seat.channel.send(Message({"kind": "stop"}))
         with suppress(TimeoutError):
             async with asyncio.timeout(_STOP_TIMEOUT_S):
-                for seat in self.seats:
-                    await seat.gone.wait()
-        for seat in self.seats:
+                for seat in everyone:
+                    if seat.channel is not None:
+                        await seat.gone.wait()
+        for seat in everyone:
             if seat.channel is not None:
                 _log.warning("a worker does not stop and is killed", extra={"worker": seat.number})
                 os.kill(seat.pid, 9)
                 seat.channel.close()
         self._loop.remove_reader(self._nursery.fileno())
         self._nursery.close()
+
+    def replace_nobody(self) -> None:
+        """From now on, until `renew`: others may sit there already."""
+        self._is_winding_up = True
+
+    async def all_gone(self) -> None:
+        """Until everybody has ended."""
+        for seat in self.seats:
+            if seat.channel is not None:
+                await seat.gone.wait()
+
+    def renew(self) -> None:
+        """Make room for others in all seats. Those who sit there end by themselves when they have nothing to do."""
+        self._is_winding_up = False
+        for number, seat in enumerate(self.seats):
+            timer = self._timers.pop(number, None)
+            if timer is not None:
+                timer.cancel()
+            if seat.channel is not None:
+                self._leaving.append(seat)
+            self.seats[number] = Seat(number, restarts=seat.restarts, silences=seat.silences)
 
     def tell_all(self, message: Message) -> None:
         for seat in self.seats:
@@ -198,24 +225,27 @@ class Crew:
         elif message.kind == "unfit":
             seat.fault = str(message.words.get("reason", ""))
             seat.ready.set()
-        elif message.kind not in ("report", "answer") or not self._answered(seat, message.words):
+        elif message.kind not in ("report", "answer", "handed") or not self._answered(seat, message):
             self._heard(seat.number, message)
 
-    def _answered(self, seat: Seat, words: dict[str, Any]) -> bool:
+    def _answered(self, seat: Seat, message: Message) -> bool:
         """False for what answers no question that this worker was ever asked. It may come too late."""
-        number = words.get("id")
+        number = message.words.get("id")
         if not isinstance(number, int) or not 0 < number <= self._last_question:
             return False
         asked, answer = self._questions.get(number, (seat, None))
         if asked is seat and answer is not None and not answer.done():
-            answer.set_result(words)
+            answer.set_result(message.words | ({"descriptors": message.descriptors} if message.descriptors else {}))
         return asked is seat
 
     def _ended(self, seat: Seat) -> None:
         """Its channel is closed: it has stopped, or crashed."""
         seat.channel, seat.is_ready = None, False
         seat.gone.set()
-        if self._is_stopping:
+        if seat in self._leaving:
+            self._leaving.remove(seat)
+            return
+        if self._is_stopping or self._is_winding_up:
             return
         if not seat.ready.is_set():  # it never came up: whoever starts the balancer is told
             seat.fault = seat.fault or "a worker ends as soon as it starts; its error is in the log"

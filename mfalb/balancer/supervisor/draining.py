@@ -74,6 +74,11 @@ class Drains:
         return self._under_way.get((backend.pool, backend.name), NO_DRAIN)
 
     @property
+    def under_way(self) -> dict[tuple[str, str], Drain]:
+        """All of them, by pool and backend."""
+        return dict(self._under_way)
+
+    @property
     def await_maint(self) -> list[tuple[str, str]]:
         """Pool and name of the backends that are to be in maint when their drain has ended."""
         return [names for names, drain in self._under_way.items() if drain.is_maint_next]

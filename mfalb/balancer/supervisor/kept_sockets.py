@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from mfalb.balancer.pools.pool import Pool
@@ -40,6 +40,12 @@ class KeptSockets:
         self._counts[seat, kept.owner, kept.backend] += 1
         return True
 
+    def take_handed_untrusted(self, seat: int, message: Message) -> None:
+        """Hold what another supervisor has held. What is of no use here is closed."""
+        for (number, owner, backend), descriptor in zip(message.words["sockets"], message.descriptors, strict=True):
+            words = {"kind": "keep", "number": number, "owner": owner, "backend": backend}
+            self.take_untrusted(seat, Message(words, descriptors=(descriptor,)))
+
     def let_go_untrusted(self, seat: int, number: object) -> bool:
         """A worker has no more use for a socket of its own. False when it never had it."""
         kept = self._kept.get(seat, {}).pop(number, None) if isinstance(number, int) else None
@@ -67,9 +73,12 @@ class KeptSockets:
             return None
         return _Kept(number, owner, backend, message.descriptors[0])
 
-    def messages(self, seat: int) -> tuple[Message, ...]:
-        """What the next worker there is told before it begins. The descriptors stay open here."""
-        kept = list(self._kept.get(seat, {}).values())
+    def messages(self, seat: int, owners: Collection[str] | None = None) -> tuple[Message, ...]:
+        """What the next worker there is told before it begins. The descriptors stay open here.
+
+        `owners` None: of all.
+        """
+        kept = [one for one in self._kept.get(seat, {}).values() if owners is None or one.owner in owners]
         return tuple(_told(kept[at : at + FD_LIMIT]) for at in range(0, len(kept), FD_LIMIT))
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ class Notifier:
     def __init__(self, path: str, watchdog_s: float) -> None:
         """`path` is a file's or, after an @, an abstract name, or nothing. `watchdog_s` 0: nobody waits for pings."""
         self._address = "\0" + path[1:] if path.startswith("@") else path
+        self._path = path
         self._is_told = False
         self.watchdog_s: Final = watchdog_s if path else 0.0
 
@@ -47,6 +48,16 @@ class Notifier:
     def stopping(self) -> None:
         """We end by ourselves, and it may take a moment."""
         self._send("STOPPING=1", "STATUS=stopping")
+
+    def replaced_by(self, pid: int) -> None:
+        """Another process is the service's main one from now on. We say nothing more."""
+        self._send(f"MAINPID={pid}")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process that replaces us needs to tell the same service manager."""
+        found = {"NOTIFY_SOCKET": self._path} if self._path else {}
+        return found | ({"WATCHDOG_USEC": str(round(self.watchdog_s * _USEC))} if self.watchdog_s else {})
 
     def alive(self) -> None:
         """The watchdog's ping."""

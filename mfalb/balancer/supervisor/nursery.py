@@ -26,8 +26,10 @@ _POLL_S: Final = 1.0  # at most so late is the end of a child told, should its s
 Child = Callable[[int], None]  # what a worker does with its end of the control channel, a descriptor
 
 
-def start_nursery(child: Child) -> tuple[socket.socket, int]:
+def start_nursery(child: Child, *, but: tuple[int, ...] = ()) -> tuple[socket.socket, int]:
     """Fork it off; returns the supervisor's end of its channel and its process id.
+
+    `but` are descriptors that are the supervisor's alone.
 
     Requests are single bytes, each with one descriptor: the control channel of the worker to be. Answers are lines of
     JSON: {"born": pid} for each request, in order, and {"died": pid, "status": wait status} for each end.
@@ -39,6 +41,8 @@ def start_nursery(child: Child) -> tuple[socket.socket, int]:
         ours.setblocking(False)
         return ours, pid
     ours.close()
+    for descriptor in but:
+        os.close(descriptor)
     status = 1
     try:
         status = _tend(theirs, child)
@@ -48,7 +52,7 @@ def start_nursery(child: Child) -> tuple[socket.socket, int]:
 
 def _tend(channel: socket.socket, child: Child) -> int:
     """The nursery's life: until the supervisor is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the supervisor's to answer
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):  # the supervisor's to answer
         signal.signal(number, signal.SIG_IGN)
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(write_end)

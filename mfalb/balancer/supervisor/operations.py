@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Protocol
@@ -23,6 +23,7 @@ from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.choice import NO_KEY
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.supervisor.draining import Drain, Drains, has_table_pins, is_done, left_at
+from mfalb.balancer.supervisor.hand_over import CannotUpgrade, HandedDrain
 from mfalb.balancer.supervisor.reload_plan import CannotReload, ReloadPlan
 from mfalb.errors import ConfigError
 from mfalb.net.lifecycle import Tasks
@@ -58,6 +59,9 @@ class Workers(Protocol):
 
     async def reload(self, *, is_dry_run: bool) -> ReloadPlan:
         """Take up what the configuration file says. Raises ConfigError and CannotReload."""
+
+    async def upgrade(self) -> api.Upgraded:
+        """Let another process take over. Raises CannotUpgrade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +269,28 @@ class SupervisorOperations:
             pins = (0 if counted is None else counted.count) if has_table_pins(pools[pool]) else None
             leaving.append(api.LostPins(pool=pool, backend=name, pins=pins))
         return api.Reloaded(is_dry_run=order.dry_run, changes=plan.changes, leaving=tuple(leaving))
+
+    async def upgrade(self, _order: api.UpgradeOrder) -> api.Upgraded:
+        """As `Operations` says."""
+        try:
+            return await self._workers.upgrade()
+        except CannotUpgrade as error:
+            raise Refused(f"{error}. The running process serves on") from None
+
+    def handed_drains(self) -> list[HandedDrain]:
+        """For who takes over."""
+        return [
+            HandedDrain(pool=pool, backend=name, deadline_at=one.deadline_at, is_maint_next=one.is_maint_next)
+            for (pool, name), one in self._drains.under_way.items()
+        ]
+
+    def go_on_with(self, drains: Iterable[HandedDrain]) -> None:
+        """What operators have asked a predecessor for. Backends that are not here are passed over."""
+        for one in drains:
+            pool = self._pools.get(one.pool)
+            backend = None if pool is None else pool.backends.get(one.backend)
+            if backend is not None:
+                self._drains.begin(backend, Drain(one.deadline_at, one.is_maint_next))
 
     async def why(self, question: api.Question) -> api.Verdicts:
         """As `Operations` says."""

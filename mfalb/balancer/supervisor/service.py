@@ -46,6 +46,15 @@ class Service:
         self._told = self._status()
         self._notifier.ready(self._told)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process that replaces us needs besides."""
+        return self._notifier.environment
+
+    def replaced_by(self, pid: int) -> None:
+        """Another process is the service now."""
+        self._notifier.replaced_by(pid)
+
     def stopping(self) -> None:
         """SIGTERM has come."""
         self._notifier.stopping()

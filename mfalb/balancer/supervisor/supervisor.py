@@ -11,31 +11,31 @@ import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, nullcontext, suppress
-from time import monotonic
 from typing import Any, Final
 
-import uvloop
-
-from mfalb.balancer.admin.api import AdminApi
+from mfalb.balancer.admin import api_models as api
 from mfalb.balancer.admin.server import AdminServer
 from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.shares import share_for_worker
 from mfalb.balancer.health.prober import Prober
 from mfalb.balancer.pools.backend_state import BackendState
 from mfalb.balancer.pools.pool import Pool
-from mfalb.balancer.supervisor.activation import given_places
 from mfalb.balancer.supervisor.addresses import found_addresses
-from mfalb.balancer.supervisor.admin_socket import bind_admin
 from mfalb.balancer.supervisor.crew import REPORT_TIMEOUT_S, Crew, Orders
+from mfalb.balancer.supervisor.desks import OperatorsDesks
 from mfalb.balancer.supervisor.evidence import EvidenceDesk
+from mfalb.balancer.supervisor.first_looks import first_looks, look_alike, look_for_a_while
+from mfalb.balancer.supervisor.formers import Formers
+from mfalb.balancer.supervisor.hand_over import Backends, CannotUpgrade, Reopen
 from mfalb.balancer.supervisor.kept_sockets import KeptSockets
+from mfalb.balancer.supervisor.legacy import Legacy, follow_standing
 from mfalb.balancer.supervisor.notify import notifier
-from mfalb.balancer.supervisor.nursery import start_nursery
 from mfalb.balancer.supervisor.operations import SupervisorOperations
+from mfalb.balancer.supervisor.pool_care import PoolCare
 from mfalb.balancer.supervisor.reload_plan import CannotReload, ReloadPlan, plan_reload
 from mfalb.balancer.supervisor.reports import Reports
 from mfalb.balancer.supervisor.service import Service
-from mfalb.balancer.supervisor.shared_memory import SharedMemory
+from mfalb.balancer.supervisor.shared_memory import MemoryPlan, SharedMemory
 from mfalb.balancer.supervisor.sockets import (
     Bound,
     CannotBind,
@@ -45,48 +45,31 @@ from mfalb.balancer.supervisor.sockets import (
     places_of,
     sockets_of,
 )
-from mfalb.balancer.supervisor.worker_process import Briefing, quiet_on_peers_faults, run_worker
+from mfalb.balancer.supervisor.succession import Holdings, Succession, let_serve
+from mfalb.balancer.supervisor.worker_process import Briefing, quiet_on_peers_faults
 from mfalb.balancer.worker import Addresses, address_backends
 from mfalb.errors import ConfigError
 from mfalb.net.control_channel import Message
-from mfalb.net.descriptors import allow_many_descriptors
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.ticket_keys import SECRET_BYTES
 from mfalb.net.tls_files import TlsFiles
-from mfalb.telemetry import unraisable
-from mfalb.telemetry.log_file import LogFile
 
-_TICK_S: Final = 0.25
-_FIRST_LOOK_S: Final = 5.0  # a reload waits no longer for new backends
 _ANSWER_S: Final = 10.0  # a worker that takes longer stands still
 
 _log = logging.getLogger("mfalb.supervisor")
 
 
-def run(config: Config, on_ready: Callable[[], None], load: Callable[[], Config]) -> None:
-    """Serve until SIGTERM or SIGINT. Raises CannotBind before anything was served.
-
-    `load` reads the configuration anew, for a reload; it may raise ConfigError.
-    """
-    allow_many_descriptors()
-    unraisable.install()
-    _try_access_file(config)
-    given = given_places(config)
-    # Before anything is bound: it would hold all sockets open, and a listener that is removed would refuse nobody
-    nursery, pid = start_nursery(run_worker)
-    try:
-        sockets = bind_all(config, given)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(Supervisor(config, sockets, nursery, load).serve(on_ready))
-    finally:
-        nursery.close()
-        os.waitpid(pid, 0)
-
-
 class Supervisor:
     """What outlives a worker: sockets, pins, the pools that decide, health, the admin port."""
 
-    def __init__(self, config: Config, sockets: Bound, nursery: socket.socket, load: Callable[[], Config]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sockets: Bound,
+        nursery: socket.socket,
+        load: Callable[[], Config],
+        legacy: Legacy | None = None,
+    ) -> None:
         self._config = config
         self._load = load
         self._share = share_for_worker(config)
@@ -94,12 +77,14 @@ class Supervisor:
         self._nursery = nursery
         self._pools = {name: Pool(name, pool, random.random) for name, pool in config.pools.items()}
         self._desk = EvidenceDesk(self._pools)
-        self._memory = SharedMemory(config.workers, config.pins.limit)
+        self._legacy = legacy
+        plan = MemoryPlan(config.workers, config.pins.limit) if legacy is None else legacy.offer.plan
+        self._memory = SharedMemory(plan, None if legacy is None else legacy.offer.memory)
         self._kept = KeptSockets(self._pools)
-        self._ticket_secret = os.urandom(SECRET_BYTES)
+        self._ticket_secret = os.urandom(SECRET_BYTES) if legacy is None else legacy.offer.secret
         self._addresses: Addresses = ()
         self._changed: dict[str, Pool] = {}
-        self._panicking: set[str] = set()
+        self._care = PoolCare(self._pools)
         self._tasks = Tasks("supervisor")
         self._reloading = asyncio.Lock()
         self._tls_files = TlsFiles(self._ticket_secret, config.tls.file_check_interval_s)
@@ -107,61 +92,123 @@ class Supervisor:
         self._crew: Crew
         self._reports: Reports
         self._service: Service
+        self._formers = Formers()
+        self._workers_wait = legacy is not None
+        self._stop = asyncio.Event()
+        self._succession: Succession
+        self._desks: OperatorsDesks
 
     async def serve(self, on_ready: Callable[[], None]) -> None:
-        """Until SIGTERM or SIGINT. Raises CannotBind."""
+        """Until SIGTERM or SIGINT, or until another process has taken over. Raises CannotBind and CannotUpgrade."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(quiet_on_peers_faults)
-        stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        loop.add_signal_handler(signal.SIGUSR2, lambda: self._tasks.start("upgrade", self._upgrade_quietly()))
         self._addresses = await found_addresses(self._config)
         address_backends(self._pools, self._addresses)
         self._crew = Crew(self._nursery, self._config.workers, self._brief, self._heard)
         self._reports = Reports(self._crew, self._pools)
         self._service = Service(notifier(), self._crew, self._pools)
+        operations = SupervisorOperations(lambda: self._config, self._pools, self._memory.pins, self)
+        self._desks = OperatorsDesks(AdminServer(self._reports, self._pools), operations)
+        self._succession = Succession(self._holdings(operations))
         async with AsyncExitStack() as stack:
             stack.callback(lambda: close_all(self._sockets))
             stack.callback(self._kept.close)
+            stack.callback(lambda: self._formers.close(is_end=not self._succession.is_over))
             stack.push_async_callback(self._tls_files.close)
             stack.push_async_callback(self._crew.stop)
             stack.push_async_callback(self._prober.close)
             stack.push_async_callback(self._tasks.close)
-            admin = AdminServer(self._config.admin.bind, self._reports, self._pools)
-            stack.push_async_callback(admin.close)
-            try:
-                await admin.start()
-            except OSError as error:
-                raise CannotBind(f"admin: cannot bind {self._config.admin.bind}: {error.strerror or error}") from error
-            for pool in self._pools.values():
-                pool.on_change = self._note_change
-            await self._prober.start(self._pools.values())
-            await self._crew.start()
-            await self._serve_operators(stack)
-            self._tls_files.start()
-            self._tasks.start("tend pools", self._tend())
+            stack.push_async_callback(self._desks.close)
+            self._desks.bind(self._config.admin, None if self._legacy is None else self._legacy.offer)
+            await self._begin(operations)
+            if self._legacy is not None:
+                close_places(self._legacy.offer.places, but=places_of(self._config, self._sockets))
             facts = {"listeners": len(self._config.listeners), "pools": len(self._pools)}
             _log.info("ready", extra=facts | {"workers": self._config.workers})
             on_ready()
             self._service.start(self._tasks)
-            await stop.wait()
-            self._service.stopping()
+            await self._stop.wait()
+            if self._succession.is_over:
+                await self._end_in_peace()
+            else:
+                self._service.stopping()
             _log.info("stopping")
 
-    async def _serve_operators(self, stack: AsyncExitStack) -> None:
-        """The admin API, where it has a socket."""
-        bound = bind_admin(self._config.admin)
-        if bound is None:
-            return
-        path, sock = bound
-        stack.callback(path.unlink, missing_ok=True)
-        operations = SupervisorOperations(lambda: self._config, self._pools, self._memory.pins, self)
-        stack.push_async_callback(operations.close)
-        operations.start()
-        api = AdminApi(operations)
-        stack.push_async_callback(api.close)
-        await api.start(sock)
+    async def _begin(self, operations: SupervisorOperations) -> None:
+        legacy = self._legacy
+        if legacy is not None:
+            follow_standing(self._pools, legacy.offer.states)
+        for pool in self._pools.values():
+            pool.on_change = self._note_change
+        if legacy is None:
+            await self._prober.start(self._pools.values())
+        else:  # what it knew of backends stands until we know better
+            await look_for_a_while(self._prober, self._pools.values())
+        await self._crew.start()
+        if legacy is not None:
+            await self._succeed(legacy, operations)
+        await self._desks.open()
+        self._tls_files.start()
+        self._tasks.start("tend pools", self._care.tend())
+        if legacy is not None:
+            await legacy.assume(self._formers)
+
+    async def _succeed(self, legacy: Legacy, operations: SupervisorOperations) -> None:
+        """Go on where the former process leaves off."""
+        order = await legacy.order_to_serve()
+        follow_standing(self._pools, order.states)
+        operations.go_on_with(order.drains)
+        for number, handed in legacy.seats.items():
+            for message in handed.kept:
+                self._kept.take_handed_untrusted(number, message)
+            handed.kept = list(self._kept.messages(number))
+        self._workers_wait = False
+        self._crew.tell_all(Message({"kind": "backends", "states": _states(self._pools.values())}))
+        await let_serve(self._crew, legacy.seats)
+
+    # ------------------------------------------------------------------------------ another process takes over
+
+    def _holdings(self, operations: SupervisorOperations) -> Holdings:
+        return Holdings(
+            crew=self._crew,
+            kept=self._kept,
+            formers=self._formers,
+            memory=self._memory,
+            secret=self._ticket_secret,
+            desks=self._desks,
+            service=self._service,
+            pools=self._pools,
+            drains=operations.handed_drains,
+            config=lambda: self._config,
+            places=lambda: places_of(self._config, self._sockets),
+            let_workers_wait=self._let_workers_wait,
+        )
+
+    async def upgrade(self) -> api.Upgraded:
+        """Let a new process take over, with the code that is on the disk now. Raises CannotUpgrade."""
+        async with self._reloading:
+            done = await self._succession.hand_over()
+            self._stop.set()
+            return done
+
+    async def _upgrade_quietly(self) -> None:
+        with suppress(CannotUpgrade):  # the log has it
+            await self.upgrade()
+
+    def _let_workers_wait(self, is_wanted: bool) -> None:
+        self._workers_wait = is_wanted
+
+    async def _end_in_peace(self) -> None:
+        """What our workers have begun ends here; all else is the other process's."""
+        self._stop.clear()
+        self._desks.leave()
+        await self._tasks.close()
+        await self._prober.close()
+        await self._succession.end_in_peace(self._stop)
 
     # ------------------------------------------------------------------------------ what only workers know
 
@@ -184,7 +231,8 @@ class Supervisor:
     def _brief(self, number: int) -> Orders:
         briefing, descriptors = self._briefing(number, self._share, self._sockets, self._addresses)
         every = (*self._memory.descriptors, *descriptors)
-        return Orders({"states": _states(self._pools.values())}, briefing, every, self._kept.messages(number))
+        words = {"states": _states(self._pools.values()), "waits": self._workers_wait}
+        return Orders(words, briefing, every, () if self._workers_wait else self._kept.messages(number))
 
     def _briefing(self, number: int, share: Config, bound: Bound, found: Addresses) -> tuple[Briefing, list[int]]:
         """What a worker is told, and the descriptors of its sockets."""
@@ -193,7 +241,7 @@ class Supervisor:
             number=number,
             config=share,
             ticket_secret=self._ticket_secret,
-            hub=self._memory.plan,
+            memory=self._memory.plan,
             sockets=tuple((name, len(some)) for name, some in sockets),
             addresses=tuple(found),
         )
@@ -218,6 +266,7 @@ class Supervisor:
         changed, self._changed = self._changed, {}
         states = _states(changed.values())
         self._crew.tell_all(Message({"kind": "backends", "states": states}))
+        self._formers.tell(Backends(states=states))
 
     def _hung_up(self) -> None:
         """SIGHUP: the access log may have been renamed, and the configuration may be another one."""
@@ -233,28 +282,8 @@ class Supervisor:
             _log.info("SIGHUP: there is no access_file to reopen")
             return
         self._crew.tell_all(Message({"kind": "reopen"}))
+        self._formers.tell(Reopen())
         _log.info("access log reopened")
-
-    # ------------------------------------------------------------------------------ pools
-
-    async def _tend(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK_S)
-            now = monotonic()
-            for pool in self._pools.values():
-                for backend in pool.tick(now):
-                    _log.info("backend back from ejection", extra={"pool": pool.name, "backend": backend.name})
-                if pool.is_panicking is not (pool.name in self._panicking):
-                    self._tell_of_panic(pool)
-
-    def _tell_of_panic(self, pool: Pool) -> None:
-        facts: dict[str, Any] = {"pool": pool.name, "threshold": pool.config.panic_threshold}
-        if pool.is_panicking:
-            self._panicking.add(pool.name)
-            _log.warning("panic: too few backends are up, health is ignored for new work", extra=facts)
-        else:
-            self._panicking.remove(pool.name)
-            _log.info("panic is over", extra=facts)
 
     # ------------------------------------------------------------------------------ another configuration
 
@@ -264,6 +293,8 @@ class Supervisor:
         Raises ConfigError and CannotReload with everything as it was.
         """
         async with self._reloading:
+            if self._succession.is_over:
+                raise CannotReload("another process serves now")
             # Announced in here: the end of one reload must not be taken for that of the next
             with nullcontext() if is_dry_run else self._service.reloading():
                 return await self._reload(is_dry_run=is_dry_run)
@@ -292,7 +323,8 @@ class Supervisor:
         fresh = places_of(config, bound)
         try:
             swaps = self._client_swaps(config)
-            shadows = await self._first_looks(config, found)
+            looks = TlsFiles(self._ticket_secret, config.tls.file_check_interval_s)
+            shadows = await first_looks(self._config, config, found, looks)
             await self._prepare_workers(config, bound, found)
         except BaseException as error:
             close_places(fresh, but=former_places)
@@ -315,25 +347,6 @@ class Supervisor:
             if pool.upstream_tls is not None and (known is None or known.upstream_tls != pool.upstream_tls):
                 swaps.append(self._tls_files.prepare_client(name, pool.upstream_tls.files))
         return swaps
-
-    async def _first_looks(self, config: Config, found: Addresses) -> dict[str, Pool]:
-        """Pools that are new, or have new backends, with what a first probe says of each: before they get any work."""
-        shadows = {}
-        for name, settings in config.pools.items():
-            known = self._config.pools.get(name)
-            places = {one.name: one.address for one in known.backends} if known is not None else {}
-            if any(places.get(one.name) != one.address for one in settings.backends):
-                shadows[name] = Pool(name, settings, random.random)
-        address_backends(shadows, [one for one in found if one[0] in shadows])
-        looks = Prober(TlsFiles(self._ticket_secret, config.tls.file_check_interval_s))
-        try:
-            async with asyncio.timeout(_FIRST_LOOK_S):
-                await looks.start(shadows.values())
-        except TimeoutError:
-            _log.warning("not every new backend has answered its first probe")
-        finally:
-            await looks.close()
-        return shadows
 
     async def _prepare_workers(self, config: Config, bound: Bound, found: Addresses) -> None:
         share = share_for_worker(config)
@@ -359,7 +372,7 @@ class Supervisor:
     async def _change_pools(self, config: Config, shadows: Mapping[str, Pool]) -> None:
         for name in self._pools.keys() - config.pools.keys():
             await self._prober.forget(self._pools.pop(name))
-            self._panicking.discard(name)
+            self._care.forget(name)
         for name, settings in config.pools.items():
             known = self._pools.get(name)
             if known is not None and known.config == settings:
@@ -369,19 +382,10 @@ class Supervisor:
                 await self._prober.forget(known)
                 seen = set(known.backends)
                 known.reconfigure(settings)
-                _look_alike(known, shadows.get(name), seen)
+                look_alike(known, shadows.get(name), seen)
             self._pools[name] = pool
             pool.on_change = self._note_change
             self._prober.watch(pool)
-
-
-def _look_alike(pool: Pool, shadow: Pool | None, seen: set[str]) -> None:
-    """Backends that are new to a pool are as their first probe has found them."""
-    for name, backend in pool.backends.items():
-        if shadow is not None and name not in seen:
-            found = shadow.backends[name].health
-            backend.health.decide(found.health, found.reason, found.changed_at)
-    pool.refresh()
 
 
 def _told(plan: ReloadPlan) -> dict[str, object]:
@@ -390,14 +394,3 @@ def _told(plan: ReloadPlan) -> dict[str, object]:
 
 def _states(pools: Iterable[Pool]) -> list[dict[str, Any]]:
     return [BackendState.of(backend).words() for pool in pools for backend in pool.backends.values()]
-
-
-def _try_access_file(config: Config) -> None:
-    """Whether it can be written, before anything is started: each worker opens it by itself."""
-    path = config.log.access_file
-    if path is None or not config.log.access:
-        return
-    try:
-        LogFile(path).close()
-    except OSError as error:
-        raise CannotBind(f"log: cannot write access_file {path}: {error.strerror or error}") from error

@@ -3,16 +3,18 @@
 From the supervisor: `kept` (before `begin`; a predecessor's sockets towards RADIUS backends), `begin` (once; the
 configuration, the states of backends, descriptors of the shared memory and the sockets), `backends` (states that have
 changed), `report` (asks for numbers), `peek` (asks whose turn is next), `reopen` (the access log was renamed),
-`prepare`, `commit` and `abandon` (another configuration, in two steps), `stop`. From the worker: `ready` or `unfit`
-after `begin`, `report`, `answer`, `keep` and `let_go` (a socket towards a RADIUS backend, to be held for a successor,
-or no more), and evidence (`pools.evidence`). When the channel ends the supervisor is gone, and the worker goes, too.
+`prepare`, `commit` and `abandon` (another configuration, in two steps), `stop`. When the balancer's code is exchanged
+(`hand_over`) the former supervisor's workers hear `hand_over` (begin nothing more, tell what a successor needs), and
+end when nothing is left); the new one's are told by `begin` to wait, read what they need, and serve from `serve` on.
+From the worker: `ready` or `unfit` after `begin`, `report`, `answer`, `handed` (with a memory descriptor),
+`keep` and `let_go` (a socket towards a RADIUS backend, to be held for a successor, or no more), and evidence
+(`pools.evidence`). When the channel ends the supervisor is gone, and the worker goes, too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import mmap
 import os
 import pickle
 import random
@@ -32,12 +34,21 @@ import uvloop
 from mfalb.balancer.admin.summed_metrics import words_of
 from mfalb.balancer.admin.suspects import suspects
 from mfalb.balancer.admin.worker_metrics import WorkerMetrics
-from mfalb.balancer.affinity.hub import Hub, HubPlan
-from mfalb.balancer.config.models import Config, LogFormat
-from mfalb.balancer.exchange.flight_log import RING_BYTES, FlightLog
-from mfalb.balancer.pools.backend_state import BackendState, follow
+from mfalb.balancer.affinity.hub import Hub
+from mfalb.balancer.config.models import Config, HttpListener, LogFormat
+from mfalb.balancer.config.radsec_models import RadsecListener
+from mfalb.balancer.exchange.flight_log import FlightLog
+from mfalb.balancer.pools.backend_state import follow_all
 from mfalb.balancer.pools.evidence import ReportedEvidence
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.supervisor.shared_memory import MemoryPlan
+from mfalb.balancer.supervisor.worker_descriptors import (
+    handed_memory,
+    handed_services,
+    kept_sockets,
+    listening_sockets,
+    mapped,
+)
 from mfalb.balancer.upstreams.custody import KeptSocket, SocketKeeper
 from mfalb.balancer.worker import Worker, WorkerParts, address_backends
 from mfalb.net.control_channel import ControlChannel, Message
@@ -48,6 +59,7 @@ from mfalb.telemetry.log import AccessLog, is_journal
 from mfalb.telemetry.log_file import LogFile, StandardError
 
 _MARK_BYTES: Final = 8
+_LEFT_LOOK_S: Final = 0.2
 
 _log = logging.getLogger("mfalb.worker")
 
@@ -63,7 +75,7 @@ class Briefing:
     number: int
     config: Config
     ticket_secret: bytes
-    hub: HubPlan
+    memory: MemoryPlan
     sockets: tuple[tuple[str, int], ...]
     addresses: tuple[tuple[str, str, str, int], ...]
 
@@ -100,6 +112,8 @@ class WorkerProcess:
         self._prepared: _Prepared | None = None
         self._tasks = Tasks("worker process")
         self._kept: list[KeptSocket] = []
+        self._may_serve: asyncio.Future[Message | None] | None = None
+        self._keeper: SocketKeeper | None = None
         self._channel: ControlChannel
 
     async def run(self) -> None:
@@ -119,8 +133,9 @@ class WorkerProcess:
     def _end(self) -> None:
         """The supervisor is gone, or does not want us any more."""
         self._stop.set()
-        if self._briefed is not None and not self._briefed.done():
-            self._briefed.set_result(None)
+        for awaited in (self._briefed, self._may_serve):
+            if awaited is not None and not awaited.done():
+                awaited.set_result(None)
 
     # ------------------------------------------------------------------------------ what is said
 
@@ -129,8 +144,19 @@ class WorkerProcess:
         if kind == "begin" and self._briefed is not None and not self._briefed.done():
             self._briefed.set_result(message)
         elif kind == "kept":
-            self._kept += _kept(message)
-        elif kind == "backends":
+            self._kept += kept_sockets(message)
+        elif kind == "serve" and self._may_serve is not None and not self._may_serve.done():
+            self._may_serve.set_result(message)
+        elif kind == "hand_over":
+            self._tasks.start("hand over", self._hand_over(message))
+        elif kind == "stop":
+            self._end()
+        else:
+            self._asked(message)
+
+    def _asked(self, message: Message) -> None:
+        kind = message.kind
+        if kind == "backends":
             self._follow(message.words["states"])
         elif kind == "report":
             if self._evidence is not None:
@@ -149,8 +175,6 @@ class WorkerProcess:
             self._tasks.start("commit", self._commit(message))
         elif kind == "reopen":
             self._reopen()
-        elif kind == "stop":
-            self._end()
 
     async def _begin(self, message: Message, stack: AsyncExitStack) -> None:
         briefing: Briefing = pickle.loads(message.data)  # noqa: S301 - only the supervisor has the other end
@@ -164,31 +188,70 @@ class WorkerProcess:
         for one in self._pools.values():
             for _ in range(briefing.number):  # workers that all began with the first backend would favour it
                 one.pick()
-        memory = _mapped(hub_descriptor, briefing.hub.size_bytes)
-        flight_log = FlightLog(_mapped(flights_descriptor, briefing.hub.regions * RING_BYTES), briefing.number)
+        plan, region = briefing.memory, briefing.memory.region(briefing.number)
+        memory = mapped(hub_descriptor, plan.hub.size_bytes)
+        flights = mapped(flights_descriptor, plan.flights_bytes)
         tls_files = TlsFiles(briefing.ticket_secret, config.tls.file_check_interval_s)
         stack.push_async_callback(tls_files.close)
-        parts = WorkerParts(
-            config=config,
-            pools=self._pools,
-            sockets=_sockets(briefing.sockets, descriptors),
-            pins=Hub(memory, briefing.hub, briefing.number),
-            evidence=evidence,
-            tls_files=tls_files,
-            access_log=self._access_log(config, stack),
-            keeper=SocketKeeper(flight_log, self._kept, self._keep, self._let_go),
-            mark=partial(_mark, briefing.ticket_secret),
-        )
-        self._worker = Worker(parts)
-        stack.push_async_callback(self._worker.close)
+        access_log = self._access_log(config, stack)
         try:
+            order = await self._wait_for_our_turn(config, tls_files) if message.words["waits"] else None
+            if self._stop.is_set():
+                return
+            keeper = self._keeper = SocketKeeper(FlightLog(flights, region), self._kept, self._keep, self._let_go)
+            parts = WorkerParts(
+                config=config,
+                pools=self._pools,
+                sockets=listening_sockets(briefing.sockets, descriptors),
+                pins=Hub(memory, plan.hub, region),
+                evidence=evidence,
+                tls_files=tls_files,
+                access_log=access_log,
+                keeper=keeper,
+                mark=partial(_mark, briefing.ticket_secret),
+                handed=handed_services(order, keeper),
+            )
+            self._worker = Worker(parts)
+            stack.push_async_callback(self._worker.close)
             await self._worker.start()
         except (OSError, ssl.SSLError, ValueError) as error:
             self._channel.send(Message({"kind": "unfit", "reason": str(error)}))
             self._stop.set()
             return
         tls_files.start()
+        answer = {"kind": "ready"} if order is None else {"kind": "answer", "id": order.words["id"], "fault": ""}
+        self._channel.send(Message(answer))
+
+    async def _wait_for_our_turn(self, config: Config, tls_files: TlsFiles) -> Message | None:
+        """Say that we could serve, once all is read that can fail; returns the order to, None when it does not come.
+
+        Raises OSError, ssl.SSLError and ValueError.
+        """
+        for listener in config.listeners:
+            if isinstance(listener, HttpListener | RadsecListener) and listener.tls is not None:
+                tls_files.server(listener.name, listener.tls.files)
+        for name, pool in config.pools.items():
+            if pool.upstream_tls is not None:
+                tls_files.client(name, pool.upstream_tls.files)
+        self._may_serve = asyncio.get_running_loop().create_future()
         self._channel.send(Message({"kind": "ready"}))
+        return await self._may_serve
+
+    async def _hand_over(self, message: Message) -> None:
+        """Another worker goes on here; what is under way over TCP ends here, and then this process."""
+        worker, keeper = self._worker, self._keeper
+        if worker is None or keeper is None:
+            return
+        services = await worker.hand_over()
+        memory = handed_memory(services)  # open until the end: it may take a while to be sent
+        words = {"kind": "handed", "id": message.words["id"], "last_socket": keeper.last}
+        self._channel.send(Message(words | {"owners": [one.owner for one in services]}, descriptors=(memory,)))
+        begun_at = monotonic()
+        while worker.left or monotonic() - begun_at < message.words["linger_s"]:
+            if monotonic() - begun_at >= message.words["drain_s"]:
+                break
+            await asyncio.sleep(_LEFT_LOOK_S)
+        self._end()
 
     def _report_suspicions(self, evidence: ReportedEvidence) -> None:
         for pool in self._pools.values():
@@ -234,7 +297,7 @@ class WorkerProcess:
             for name, pool in config.pools.items()
             if name not in self._pools
         }
-        sockets = _sockets(prepared.briefing.sockets, list(prepared.message.descriptors))
+        sockets = listening_sockets(prepared.briefing.sockets, list(prepared.message.descriptors))
         await worker.change(config, new, sockets, prepared.briefing.addresses)
         self._report_suspicions(evidence)
         self._follow(message.words["states"])
@@ -250,14 +313,7 @@ class WorkerProcess:
     # ------------------------------------------------------------------------------ health and numbers
 
     def _follow(self, states: list[dict[str, Any]]) -> None:
-        by_pool: dict[str, list[BackendState]] = {}
-        for words in states:
-            state = BackendState.from_words(words)
-            by_pool.setdefault(state.pool, []).append(state)
-        now = monotonic()
-        for name, told in by_pool.items():
-            if name in self._pools:
-                follow(self._pools[name], told, now)
+        follow_all(self._pools, states, monotonic())
 
     def _report(self) -> dict[str, Any]:
         worker = self._worker
@@ -287,26 +343,6 @@ class WorkerProcess:
         if self._access_file is not None and self._worker is not None and self._worker.access_log is not None:
             self._worker.access_log.flush(time())
             self._access_file.reopen()
-
-
-def _sockets(counts: tuple[tuple[str, int], ...], descriptors: list[int]) -> dict[str, list[socket.socket]]:
-    left = iter(descriptors)
-    return {name: [socket.socket(fileno=next(left)) for _ in range(count)] for name, count in counts}
-
-
-def _mapped(descriptor: int, size_bytes: int) -> mmap.mmap:
-    memory = mmap.mmap(descriptor, size_bytes)
-    os.close(descriptor)
-    return memory
-
-
-def _kept(message: Message) -> list[KeptSocket]:
-    kept = []
-    for (number, owner, backend), descriptor in zip(message.words["sockets"], message.descriptors, strict=True):
-        sock = socket.socket(fileno=descriptor)
-        sock.setblocking(False)
-        kept.append(KeptSocket(number, owner, backend, sock))
-    return kept
 
 
 def _mark(secret: bytes, name: str) -> bytes:

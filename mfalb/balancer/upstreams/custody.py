@@ -34,7 +34,8 @@ class KeptSocket:
 class Custody:
     """What one carrier of exchanges has of its predecessor's, and where it notes what its successor will want.
 
-    `flights` (by key and authenticator) are filled by the carrier, and found by the exchanges.
+    `flights` (by key and authenticator) are filled by the carrier, and found by the exchanges. `is_handed`: the
+    predecessor has told itself what it was asking, so nobody has to guess it from its log.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Custody:
         self.kept = kept
         self.opened = opened
         self.let_go = let_go
+        self.is_handed = False
         self.flights: dict[bytes, Flight] = {}
 
 
@@ -65,14 +67,22 @@ class SocketKeeper:
         self._kept = kept
         self._keep = keep
         self._let_go = let_go
-        self._last = max((one.number for one in kept), default=0)
+        self._is_handed = False
+        self.last = max((one.number for one in kept), default=0)
+
+    def follow_on(self, last: int) -> None:
+        """The sockets were handed over by one who has numbered up to `last`, and who goes on using the others."""
+        self._is_handed = True
+        self.last = max(self.last, last)
 
     def custody(self, owner: str) -> Custody:
         """That of one carrier, by its name."""
 
         def opened(backend: str, sock: socket.socket) -> int:
-            self._last += 1
-            self._keep(KeptSocket(self._last, owner, backend, sock))
-            return self._last
+            self.last += 1
+            self._keep(KeptSocket(self.last, owner, backend, sock))
+            return self.last
 
-        return Custody(self._log, [one for one in self._kept if one.owner == owner], opened, self._let_go)
+        custody = Custody(self._log, [one for one in self._kept if one.owner == owner], opened, self._let_go)
+        custody.is_handed = self._is_handed
+        return custody

@@ -7,17 +7,17 @@ exchanges; more are opened as they are needed, up to a stated limit, and kept.
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from mfalb.balancer.exchange.flight_log import Flight
 from mfalb.balancer.exchange.identifiers import IdentifierTable
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.upstreams.custody import Custody, KeptSocket
+from mfalb.balancer.upstreams.radius_carrier import NO_SOCKET, Events, RadiusCarrier, Sign, rests_until
 from mfalb.errors import BackendFailure
 from mfalb.net.datagram_form import Wrap
 from mfalb.net.datagram_poller import DatagramPoller
@@ -32,79 +32,8 @@ SOCKET_LIMIT: Final = 128
 # So many are opened just to have a client's own identifier free on one of them: its bytes then pass untouched, at half
 # the cost of signing anew (bench/radius.py, one secret on both sides).
 UNTOUCHED_SOCKETS: Final = 8
-REST_S: Final = 5.0  # a client's own identifier is not used again so soon where a late answer to it may come
-NO_SOCKET: Final = "no_socket"  # for want of descriptors or memory of our own; a metric label
 
 _log = logging.getLogger("mfalb.upstreams.radius")
-
-
-class Events(Protocol):
-    """Who is told what became of an exchange."""
-
-    def answered(self, exchange: RadiusExchange, datagram: bytes, now: float) -> str | None:
-        """Why the datagram was discarded; None when it was the answer."""
-
-    def stray_answer(self) -> None: ...
-
-    def failed(self, error: Exception) -> None:
-        """The program made a mistake with one datagram."""
-
-    def refused(self, exchange: RadiusExchange) -> None:
-        """The backend's host did not take it, which is evidence, too."""
-
-    def unsent(self, exchange: RadiusExchange) -> None:
-        """It did not leave. What there is for evidence was told apart."""
-
-    def not_sent(self, exchange: RadiusExchange, reason: str, now: float) -> None:
-        """It did not leave for want of something of ours (`reason`, a metric label): no evidence about its backend."""
-
-
-class RadiusCarrier(ABC):
-    """What carries exchanges to the backends of a pool: UDP sockets (here) or TLS connections (`radsec`).
-
-    No Protocol: compiled code calls the methods of one by their names, 0.1 us each.
-    """
-
-    @abstractmethod
-    def send(self, exchange: RadiusExchange, now: float) -> None:
-        """Give the exchange an identifier at its backend and send it; what it held before is released.
-
-        Raises BackendFailure and MalformedMessage when it cannot be sent anywhere, and nothing was.
-        """
-
-    @abstractmethod
-    def resend(self, exchange: RadiusExchange, now: float) -> bool:
-        """A client asks again: send to the same backend again if the transport wants that. False when nothing was."""
-
-    @abstractmethod
-    def flush(self) -> None:
-        """Send what has gathered since the last flush."""
-
-    @abstractmethod
-    def release(self, exchange: RadiusExchange, now: float) -> None:
-        """The exchange is over, or goes elsewhere: its identifier may be used again.
-
-        For `REST_S` not by its number, unless the one answer to the one datagram that was sent has come.
-        """
-
-    def expire(self, _now: float) -> None:
-        """Let go of what no longer counts. Called about once a second."""
-        return
-
-    @abstractmethod
-    def dropped_by_kernel(self, backend_name: str) -> int:
-        """Answers of a backend that were lost because nobody read them in time."""
-
-    @abstractmethod
-    def follow(self, backends: Mapping[str, Backend]) -> None:
-        """The pool has these backends now. Who has left, or has another address, is asked nothing more where it was."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of every socket."""
-
-
-Sign = Callable[[RadiusExchange, int], bytes]  # the datagram for an exchange's backend under that identifier
 
 
 class UpstreamSocket:
@@ -141,7 +70,10 @@ class RadiusUpstream(RadiusCarrier):
         self._aside: deque[_Aside] = deque()  # until when, the first first
 
     def adopt(self, backends: Mapping[str, Backend], response_timeout_s: float) -> None:
-        """Go on with a predecessor's sockets, and set aside what it may have been asking under."""
+        """Go on with a predecessor's sockets, and set aside what it may have been asking under.
+
+        Of one that handed over it is known what that was: `take_up` is told each.
+        """
         now = monotonic()
         adopted = {}
         for kept in self._custody.kept:
@@ -151,7 +83,9 @@ class RadiusUpstream(RadiusCarrier):
             else:  # a reload has moved it since
                 self._custody.let_go(kept.number)
                 kept.socket.close()
-        noted = self._flight_log.take_over(adopted, now - response_timeout_s) if adopted else []
+        if not adopted or self._custody.is_handed:
+            return
+        noted = self._flight_log.take_over(adopted, now - response_timeout_s)
         flights = self._custody.flights
         for one in reversed(noted):
             upstream, until = adopted[one.socket], one.sent_at + response_timeout_s
@@ -205,6 +139,21 @@ class RadiusUpstream(RadiusCarrier):
             self._queue(exchange, carrier, now)
         return carrier is not None
 
+    def take_up(self, exchange: RadiusExchange, number: int, identifier: int) -> bool:
+        for upstream in self._sockets.get(exchange.backend.name, ()):
+            if upstream.number == number and upstream.identifiers.is_rested(identifier, 0.0):
+                upstream.identifiers.take(identifier, exchange, 0.0)
+                upstream.backend.active += 1
+                exchange.carrier, exchange.identifier = upstream, identifier
+                exchange.datagram = self._sign(exchange, identifier)
+                self._flight_log.note(exchange, number, exchange.first_sent_at)
+                return True
+        return False
+
+    def number_of(self, exchange: RadiusExchange) -> int:
+        carrier: UpstreamSocket | None = exchange.carrier
+        return 0 if carrier is None else carrier.number
+
     def _queue(self, exchange: RadiusExchange, carrier: UpstreamSocket, now: float) -> None:
         exchange.sent_at = now
         exchange.transmissions += 1
@@ -249,6 +198,9 @@ class RadiusUpstream(RadiusCarrier):
             backend = backends.get(name)
             if backend is None or any(one.address != backend.address for one in sockets):
                 self._leaving += self._sockets.pop(name)
+
+    def let_go_of_sockets(self) -> None:
+        self.close()
 
     def close(self) -> None:
         for sockets in (*self._sockets.values(), self._leaving):
@@ -356,11 +308,6 @@ class RadiusUpstream(RadiusCarrier):
             exchange = upstream.identifiers.holder(data[1]) if len(data) >= HEADER_BYTES else None
             if exchange is not None and exchange.datagram[:HEADER_BYTES] == data[:HEADER_BYTES]:
                 self._events.refused(exchange)
-
-
-def rests_until(exchange: RadiusExchange, now: float) -> float:
-    """Until when nothing else should be asked under an exchange's identifier: an answer may still come, or another."""
-    return 0.0 if exchange.is_answered and exchange.transmissions <= 1 else now + REST_S
 
 
 def _resumed(exchange: RadiusExchange, sockets: list[UpstreamSocket]) -> UpstreamSocket | None:

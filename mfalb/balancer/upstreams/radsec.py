@@ -20,7 +20,7 @@ from typing import Final
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.pools.pool import Pool
-from mfalb.balancer.upstreams.radius import NO_SOCKET, Events, RadiusCarrier, Sign, rests_until
+from mfalb.balancer.upstreams.radius_carrier import NO_SOCKET, Events, RadiusCarrier, Sign, rests_until
 from mfalb.balancer.upstreams.radsec_link import RadsecLink
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.lifecycle import Tasks

@@ -11,7 +11,7 @@ from mfalb.balancer.exchange.identifiers import IdentifierTable
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radsec_rules import ENDS_CONNECTION
 from mfalb.balancer.pools.backend import Backend
-from mfalb.balancer.upstreams.radius import Events
+from mfalb.balancer.upstreams.radius_carrier import Events
 from mfalb.errors import MalformedMessage
 from mfalb.net.rounds import GatheredWrites, WriteRound
 from mfalb.wire.radius_stream import PacketStream

@@ -7,11 +7,12 @@ import os
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from mfalb.balancer.config.radius_models import RadiusListener, ServiceKind
 from mfalb.balancer.config.radsec_models import RadsecListener
+from mfalb.balancer.exchange.handed_exchanges import HandedService
 from mfalb.balancer.exchange.radius_assembly import AnyRadiusListener, RadiusAssembly
 from mfalb.balancer.exchange.radius_exchange import RadiusExchange
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, Secrets
@@ -24,7 +25,8 @@ from mfalb.balancer.listeners.radsec_clients import RadsecClients
 from mfalb.balancer.listeners.radsec_dispatches import RadsecDispatches
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.custody import Custody, SocketKeeper
-from mfalb.balancer.upstreams.radius import Events, RadiusCarrier, RadiusUpstream, Sign
+from mfalb.balancer.upstreams.radius import RadiusUpstream
+from mfalb.balancer.upstreams.radius_carrier import Events, RadiusCarrier, Sign
 from mfalb.balancer.upstreams.radsec import RadsecUpstream, RadsecWiring
 from mfalb.balancer.wiring.parts import Wiring
 from mfalb.net.datagram_form import DatagramForm, Wrap, datagram_form
@@ -40,12 +42,18 @@ def has_same_frame(one: AnyRadiusListener, other: AnyRadiusListener) -> bool:
     return (one.bind, one.service, one.pool) == (other.bind, other.service, other.pool)
 
 
+def _owner(listener: str, kind: ServiceKind) -> str:
+    """Whose sockets towards backends they are."""
+    return f"{listener}/{kind}"
+
+
 class RadiusMeans(NamedTuple):
     """What RADIUS needs besides: see `WorkerParts`."""
 
     poller: DatagramPoller
     keeper: SocketKeeper
     mark: Callable[[str], bytes]
+    handed: Mapping[str, HandedService]  # by the owner of a service's sockets
 
 
 class Radius:
@@ -55,6 +63,7 @@ class Radius:
         self._wiring = wiring
         self._poller = means.poller
         self._keeper = means.keeper
+        self._handed = means.handed
         self._flush = flush
         self._secrets = Secrets()
         self._assembly = RadiusAssembly(wiring.pools, wiring.pins, self._secrets, means.mark)
@@ -74,7 +83,10 @@ class Radius:
         dispatch = self._dispatches_of(listener, clients.peers)[listener.service]
         wrap = self._datagram_wrap()
         wrapped = [wrap(sock, is_connected=False) for sock in sockets]
-        self._shells[listener.name] = RadiusListenerShell(dispatch, clients, self._poller, wrapped)
+        shell = self._shells[listener.name] = RadiusListenerShell(dispatch, clients, self._poller, wrapped)
+        handed = self._handed.get(_owner(listener.name, listener.service))
+        if handed is not None:
+            shell.take_up(handed)
 
     def change(self, listener: AnyRadiusListener) -> None:
         """Be what the configuration says now. What is in flight or was answered is still known by its duplicates."""
@@ -104,6 +116,37 @@ class Radius:
             self._leaving.append(shell)
         del self._dispatches[name]
         del self.peers[name]
+
+    # ------------------------------------------------------------------------------ another worker goes on
+
+    def retire(self) -> None:
+        """Read nothing more from clients over UDP; nobody new over TLS, and nothing new from who is connected."""
+        for shell in self._shells.values():
+            shell.stop_reading()
+        for radsec in self._radsec.values():
+            radsec.retire()
+            radsec.say_goodbye()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether `hand_over` would find everything."""
+        return all(shell.dispatch.is_settled for shell in self._shells.values())
+
+    def hand_over(self) -> list[HandedService]:
+        """What another worker goes on with, who has our sockets."""
+        return [
+            shell.hand_over(_owner(name, kind))
+            for name, shell in self._shells.items()
+            for kind in self._dispatches[name]
+        ]
+
+    @property
+    def left(self) -> int:
+        """What is still to be answered from here, and who may still wait for something."""
+        under_way = sum(len(shell.dispatch.exchanges.under_way()) for shell in self._shells.values())
+        return under_way + sum(one.connections for one in (*self._radsec.values(), *self._leaving))
+
+    # ------------------------------------------------------------------------------ timers
 
     def flush(self) -> None:
         """Send what has gathered."""
@@ -177,7 +220,7 @@ class Radius:
             backends += exchanges.service.upstreams.values()
             parts = RadiusParts(exchanges, wiring.pins, counters, wiring.access_log, self._refused, told_unhandled)
             parts.sharing = wiring.sharing
-            custody = self._keeper.custody(f"{listener.name}/{kind}")
+            custody = self._keeper.custody(_owner(listener.name, kind))
             exchanges.flights = custody.flights
             made[kind] = RadiusDispatch(parts, self._upstream_of(exchanges.service, custody))
         return made

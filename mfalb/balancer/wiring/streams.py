@@ -77,6 +77,16 @@ class Streams:
         shell.retire()
         self._leaving.append(shell)
 
+    def retire(self) -> None:
+        """Accept nobody more anywhere."""
+        for shell in self._shells.values():
+            shell.retire()
+
+    @property
+    def left(self) -> int:
+        """Connections that are open."""
+        return sum(shell.connections for shell in (*self._shells.values(), *self._leaving))
+
     def follow_pools(self) -> None:
         """Pools have other backends, or other TLS: idle connections to who is gone are let go of."""
         for upstream in self._upstreams.values():

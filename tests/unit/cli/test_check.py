@@ -82,6 +82,7 @@ def test_schema_prints_the_json_schema_of_the_file() -> None:
         "admin",
         "tls",
         "log",
+        "drain_timeout",
         "pins",
     }
 

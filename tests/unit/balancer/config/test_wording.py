@@ -19,6 +19,7 @@ POOL_KEYS = (
     "algorithm, hash, slow_start, panic_threshold, backends, upstream_tls, health_check, passive_check, affinity, "
     "send_proxy, queue, retries, connect_timeout, response_timeout"
 )
+ROOT_KEYS = "listeners, pools, workers, admin, tls, log, drain_timeout, pins"
 PRESET_NAMES = "azure_mfa_sdk, azure_mfa_mobile_app, azure_mfa_portal, radius_challenge"
 TOO_FAST = (
     "is less than RFC 3539 section 3.4.1 allows (servers that are slow would look dead); write at least 6s, or fast: "
@@ -30,13 +31,13 @@ A_LIST = "must be a list: [one, two], or one entry a line after '- '"
 ROOT_MISTAKES = [
     (
         f"»listners: []\n{LISTENERS}{POOLS}",
-        "unknown key 'listners'; accepted: listeners, pools, workers, admin, tls, log, pins; did you mean 'listeners'?",
+        f"unknown key 'listners'; accepted: {ROOT_KEYS}; did you mean 'listeners'?",
     ),
     (
         f"{LISTENERS}{POOLS}»zebra: 1\n",
-        "unknown key 'zebra'; accepted: listeners, pools, workers, admin, tls, log, pins",
+        "unknown key 'zebra'; accepted: listeners, pools, workers, admin, tls, log, drain_timeout, pins",
     ),
-    (f"»{POOLS}", "'listeners' is missing; accepted: listeners, pools, workers, admin, tls, log, pins"),
+    (f"»{POOLS}", "'listeners' is missing; accepted: listeners, pools, workers, admin, tls, log, drain_timeout, pins"),
     (f"{POOLS}listeners: »[]\n", "listeners: must have at least one entry"),
     (f"{POOLS}listeners: »{{}}\n", f"listeners: {A_LIST}"),
     (f"{POOLS}»listeners:\n", f"listeners: is empty; {A_LIST}"),

@@ -99,3 +99,11 @@ def test_the_longest_key_of_a_udp_client_is_kept_whole(memory: mmap.mmap) -> Non
     log.note(one, 5, 10.0)
     (found,) = FlightLog(memory, 0).take_over({5}, 0.0)
     assert found.key == one.key
+
+
+def test_who_takes_nothing_over_notes_behind_what_is_there_all_the_same(memory: mmap.mmap) -> None:
+    log, old, new = FlightLog(memory, 0), exchange(1, 1), exchange(2, 2)
+    for _ in range(5):
+        log.note(old, 5, 10.0)
+    FlightLog(memory, 0).note(new, 6, 11.0)
+    assert FlightLog(memory, 0).take_over({6}, 0.0) == [noted(new, 6, 11.0)]

@@ -150,3 +150,16 @@ def test_an_answer_that_is_held_past_its_exchange_s_deadline_is_nobody_s() -> No
     exchange, reply = world.held()
     assert world.exchanges.expire(exchange.deadline) == [exchange]
     assert not world.exchanges.stored(reply, exchange.deadline)
+
+
+def test_nothing_is_settled_while_anything_waits_for_the_store() -> None:
+    world = SharedWorld()
+    assert not world.exchanges.is_waiting
+    _, reply = world.held()
+    assert world.exchanges.is_waiting
+    world.exchanges.stored(reply, 0.0)
+    assert not world.exchanges.is_waiting
+    ask = world.ask(sign_in(state=STATE, identifier=8))
+    assert world.exchanges.is_waiting
+    world.go_on(ask)
+    assert not world.exchanges.is_waiting

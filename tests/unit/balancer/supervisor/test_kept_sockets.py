@@ -96,3 +96,20 @@ def test_all_are_closed_at_the_end(kept: KeptSockets) -> None:
     kept.close()
     assert not is_open(message.descriptors[0])
     assert kept.messages(0) == ()
+
+
+def test_those_of_some_owners_are_told_alone(kept: KeptSockets) -> None:
+    for message in (keep(1), keep(2, owner="radsec/auth"), keep(3)):
+        kept.take_untrusted(0, message)
+    (message,) = kept.messages(0, {"radius/auth"})
+    assert [one[0] for one in message.words["sockets"]] == [1, 3]
+    assert kept.messages(0, ()) == ()
+
+
+def test_what_another_supervisor_has_held_is_held_and_what_is_of_no_use_is_closed(kept: KeptSockets) -> None:
+    good, bad = descriptor(), descriptor()
+    words = {"kind": "kept", "sockets": [[4, "radius/auth", "b1"], [5, "radius/auth", "b9"]]}
+    kept.take_handed_untrusted(1, Message(words, descriptors=(good, bad)))
+    (message,) = kept.messages(1)
+    assert message.descriptors == (good,)
+    assert not is_open(bad)

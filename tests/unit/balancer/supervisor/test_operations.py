@@ -17,7 +17,9 @@ from mfalb.balancer.affinity.store import Pin, PinCounters, PinEnd, pin_key
 from mfalb.balancer.affinity.transaction import transaction_key
 from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.values import Origin, Secret
+from mfalb.balancer.pools.backend import AdminState
 from mfalb.balancer.pools.pool import Pool
+from mfalb.balancer.supervisor.hand_over import CannotUpgrade, HandedDrain
 from mfalb.balancer.supervisor.operations import Clocks, SupervisorOperations
 from mfalb.balancer.supervisor.reload_plan import CannotReload, ReloadPlan
 
@@ -76,6 +78,9 @@ class Workers:
         if self.plan.needs_restart:
             raise CannotReload("these settings take a restart")
         return self.plan
+
+    async def upgrade(self) -> api.Upgraded:
+        raise CannotUpgrade("the new process ended with 1")
 
 
 class World:
@@ -421,3 +426,33 @@ async def test_a_reload_that_cannot_be_done_is_refused_with_its_reason(world: Wo
     world.workers.plan = ReloadPlan((), ("workers",))
     with pytest.raises(Refused, match="take a restart"):
         await world.operations.reload(api.ReloadOrder(dry_run=True))
+
+
+# ------------------------------------------------------------------------------------ another process takes over
+
+
+async def test_why_nobody_took_over_is_told_and_that_all_is_served_as_before(world: World) -> None:
+    with pytest.raises(Refused, match=r"the new process ended with 1\. The running process serves on"):
+        await world.operations.upgrade(api.UpgradeOrder())
+
+
+async def test_drains_go_on_in_the_next_process_where_their_backends_are_there(world: World) -> None:
+    order = api.AdminStateChange(backend="mfa/a", state="drain", deadline_s=60.0, then="maint")
+    await world.operations.set_admin_state(order)
+    handed = world.operations.handed_drains()
+    assert handed == [HandedDrain(pool="mfa", backend="a", deadline_at=world.now + 60.0, is_maint_next=True)]
+
+    following = World()
+    following.pools["mfa"].set_admin_state("a", AdminState.DRAIN, following.now)
+    gone = [HandedDrain(pool=pool, backend=name, deadline_at=None, is_maint_next=True) for pool, name in GONE]
+    following.operations.go_on_with([*handed, *gone])
+    assert following.operations.handed_drains() == handed
+    following.pin(state_key(1), "a")
+    following.operations.tend()
+    assert following.state("mfa", "a") == "drain"
+    following.now += 61.0
+    following.operations.tend()
+    assert following.state("mfa", "a") == "maint"
+
+
+GONE = [("mfa", "b99"), ("no pool", "b1")]

@@ -22,3 +22,14 @@ def test_a_carrier_has_its_own_sockets_back_and_new_ones_are_numbered_behind_all
         assert kept == [KeptSocket(10, "radius/auth", "b2", sock), KeptSocket(11, "radius/acct", "b1", sock)]
         custody.let_go(10)
         assert let_go == [10]
+
+
+def test_sockets_that_were_handed_over_are_numbered_behind_all_that_their_predecessor_has_ever_had() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        before = [KeptSocket(4, "radius/auth", "b1", sock)]
+        keeper = SocketKeeper(FlightLog(mmap.mmap(-1, RING_BYTES), 0), before, lambda _: None, lambda _: None)
+        assert not keeper.custody("radius/auth").is_handed
+        keeper.follow_on(12)
+        custody = keeper.custody("radius/auth")
+        assert custody.is_handed
+        assert custody.opened("b1", sock) == keeper.last == 13

@@ -14,7 +14,8 @@ from unit.balancer.exchange.radius_world import ENTROPY, SOURCE, World, sign_in
 from mfalb.balancer.exchange.flight_log import RING_BYTES, FlightLog
 from mfalb.balancer.exchange.radius_exchange import Forward, RadiusExchange
 from mfalb.balancer.upstreams.custody import Custody
-from mfalb.balancer.upstreams.radius import REST_S, RadiusUpstream
+from mfalb.balancer.upstreams.radius import RadiusUpstream
+from mfalb.balancer.upstreams.radius_carrier import REST_S
 from mfalb.errors import BackendFailure, MalformedMessage
 from mfalb.net.datagrams import Datagram
 
