@@ -2,9 +2,10 @@
 
 needs_request_body   must the body be read before a backend can be chosen?
 pin_of               which backend began what this request continues?
-needs_response_body  must the answer be held until its pin is stored?
-pin_begun            which pin does the held answer begin?
+needs_response_body  must the answer be held until its pins are stored?
+pins_begun           which pins does the held answer begin?
 response_lines       which header lines does the answer get for it?
+shown_path           how is a path written into the access log?
 """
 
 from __future__ import annotations
@@ -87,13 +88,17 @@ class HttpAffinity(ABC):
     def needs_response_body(self, found: PinFound, head: ResponseHead) -> bool: ...
 
     @abstractmethod
-    def pin_begun(self, found: PinFound, body: bytes, backend: Backend, now: float) -> Pin | None: ...
+    def pins_begun(self, found: PinFound, body: bytes, backend: Backend, now: float) -> tuple[Pin, ...]: ...
 
     @abstractmethod
     def response_lines(self, found: PinFound, backend: Backend, moment: Moment) -> bytes: ...
 
+    @abstractmethod
+    def shown_path(self, path: bytes) -> bytes: ...
+
 
 NOTHING_FOUND = PinFound("-")
+NO_PINS: Final[tuple[Pin, ...]] = ()
 _VALID: Final = CookieFinding.VALID
 _NO_COOKIE = PinFound(CookieFinding.NONE.value)
 _INVALID_COOKIE = PinFound(CookieFinding.INVALID.value)
@@ -115,11 +120,14 @@ class WithoutAffinity(HttpAffinity):
     def needs_response_body(self, _found: PinFound, _head: ResponseHead) -> bool:
         return False
 
-    def pin_begun(self, _found: PinFound, _body: bytes, _backend: Backend, _now: float) -> Pin | None:
-        return None
+    def pins_begun(self, _found: PinFound, _body: bytes, _backend: Backend, _now: float) -> tuple[Pin, ...]:
+        return NO_PINS
 
     def response_lines(self, _found: PinFound, _backend: Backend, _moment: Moment) -> bytes:
         return b""
+
+    def shown_path(self, path: bytes) -> bytes:
+        return path
 
 
 class CookieStrategy(WithoutAffinity):
@@ -223,6 +231,6 @@ class TransactionStrategy(WithoutAffinity):
         is_of_interest = self._reader.is_by_id_alone or bool(found.user)
         return is_of_interest and found.key is None and b"content-encoding" not in head.special
 
-    def pin_begun(self, found: PinFound, body: bytes, backend: Backend, now: float) -> Pin | None:
+    def pins_begun(self, found: PinFound, body: bytes, backend: Backend, now: float) -> tuple[Pin, ...]:
         key = self._reader.response_untrusted(found.user, body)
-        return None if key is None else Pin(key, backend.name, now + self._life_s)
+        return NO_PINS if key is None else (Pin(key, backend.name, now + self._life_s),)

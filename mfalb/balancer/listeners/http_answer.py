@@ -7,7 +7,7 @@ from typing import Final
 from mfalb.balancer.affinity.store import Pin
 from mfalb.balancer.exchange.forwarding import client_framing, response_bytes
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
-from mfalb.balancer.exchange.http_affinity import Moment
+from mfalb.balancer.exchange.http_affinity import NO_PINS, Moment
 from mfalb.wire.http_bodies import chunk, last_chunk
 from mfalb.wire.http_fields import Framing
 from mfalb.wire.http_heads import RequestHead, ResponseHead
@@ -98,9 +98,9 @@ class Answer:
         self.release(exchange)
         return False
 
-    def pin(self, exchange: HttpExchange, now: float) -> Pin | None:
-        """The pin that a held answer begins; it must be stored before `release`."""
-        return None if self._held is None else self._exchanges.answer_held(exchange, b"".join(self._held), now)
+    def pins(self, exchange: HttpExchange, now: float) -> tuple[Pin, ...]:
+        """The pins that a held answer begins; they must be stored before `release`."""
+        return NO_PINS if self._held is None else self._exchanges.answer_held(exchange, b"".join(self._held), now)
 
     def release(self, exchange: HttpExchange) -> None:
         """Let go of what was held."""

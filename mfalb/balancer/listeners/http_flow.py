@@ -255,11 +255,12 @@ class HttpFlow(HttpRelay):
         self._score(head.status)
         if not answer.is_released:
             now = self._parts.clock.now  # a phone may have rung for minutes since the exchange began
-            pin = answer.pin(exchange, now)
-            if pin is not None:
-                self._parts.pins.put(pin, now)  # before the answer: half two may come at once
+            pins = answer.pins(exchange, now)
+            if pins:
+                for pin in pins:
+                    self._parts.pins.put(pin, now)  # before the answer: half two may come at once
                 sharing = self._parts.sharing
-                if sharing is not None and sharing.store((pin,), lambda _now: self._stored(trailers)):
+                if sharing is not None and sharing.store(pins, lambda _now: self._stored(trailers)):
                     self._leave_backend(connection, head)
                     return
             answer.release(exchange)
