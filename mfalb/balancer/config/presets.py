@@ -32,6 +32,14 @@ PRESETS: dict[str, dict[str, object]] = {
         "body_limit": "64KiB",
         "lifetime": "10m",
     },
+    # User Portal: ASP.NET session state in the memory of the server that began it.
+    "azure_mfa_portal": {
+        "type": "cookie",
+        "name": "mfalb",
+        "path": "/",
+        "idle_timeout": "30m",
+        "max_life": "12h",
+    },
     # privacyIDEA 3: what triggers a challenge (/validate/check, /validate/triggerchallenge, /validate/initialize, /auth)
     # hands out a transaction_id of twenty random digits. Who answers the challenge, or polls for it, brings that, older
     # plugins as `state`. The order is privacyIDEA's own (get_all_params in its api/lib/utils.py).
@@ -48,14 +56,6 @@ PRESETS: dict[str, dict[str, object]] = {
         "request_form": ["transaction_id", "state"],
         "body_limit": "64KiB",
         "lifetime": "5m",
-    },
-    # User Portal: ASP.NET session state in the memory of the server that began it.
-    "azure_mfa_portal": {
-        "type": "cookie",
-        "name": "mfalb",
-        "path": "/",
-        "idle_timeout": "30m",
-        "max_life": "12h",
     },
     # Any RADIUS server that asks for a one-time password by Access-Challenge (RFC 2865 section 4.4).
     "radius_challenge": {"type": "radius_state", "lifetime": "5m"},
