@@ -40,9 +40,9 @@ PRESETS: dict[str, dict[str, object]] = {
         "idle_timeout": "30m",
         "max_life": "12h",
     },
-    # privacyIDEA 3: what triggers a challenge (/validate/check, /validate/triggerchallenge, /validate/initialize, /auth)
-    # hands out a transaction_id of twenty random digits. Who answers the challenge, or polls for it, brings that, older
-    # plugins as `state`. The order is privacyIDEA's own (get_all_params in its api/lib/utils.py).
+    # privacyIDEA 3: what triggers a challenge (/validate/check, triggerchallenge and initialize, /auth) hands out a
+    # transaction_id of twenty random digits. Who answers the challenge, or polls for it, brings that, older plugins as
+    # `state`. The order is privacyIDEA's own (get_all_params in its api/lib/utils.py).
     "privacyidea": {
         "type": "transaction_id",
         "answer_json": [
