@@ -24,11 +24,10 @@ from urllib.parse import parse_qsl, urlencode
 
 from programs.http_pool import Front
 from programs.ports import LOOPBACK, free_tcp_port
-from programs.process import Launch, Program, wait_until
+from programs.process import Launch, Program
 
 # In an environment of its own (make test sees to it): it pins sixty packages
 _BIN: Final = Path(__file__).parents[2] / ".venv/privacyidea/bin"
-_TIMEOUT_S: Final = 30.0
 _KEY_BYTES: Final = 96  # what `pi-manage setup create_enckey` writes: three AES keys
 ADMIN: Final = ("admin", "an-administrator-s-password")
 REALM: Final = "corp"
@@ -40,7 +39,7 @@ PI_AUDIT_NO_SIGN = True
 PI_NO_RESPONSE_SIGN = True
 PI_UUID_FILE = "{run_dir}/uuid"
 PI_LOGFILE = "{run_dir}/privacyidea.log"
-PI_HASH_ALGO_PARAMS = {{"argon2__rounds": 1}}
+PI_HASH_ALGO_PARAMS = {{"argon2__rounds": 1, "argon2__memory_cost": 1024}}
 SQLALCHEMY_DATABASE_URI = "sqlite:///{database}"
 SECRET_KEY = "signs the tokens of administrators, at both nodes"
 PI_PEPPER = "the same at both nodes"
@@ -125,7 +124,6 @@ class PrivacyIdea(Program):
         self._environment = {
             "PRIVACYIDEA_CONFIGFILE": str(run_dir / "pi.cfg"),
             "PI_CONFIG_NAME": "production",
-            "PYTHONDONTWRITEBYTECODE": "",
         }
         assert (_BIN / "waitress-serve").exists(), "privacyIDEA is not there: make .venv/privacyidea/.ready"
         super().__init__(
@@ -225,10 +223,3 @@ def enrol(admin: Api, person: Person) -> str:
     assert answer["result"]["value"] is True, answer["result"]
     serial: str = answer["detail"]["serial"]
     return serial
-
-
-def wait_for_text(gateway: SmsGateway, person: Person, count: int) -> str:
-    """The last text, once there are `count`."""
-    texts = gateway.texts[person.phone]
-    wait_until(lambda: len(texts) >= count, f"text {count} for {person.name}", deadline_s=_TIMEOUT_S)
-    return texts[-1]

@@ -8,7 +8,8 @@ one shared database any node could answer, and no affinity would be needed; so t
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,14 @@ import pytest
 from programs.balancer import Balancer
 from programs.certificates import CertificateFiles
 from programs.http_pool import http_pool, new_front
+from programs.ports import LOOPBACK
 from programs.privacyidea import Api, Person, PrivacyIdea, SmsGateway, enrol, people, set_up
+from programs.privacyidea_radius import radius_before
 from programs.process import wait_until
+from programs.radclient import Target, send
+from programs.radius_pool import radius_pool
 
-PEOPLE = people(16)
+PEOPLE = people(12)
 PRESET: dict[str, Any] = {"preset": "privacyidea"}
 CHECK = {"type": "http", "path": "/healthz/readyz", "interval": "300ms", "timeout": "5s", "rise": 1, "fall": 2}
 Begun = tuple[Person, str]  # who, and the transaction's id
@@ -34,7 +39,6 @@ class Pair:
     nodes: tuple[PrivacyIdea, PrivacyIdea]
     gateway: SmsGateway
     serials: dict[str, str]
-    enrolled_by: list[int]
     directory: Path
     certificate: CertificateFiles
 
@@ -72,7 +76,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, certificate: CertificateFiles
             node.write_config()
         one.create_database()
         stack.enter_context(one)
-        running = Pair(nodes, gateway, {}, [], directory, certificate)
+        running = Pair(nodes, gateway, {}, directory, certificate)
         with running.balanced(PRESET) as (_, api):
             admin = api.as_admin()
             set_up(admin, gateway, directory, PEOPLE)
@@ -111,7 +115,6 @@ def finish(api: Api, number: int, begun: Begun, code: str) -> bool:
 
 def sign_in_all(pair: Pair, api: Api) -> list[bool]:
     """Everybody begins, then everybody finishes, in another order."""
-    wait_until(lambda: all(pair.took("GET /validate") or True for _ in "x"), "both nodes")
     admin = api.as_admin()
     begun = [begin(api, admin, number, person) for number, person in enumerate(PEOPLE)]
     random.Random(7).shuffle(begun)
@@ -144,3 +147,37 @@ def test_without_affinity_about_half_of_the_answers_reach_the_node_that_never_as
         wait_until(lambda: balancer.backend("otp", "b2")["health"] == "up", "both nodes are up")
         accepted = sum(sign_in_all(pair, api))
     assert len(PEOPLE) / 8 <= accepted <= len(PEOPLE) * 7 / 8, f"{accepted} of {len(PEOPLE)} were accepted"
+
+
+def radius_sign_ins(pair: Pair, run_dir: Path, affinity: Mapping[str, Any]) -> Counter[str]:
+    """Everybody signs in by RADIUS, halves in another order: the codes of the second answers."""
+    with ExitStack() as stack:
+        fronts = [
+            stack.enter_context(radius_before(node, f"radius{number}", run_dir, f"towards-radius-server-{number}"))
+            for number, node in enumerate(pair.nodes, 1)
+        ]
+        pool = radius_pool(fronts, run_dir, affinity=affinity)
+        stack.enter_context(Balancer(pool.config, run_dir / "mfalb", secrets=[*pool.secrets, *pair.secrets()]))
+        target = Target(LOOPBACK, pool.port, pool.client_secret, parallel=2)
+        asked = send(target, [[("User-Name", one.name), ("User-Password", one.user_pin)] for one in PEOPLE])
+        begun = []
+        for person, answer in zip(PEOPLE, asked, strict=True):
+            assert answer is not None
+            assert answer.code == "Access-Challenge", answer.code
+            begun.append((person, answer.attributes["State"]))
+        random.Random(7).shuffle(begun)
+        second = [
+            [("User-Name", person.name), ("User-Password", pair.text_for(person)), ("State", state)]
+            for person, state in begun
+        ]
+        return Counter("silence" if answer is None else answer.code for answer in send(target, second))
+
+
+def test_over_radius_every_challenge_is_answered_where_it_was_triggered(pair: Pair, tmp_path: Path) -> None:
+    assert radius_sign_ins(pair, tmp_path, {"preset": "radius_challenge"}) == {"Access-Accept": len(PEOPLE)}
+
+
+def test_over_radius_without_affinity_about_half_of_the_answers_are_rejected(pair: Pair, tmp_path: Path) -> None:
+    codes = radius_sign_ins(pair, tmp_path, {"type": "none"})
+    assert codes.keys() == {"Access-Accept", "Access-Reject"}
+    assert len(PEOPLE) / 8 <= codes["Access-Reject"] <= len(PEOPLE) * 7 / 8, codes
