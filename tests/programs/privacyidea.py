@@ -1,4 +1,4 @@
-"""privacyIDEA, an MFA server that nobody here wrote: two nodes with databases of their own, and the gateway for its texts.
+"""privacyIDEA, an MFA server that nobody here wrote: nodes with databases of their own, and the gateway of their texts.
 
 privacyIDEA keeps challenges in its database. Nodes that share one could answer for one another; ours are a pair whose
 databases are replicated too late for a sign-in: what was enrolled is on both, a challenge only where it was triggered.
@@ -89,21 +89,28 @@ class Api:
     front: Front
     token: str = ""
 
-    def call(self, method: str, target: str, form: Mapping[str, str] | None = None, **members: object) -> Any:
-        """The whole answer, of any status. `form` goes as a form, `members` as JSON."""
+    def call(
+        self,
+        method: str,
+        target: str,
+        *,
+        form: Mapping[str, str] | None = None,
+        document: Mapping[str, object] | None = None,
+    ) -> Any:
+        """The whole answer, of any status. `form` goes as a form, `document` as JSON."""
         headers = {"Authorization": self.token} if self.token else {}
         body = None
         if form is not None:
             body, headers["Content-Type"] = urlencode(form), "application/x-www-form-urlencoded"
-        elif members:
-            body, headers["Content-Type"] = json.dumps(members), "application/json"
+        elif document is not None:
+            body, headers["Content-Type"] = json.dumps(document), "application/json"
         with closing(self.front.connect()) as connection:
             connection.request(method, target, body, headers)
             return json.loads(connection.getresponse().read())
 
     def value(self, method: str, target: str, **members: object) -> Any:
         """What an answer that must be good has as its value."""
-        answer = self.call(method, target, **members)
+        answer = self.call(method, target, document=members or None)
         assert answer["result"]["status"], answer["result"]
         return answer["result"]["value"]
 
@@ -194,7 +201,7 @@ class Person:
 
 
 def people(count: int) -> list[Person]:
-    return [Person(f"user{number}", f"+1555{number:04}", f"47{number:02}") for number in range(count)]
+    return [Person(f"user{number}", f"+1555{number:04}", f"pin&of+{number}") for number in range(count)]
 
 
 def set_up(admin: Api, gateway: SmsGateway, directory: Path, known: list[Person]) -> None:
@@ -218,8 +225,8 @@ def set_up(admin: Api, gateway: SmsGateway, directory: Path, known: list[Person]
 
 def enrol(admin: Api, person: Person) -> str:
     """A token for texts; returns its serial."""
-    token = {"type": "sms", "user": person.name, "realm": REALM, "phone": person.phone, "pin": person.user_pin}
-    answer = admin.call("POST", "/token/init", genkey=1, **token)
+    owner = {"user": person.name, "realm": REALM, "phone": person.phone, "pin": person.user_pin}
+    answer = admin.call("POST", "/token/init", document={"type": "sms", "genkey": 1, **owner})
     assert answer["result"]["value"] is True, answer["result"]
     serial: str = answer["detail"]["serial"]
     return serial

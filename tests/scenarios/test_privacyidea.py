@@ -41,6 +41,7 @@ class Pair:
     serials: dict[str, str]
     directory: Path
     certificate: CertificateFiles
+    secrets: list[str]
 
     @contextmanager
     def balanced(self, affinity: dict[str, Any]) -> Iterator[tuple[Balancer, Api]]:
@@ -51,11 +52,16 @@ class Pair:
             "listeners": [front.listener("otp", [{"pool": "otp"}])],
             "pools": {"otp": http_pool(*addresses, affinity=affinity, health_check=CHECK)},
         }
-        with Balancer(config, self.directory / f"mfalb-{front.port}", secrets=self.secrets()) as balancer:
+        with Balancer(config, self.directory / f"mfalb-{front.port}", secrets=self.secrets) as balancer:
             yield balancer, Api(front)
 
-    def secrets(self) -> list[str]:
-        return [one.user_pin for one in PEOPLE]
+    @contextmanager
+    def balanced_to_both(self, affinity: dict[str, Any]) -> Iterator[tuple[Balancer, Api]]:
+        """The same, once both are up."""
+        with self.balanced(affinity) as (balancer, api):
+            wait_until(lambda: balancer.backend("otp", "b2")["health"] == "up", "node 2 is up")
+            wait_until(lambda: balancer.backend("otp", "b1")["health"] == "up", "node 1 is up")
+            yield balancer, api
 
     def took(self, action: str) -> list[int]:
         """How many such requests each node has answered."""
@@ -76,7 +82,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, certificate: CertificateFiles
             node.write_config()
         one.create_database()
         stack.enter_context(one)
-        running = Pair(nodes, gateway, {}, directory, certificate)
+        running = Pair(nodes, gateway, {}, directory, certificate, [person.user_pin for person in PEOPLE])
         with running.balanced(PRESET) as (_, api):
             admin = api.as_admin()
             set_up(admin, gateway, directory, PEOPLE)
@@ -89,11 +95,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory, certificate: CertificateFiles
 def begin(api: Api, admin: Api, number: int, person: Person) -> Begun:
     """Half one: by the user PIN in a form or in JSON, or triggered by the administrator of an application."""
     if number % 3 == 0:
-        answer = admin.call("POST", "/validate/triggerchallenge", user=person.name)
+        answer = admin.call("POST", "/validate/triggerchallenge", document={"user": person.name})
     elif number % 3 == 1:
         answer = api.call("POST", "/validate/check", form={"user": person.name, "pass": person.user_pin})
     else:
-        answer = api.call("POST", "/validate/check", user=person.name, **{"pass": person.user_pin})
+        answer = api.call("POST", "/validate/check", document={"user": person.name, "pass": person.user_pin})
     assert answer["result"]["authentication"] == "CHALLENGE", answer["result"]
     return person, answer["detail"]["transaction_id"]
 
@@ -105,7 +111,7 @@ def finish(api: Api, number: int, begun: Begun, code: str) -> bool:
     if number % 4 == 0:
         answer = api.call("POST", "/validate/check", form=fields)
     elif number % 4 == 1:
-        answer = api.call("POST", "/validate/check", **fields)
+        answer = api.call("POST", "/validate/check", document=fields)
     elif number % 4 == 2:
         answer = api.call("GET", f"/validate/check?user={person.name}&pass={code}&transaction_id={transaction_id}")
     else:
@@ -113,11 +119,17 @@ def finish(api: Api, number: int, begun: Begun, code: str) -> bool:
     return bool(answer["result"]["value"])
 
 
-def sign_in_all(pair: Pair, api: Api) -> list[bool]:
-    """Everybody begins, then everybody finishes, in another order."""
-    admin = api.as_admin()
+def begin_all(pair: Pair, api: Api, admin: Api) -> list[Begun]:
+    """Everybody begins; returned in another order. From now on no log of the balancer may hold these ids."""
     begun = [begin(api, admin, number, person) for number, person in enumerate(PEOPLE)]
-    random.Random(7).shuffle(begun)
+    pair.secrets.extend(transaction_id for _, transaction_id in begun)
+    random.Random(7).shuffle(begun)  # noqa: S311 - an order, not a secret
+    return begun
+
+
+def sign_in_all(pair: Pair, api: Api) -> list[bool]:
+    """Everybody begins, then everybody finishes."""
+    begun = begin_all(pair, api, api.as_admin())
     return [finish(api, number, one, pair.text_for(one[0])) for number, one in enumerate(begun)]
 
 
@@ -131,8 +143,7 @@ def test_tokens_that_were_enrolled_through_the_balancer_are_known_to_both_nodes(
 def test_every_challenge_is_answered_where_it_was_triggered(pair: Pair) -> None:
     texts_before = sum(map(len, pair.gateway.texts.values()))
     before = pair.took("POST /validate")
-    with pair.balanced(PRESET) as (balancer, api):
-        wait_until(lambda: balancer.backend("otp", "b2")["health"] == "up", "both nodes are up")
+    with pair.balanced_to_both(PRESET) as (balancer, api):
         assert sign_in_all(pair, api) == [True] * len(PEOPLE)
         metrics = balancer.metrics()
         assert metrics.total("mfalb_pins_made_total") == len(PEOPLE)
@@ -143,10 +154,22 @@ def test_every_challenge_is_answered_where_it_was_triggered(pair: Pair) -> None:
 
 
 def test_without_affinity_about_half_of_the_answers_reach_the_node_that_never_asked(pair: Pair) -> None:
-    with pair.balanced({"type": "none"}) as (balancer, api):
-        wait_until(lambda: balancer.backend("otp", "b2")["health"] == "up", "both nodes are up")
+    with pair.balanced_to_both({"type": "none"}) as (_, api):
         accepted = sum(sign_in_all(pair, api))
     assert len(PEOPLE) / 8 <= accepted <= len(PEOPLE) * 7 / 8, f"{accepted} of {len(PEOPLE)} were accepted"
+
+
+def test_who_polls_or_cancels_a_challenge_reaches_the_node_that_has_it(pair: Pair) -> None:
+    with pair.balanced_to_both(PRESET) as (_, api):
+        admin = api.as_admin()
+        for _, transaction_id in begin_all(pair, api, admin):
+            for target in (f"/{transaction_id}", f"?transaction_id={transaction_id}"):
+                assert api.call("GET", f"/validate/polltransaction{target}")["detail"]["challenge_status"] == "pending"
+            cancelled = admin.value("DELETE", f"/token/challenges/transaction/{transaction_id}")
+            assert cancelled["deleted"] == 1
+    polls = [entry for node in pair.nodes for entry in node.audit("GET /validate/polltransaction")]
+    assert len(polls) == 2 * len(PEOPLE)
+    assert {entry["serial"] for entry in polls} == set(pair.serials.values()), "each poll found its challenge"
 
 
 def radius_sign_ins(pair: Pair, run_dir: Path, affinity: Mapping[str, Any]) -> Counter[str]:
@@ -157,7 +180,7 @@ def radius_sign_ins(pair: Pair, run_dir: Path, affinity: Mapping[str, Any]) -> C
             for number, node in enumerate(pair.nodes, 1)
         ]
         pool = radius_pool(fronts, run_dir, affinity=affinity)
-        stack.enter_context(Balancer(pool.config, run_dir / "mfalb", secrets=[*pool.secrets, *pair.secrets()]))
+        stack.enter_context(Balancer(pool.config, run_dir / "mfalb", secrets=[*pool.secrets, *pair.secrets]))
         target = Target(LOOPBACK, pool.port, pool.client_secret, parallel=2)
         asked = send(target, [[("User-Name", one.name), ("User-Password", one.user_pin)] for one in PEOPLE])
         begun = []
@@ -165,7 +188,7 @@ def radius_sign_ins(pair: Pair, run_dir: Path, affinity: Mapping[str, Any]) -> C
             assert answer is not None
             assert answer.code == "Access-Challenge", answer.code
             begun.append((person, answer.attributes["State"]))
-        random.Random(7).shuffle(begun)
+        random.Random(7).shuffle(begun)  # noqa: S311 - an order, not a secret
         second = [
             [("User-Name", person.name), ("User-Password", pair.text_for(person)), ("State", state)]
             for person, state in begun
