@@ -43,6 +43,13 @@ PI_HASH_ALGO_PARAMS = {{"argon2__rounds": 1, "argon2__memory_cost": 1024}}
 SQLALCHEMY_DATABASE_URI = "sqlite:///{database}"
 SECRET_KEY = "signs the tokens of administrators, at both nodes"
 PI_PEPPER = "the same at both nodes"
+
+# A database that lives for one test need not survive a loss of power, for which SQLite waits at each commit
+from sqlalchemy import engine, event
+
+@event.listens_for(engine.Engine, "connect")
+def do_not_wait_for_the_disk(connection, _):
+    connection.execute("PRAGMA synchronous = OFF")
 """
 
 

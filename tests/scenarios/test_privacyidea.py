@@ -26,7 +26,7 @@ from programs.process import wait_until
 from programs.radclient import Target, send
 from programs.radius_pool import radius_pool
 
-PEOPLE = people(12)
+PEOPLE = people(10)
 PRESET: dict[str, Any] = {"preset": "privacyidea"}
 CHECK = {"type": "http", "path": "/healthz/readyz", "interval": "300ms", "timeout": "5s", "rise": 1, "fall": 2}
 Begun = tuple[Person, str]  # who, and the transaction's id
