@@ -13,7 +13,7 @@ demo: $(VENV)/.ready
 	$(BIN)/mfalb demo
 
 # Everything: the last line is the total of all tests.
-test: lint test-compiled $(VENV)/sslyze/.ready
+test: lint test-compiled $(VENV)/sslyze/.ready $(VENV)/privacyidea/.ready
 	@sh .ci/need test
 	$(BIN)/pytest -n 2
 
@@ -58,7 +58,7 @@ bench: $(VENV)/.ready compiled
 
 # SOAK_S seconds in all: wrong packets by the million, ten minutes of killing servers, five of servers that do everything
 # wrong, then the scenarios over and over.
-soak: $(VENV)/.ready $(VENV)/sslyze/.ready
+soak: $(VENV)/.ready $(VENV)/sslyze/.ready $(VENV)/privacyidea/.ready
 	@sh .ci/need test
 	@sh .ci/soak $(SOAK_S) $(BIN)/pytest
 
@@ -71,8 +71,10 @@ lock:
 	@PATH="$$PATH:$(BIN)"; command -v uv >/dev/null || { echo "make lock needs uv: pipx install uv" >&2; exit 1; }; \
 	uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-emit-index-url --generate-hashes \
 		--no-header -o .ci/requirements.lock; \
-	uv pip compile .ci/sslyze.in --python-version 3.11 --no-emit-index-url --generate-hashes \
-		--no-header -o .ci/sslyze.lock
+	for tool in sslyze privacyidea; do \
+		uv pip compile .ci/$$tool.in --python-version 3.11 --no-emit-index-url --generate-hashes \
+			--no-header -o .ci/$$tool.lock || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist run *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -84,8 +86,9 @@ $(VENV)/.ready: .ci/requirements.lock pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-# A TLS scanner that wants an older cryptography than we have. It lies in our environment and shares nothing with it.
-$(VENV)/sslyze/.ready: .ci/sslyze.lock $(VENV)/.ready
-	$(PYTHON) -m venv --clear $(VENV)/sslyze
-	$(VENV)/sslyze/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r .ci/sslyze.lock
+# A TLS scanner that wants an older cryptography than we have, and an MFA server that wants sixty packages of its own. They
+# lie in our environment and share nothing with it.
+$(VENV)/sslyze/.ready $(VENV)/privacyidea/.ready: $(VENV)/%/.ready: .ci/%.lock $(VENV)/.ready
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r .ci/$*.lock
 	@touch $@

@@ -56,6 +56,7 @@ COMPILED = (
     "mfalb/balancer/exchange/http.py",
     "mfalb/balancer/exchange/http_affinity.py",
     "mfalb/balancer/exchange/http_hash_key.py",
+    "mfalb/balancer/exchange/http_transaction_id.py",
     "mfalb/balancer/exchange/identifiers.py",
     "mfalb/balancer/exchange/radius.py",
     "mfalb/balancer/exchange/radius_accounting.py",

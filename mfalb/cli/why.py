@@ -26,7 +26,9 @@ def why(  # noqa: PLR0913 - options of a command
         ),
     ] = None,
     state: Annotated[str | None, typer.Option("--state", metavar="HEX", help="A RADIUS State.")] = None,
-    request_id: Annotated[str | None, typer.Option("--request-id", metavar="ID", help="An SDK request id.")] = None,
+    request_id: Annotated[
+        str | None, typer.Option("--request-id", metavar="ID", help="The id of a transaction.")
+    ] = None,
     source: Annotated[
         str | None, typer.Option("--source", metavar="IP[:PORT]", help="Where something new comes from.")
     ] = None,

@@ -75,13 +75,15 @@ class RequestHead:
 
     def field(self, name: bytes) -> bytes:
         """The value of the first field of that lower-case name, whether we look into it or not; b"" for none."""
-        if name in self.special:
-            return self.special[name]
-        start = name + b":"
-        for line in self.lines:
-            if line[: len(start)].lower() == start:
-                return line[len(start) :].strip()
-        return b""
+        return self.special[name] if name in self.special else _field_in(self.lines, name)
+
+
+def _field_in(lines: list[bytes], name: bytes) -> bytes:
+    start = name + b":"
+    for line in lines:
+        if line[: len(start)].lower() == start:
+            return line[len(start) :].strip()
+    return b""
 
 
 class ResponseHead:
@@ -97,6 +99,10 @@ class ResponseHead:
         self.framing = _NONE
         self.length = 0
         self.is_keep_alive = True
+
+    def field(self, name: bytes) -> bytes:
+        """As RequestHead's."""
+        return self.special[name] if name in self.special else _field_in(self.lines, name)
 
     @property
     def is_interim(self) -> bool:

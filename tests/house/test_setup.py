@@ -19,6 +19,7 @@ SOAK = ROOT / ".ci" / "soak"
 SCRIPTS = [NEED, SOAK, ROOT / ".ci" / "run"]
 LOCK = (ROOT / ".ci" / "requirements.lock").read_text("utf-8")
 SCANNER_LOCK = (ROOT / ".ci" / "sslyze.lock").read_text("utf-8")
+PRIVACYIDEA_LOCK = (ROOT / ".ci" / "privacyidea.lock").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 PURPOSES = ["bench", "compiled", "demo", "test", "venv"]
@@ -177,7 +178,7 @@ def test_an_unknown_purpose_is_refused(bare_machine: dict[str, str]) -> None:
     assert need("everything", bare_machine).returncode == 2
 
 
-@pytest.mark.parametrize("lock", [LOCK, SCANNER_LOCK], ids=["ours", "the scanner's"])
+@pytest.mark.parametrize("lock", [LOCK, SCANNER_LOCK, PRIVACYIDEA_LOCK], ids=["ours", "the scanner's", "privacyIDEA's"])
 def test_a_lock_pins_with_hashes_and_names_no_index(lock: str) -> None:
     assert not re.search(r"://|--(extra-)?index-url|--find-links|--trusted-host", lock)
     requirements = re.findall(r"^[a-zA-Z0-9][^\n]*", lock, re.MULTILINE)

@@ -75,12 +75,12 @@ class StateQuestion(Message):
 
 
 class RequestIdQuestion(Message):
-    """The request id of a Web Service SDK transaction."""
+    """The id of a transaction: with its user for the Web Service SDK, alone where servers never give one id twice."""
 
     kind: Literal["request_id"]
     pool: PoolName
     request_id: _Text
-    user: _Text
+    user: _Text | None = None
 
 
 class SourceQuestion(Message):

@@ -16,9 +16,11 @@ from mfalb.balancer.affinity.cookie import CookieFinding, CookieLife, CookieSeal
 from mfalb.balancer.affinity.radius_state import radius_state_key
 from mfalb.balancer.affinity.store import Pin
 from mfalb.balancer.affinity.transaction import transaction_key
+from mfalb.balancer.affinity.transaction_id import transaction_id_key
 from mfalb.balancer.config.balancing_models import Algorithm
 from mfalb.balancer.config.models import CookieAffinity, RadiusStateAffinity, TransactionAffinity
 from mfalb.balancer.config.radius_models import RefusalForm
+from mfalb.balancer.config.transaction_id_models import TransactionIdAffinity
 from mfalb.balancer.pools.backend import AdminState, Backend
 from mfalb.balancer.pools.choice import NO_KEY
 from mfalb.balancer.pools.health_state import Health
@@ -79,10 +81,18 @@ def why_state(pool: Pool, question: StateQuestion, peek: Peek) -> Verdict:
 
 
 def why_request_id(pool: Pool, question: RequestIdQuestion, peek: Peek) -> Verdict:
-    """Where the second half of an SDK transaction goes. Raises Refused for a pool without pins by transaction."""
-    if not isinstance(pool.config.affinity, TransactionAffinity):
+    """Where the second half of a transaction goes. Raises Refused for a pool without pins by transaction."""
+    affinity = pool.config.affinity
+    if isinstance(affinity, TransactionIdAffinity):
+        key = transaction_id_key(pool.name, question.request_id.encode())
+    elif not isinstance(affinity, TransactionAffinity):
         raise _other_affinity(pool, "transaction")
-    key = transaction_key(pool.name, question.user, question.request_id)
+    elif affinity.user_element is None:
+        key = transaction_key(pool.name, "", question.request_id)
+    elif question.user is None:
+        raise Refused(f"user: pool '{pool.name}' knows transactions by user and id; give both")
+    else:
+        key = transaction_key(pool.name, question.user, question.request_id)
     return _by_table(pool, key, peek, "it is answered 503: the user has to sign in again")
 
 

@@ -8,8 +8,10 @@ from mfalb.balancer.affinity.radius_session import BY_CLASS, BY_STATION
 from mfalb.balancer.affinity.radius_state import BY_STATE
 from mfalb.balancer.affinity.store import pin_tag
 from mfalb.balancer.affinity.transaction import BY_TRANSACTION
+from mfalb.balancer.affinity.transaction_id import BY_TRANSACTION_ID
 from mfalb.balancer.config.models import Affinity, CookieAffinity, NoAffinity, RadiusStateAffinity, TransactionAffinity
 from mfalb.balancer.config.radius_models import RadiusSessionAffinity
+from mfalb.balancer.config.transaction_id_models import TransactionIdAffinity
 
 
 def pin_tags(pool: str, affinity: Affinity) -> tuple[bytes, ...]:
@@ -22,6 +24,8 @@ def pin_tags(pool: str, affinity: Affinity) -> tuple[bytes, ...]:
             return (pin_tag(BY_STATE, pool),)
         case TransactionAffinity():
             return (pin_tag(BY_TRANSACTION, pool),)
+        case TransactionIdAffinity():
+            return (pin_tag(BY_TRANSACTION_ID, pool),)
         case RadiusSessionAffinity():
             return (pin_tag(BY_CLASS, affinity.follows), pin_tag(BY_STATION, affinity.follows))
         case CookieAffinity() | NoAffinity():

@@ -16,6 +16,7 @@ from mfalb.balancer.config.models import (
 )
 from mfalb.balancer.config.radius_lint import PEOPLE_NEED_S, lint_radius
 from mfalb.balancer.config.radius_models import ServiceKind
+from mfalb.balancer.config.transaction_id_models import TransactionIdAffinity
 from mfalb.balancer.config.values import quoted, seconds_text
 
 _SDK_PATH = re.compile(r"webservices?sdk|pfwssdk", re.IGNORECASE)
@@ -23,19 +24,38 @@ _SDK_PATH = re.compile(r"webservices?sdk|pfwssdk", re.IGNORECASE)
 
 def lint(draft: Draft, findings: Findings) -> None:
     """Adds warnings about settings that work but do not do what their author wants."""
-    for look in (_response_timeouts, _sdk_routes, _health_checks, _verification, _admin, lint_radius):
+    for look in (_response_timeouts, _transaction_ids, _sdk_routes, _health_checks, _verification, _admin, lint_radius):
         look(draft, findings)
 
 
 def _response_timeouts(draft: Draft, findings: Findings) -> None:
     for name, pool in draft.pools.items():
         is_for_sign_ins = name in draft.pools_for(ServiceKind.AUTHENTICATION)
-        waits = isinstance(pool.affinity, TransactionAffinity | RadiusStateAffinity) or is_for_sign_ins
+        waits = is_for_sign_ins or isinstance(
+            pool.affinity, TransactionAffinity | TransactionIdAffinity | RadiusStateAffinity
+        )
         if waits and pool.response_timeout_s < PEOPLE_NEED_S:
             findings.warning(
                 draft.document.at_value(("pools", name, "response_timeout")),
                 f"response_timeout: {seconds_text(pool.response_timeout_s)} is less than people need to answer a call "
                 f"or type a code; write at least {seconds_text(PEOPLE_NEED_S)}",
+            )
+
+
+def _transaction_ids(draft: Draft, findings: Findings) -> None:
+    for name, pool in draft.pools.items():
+        if not isinstance(pool.affinity, TransactionIdAffinity):
+            continue
+        if pool.affinity.lifetime_s < PEOPLE_NEED_S:
+            findings.warning(
+                draft.document.at_value(("pools", name, "affinity", "lifetime")),
+                f"lifetime: after {seconds_text(pool.affinity.lifetime_s)} nobody knows which server asked for a code, "
+                f"and people need longer to type one; write at least {seconds_text(PEOPLE_NEED_S)}",
+            )
+        if pool.retries.idempotent and (pool.affinity.request_query or pool.affinity.request_path):
+            findings.warning(
+                draft.document.at_value(("pools", name, "retries", "idempotent")),
+                "idempotent: where a sign-in may be a GET, one that is sent again can text or ring twice; write false",
             )
 
 

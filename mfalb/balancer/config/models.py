@@ -23,6 +23,7 @@ from mfalb.balancer.config.radsec_models import RADSEC_SECRET, RadsecListener
 from mfalb.balancer.config.tables import Table
 from mfalb.balancer.config.tcp_models import TcpListener
 from mfalb.balancer.config.tls_models import HttpsTls, TlsWatch, UpstreamTls
+from mfalb.balancer.config.transaction_id_models import TransactionIdAffinity
 from mfalb.balancer.config.values import (
     Address,
     CookieName,
@@ -167,7 +168,12 @@ class RadiusStateAffinity(Table):
 
 
 Affinity = Annotated[
-    NoAffinity | CookieAffinity | TransactionAffinity | RadiusStateAffinity | RadiusSessionAffinity,
+    NoAffinity
+    | CookieAffinity
+    | TransactionAffinity
+    | TransactionIdAffinity
+    | RadiusStateAffinity
+    | RadiusSessionAffinity,
     Field(discriminator="type"),
 ]
 

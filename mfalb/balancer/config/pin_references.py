@@ -15,11 +15,12 @@ from mfalb.balancer.config.findings import Findings
 from mfalb.balancer.config.models import RadiusStateAffinity, TransactionAffinity
 from mfalb.balancer.config.pin_models import SharedStore
 from mfalb.balancer.config.radius_models import RadiusSessionAffinity
+from mfalb.balancer.config.transaction_id_models import TransactionIdAffinity
 from mfalb.balancer.config.values import seconds_text
 
 _LONG_WAIT_S: Final = 1.0
 _STORE: Final[Loc] = ("pins", "store")
-_IN_TABLE: Final = (TransactionAffinity, RadiusStateAffinity, RadiusSessionAffinity)
+_IN_TABLE: Final = (TransactionAffinity, TransactionIdAffinity, RadiusStateAffinity, RadiusSessionAffinity)
 
 
 def check_pins(draft: Draft, findings: Findings) -> None:

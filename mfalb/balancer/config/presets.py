@@ -40,6 +40,23 @@ PRESETS: dict[str, dict[str, object]] = {
         "idle_timeout": "30m",
         "max_life": "12h",
     },
+    # privacyIDEA 3: what triggers a challenge (/validate/check, triggerchallenge and initialize, /auth) hands out a
+    # transaction_id of twenty random digits. Who answers the challenge, or polls for it, brings that, older plugins as
+    # `state`. The order is privacyIDEA's own (get_all_params in its api/lib/utils.py).
+    "privacyidea": {
+        "type": "transaction_id",
+        "answer_json": [
+            "/detail/transaction_id",
+            "/detail/transaction_ids/*",
+            "/detail/multi_challenge/*/transaction_id",
+        ],
+        "request_path": ["/validate/polltransaction/*", "/token/challenges/transaction/*"],
+        "request_json": ["/transaction_id", "/state"],
+        "request_query": ["transaction_id", "state"],
+        "request_form": ["transaction_id", "state"],
+        "body_limit": "64KiB",
+        "lifetime": "5m",
+    },
     # Any RADIUS server that asks for a one-time password by Access-Challenge (RFC 2865 section 4.4).
     "radius_challenge": {"type": "radius_state", "lifetime": "5m"},
 }

@@ -216,7 +216,7 @@ def _http_pools(draft: Draft, findings: Findings) -> None:
             findings.error(
                 draft.at_affinity(name),
                 f"affinity: pool {quoted(name)} takes HTTP, which has no {pool.affinity.type} affinity; write type: "
-                "cookie or type: transaction",
+                "cookie, transaction or transaction_id",
             )
 
 

@@ -6,7 +6,7 @@
                               Forward   to a backend
     not sent     ──refused()──▶ Forward to another backend, or Refuse
     not answered ──unanswered()──▶ Forward to another backend where that was asked for, or None
-    answer head  ──hold_limit()──▶ release at once, or hold until its body gave the pin ──answer_held()──▶
+    answer head  ──hold_limit()──▶ release at once, or hold until its body gave the pins ──answer_held()──▶
 
 Rules of failure (the house, section 7): refused before a byte was sent is another backend at once; what continues a
 transaction is never given to another backend than the one that began it; an OTP submission is never sent again.
@@ -20,9 +20,11 @@ from typing import Final
 from mfalb.balancer.affinity.cookie import CookieSealer
 from mfalb.balancer.affinity.store import Pin, PinChange, PinStore
 from mfalb.balancer.config.models import CookieAffinity, HttpListener, TransactionAffinity
+from mfalb.balancer.config.transaction_id_models import TransactionIdAffinity
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.forwarding import ClientFacts, Networks, RequestWriter
 from mfalb.balancer.exchange.http_affinity import (
+    NO_CHANGES,
     NOTHING_FOUND,
     CookieStrategy,
     HttpAffinity,
@@ -31,6 +33,7 @@ from mfalb.balancer.exchange.http_affinity import (
     WithoutAffinity,
 )
 from mfalb.balancer.exchange.http_hash_key import HttpKey, http_key
+from mfalb.balancer.exchange.http_transaction_id import TransactionIdStrategy
 from mfalb.balancer.exchange.refusals import Refusal
 from mfalb.balancer.exchange.request_ids import RequestIds
 from mfalb.balancer.exchange.routes import RouteTable
@@ -252,16 +255,16 @@ class HttpExchanges:
         return affinity.body_limit if affinity.needs_response_body(exchange.found, head) else 0
 
     @staticmethod
-    def answer_held(exchange: HttpExchange, body: bytes, now: float) -> PinChange | None:
-        """The pin that a held answer begins, at monotonic `now`, or the end of what the request continued.
+    def answer_held(exchange: HttpExchange, body: bytes, now: float) -> tuple[PinChange, ...]:
+        """The pins that a held answer begins, at monotonic `now`, or the end of what the request continued.
 
-        A pin must be stored before the answer is released.
+        Pins must be stored before the answer is released.
         """
         if exchange.backend is None:
-            return None
-        change = exchange.affinity.pin_change(exchange.found, body, exchange.backend, now)
-        exchange.given = "I" if isinstance(change, Pin) else "N"
-        return change
+            return NO_CHANGES
+        changes = exchange.affinity.pin_changes(exchange.found, body, exchange.backend, now)
+        exchange.given = "I" if any(isinstance(one, Pin) for one in changes) else "N"
+        return changes
 
     def answer_lines(self, exchange: HttpExchange, moment: Moment) -> bytes:
         """The header lines that affinity and the request's name add to the answer."""
@@ -290,4 +293,6 @@ def _strategy(pool: Pool, pins: PinStore, sealer: CookieSealer | None, *, is_sec
         return CookieStrategy(pool.name, affinity, sealer, is_secure=is_secure)
     if isinstance(affinity, TransactionAffinity):
         return TransactionStrategy(pool.name, affinity, pins)
+    if isinstance(affinity, TransactionIdAffinity):
+        return TransactionIdStrategy(pool.name, affinity, pins)
     return WithoutAffinity()

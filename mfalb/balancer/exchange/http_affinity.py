@@ -2,9 +2,10 @@
 
 needs_request_body   must the body be read before a backend can be chosen?
 pin_of               which backend began what this request continues?
-needs_response_body  must the answer be held until its pin is stored?
-pin_change           which pin does the held answer begin, or whose sign-in does it end?
+needs_response_body  must the answer be held until its pins are stored?
+pin_changes          which pins does the held answer begin, or whose sign-in does it end?
 response_lines       which header lines does the answer get for it?
+shown_path           how is a path written into the access log?
 """
 
 from __future__ import annotations
@@ -71,7 +72,13 @@ class PinFound:
     def with_letter(self, letter: str) -> PinFound:
         """The same with another letter."""
         return PinFound(
-            letter, self.backend, is_strict=self.is_strict, key=self.key, user=self.user, cookie=self.cookie
+            letter,
+            self.backend,
+            is_strict=self.is_strict,
+            key=self.key,
+            user=self.user,
+            cookie=self.cookie,
+            found_at=self.found_at,
         )
 
 
@@ -91,13 +98,17 @@ class HttpAffinity(ABC):
     def needs_response_body(self, found: PinFound, head: ResponseHead) -> bool: ...
 
     @abstractmethod
-    def pin_change(self, found: PinFound, body: bytes, backend: Backend, now: float) -> PinChange | None: ...
+    def pin_changes(self, found: PinFound, body: bytes, backend: Backend, now: float) -> tuple[PinChange, ...]: ...
 
     @abstractmethod
     def response_lines(self, found: PinFound, backend: Backend, moment: Moment) -> bytes: ...
 
+    @abstractmethod
+    def shown_path(self, path: bytes) -> bytes: ...
+
 
 NOTHING_FOUND = PinFound("-")
+NO_CHANGES: Final[tuple[PinChange, ...]] = ()
 _VALID: Final = CookieFinding.VALID
 _NO_COOKIE = PinFound(CookieFinding.NONE.value)
 _INVALID_COOKIE = PinFound(CookieFinding.INVALID.value)
@@ -119,11 +130,14 @@ class WithoutAffinity(HttpAffinity):
     def needs_response_body(self, _found: PinFound, _head: ResponseHead) -> bool:
         return False
 
-    def pin_change(self, _found: PinFound, _body: bytes, _backend: Backend, _now: float) -> PinChange | None:
-        return None
+    def pin_changes(self, _found: PinFound, _body: bytes, _backend: Backend, _now: float) -> tuple[PinChange, ...]:
+        return NO_CHANGES
 
     def response_lines(self, _found: PinFound, _backend: Backend, _moment: Moment) -> bytes:
         return b""
+
+    def shown_path(self, path: bytes) -> bytes:
+        return path
 
 
 class CookieStrategy(WithoutAffinity):
@@ -231,9 +245,9 @@ class TransactionStrategy(WithoutAffinity):
             is_of_interest = self._reader.is_by_id_alone or bool(found.user)
         return is_of_interest and b"content-encoding" not in head.special
 
-    def pin_change(self, found: PinFound, body: bytes, backend: Backend, now: float) -> PinChange | None:
+    def pin_changes(self, found: PinFound, body: bytes, backend: Backend, now: float) -> tuple[PinChange, ...]:
         if found.key is not None:
             is_ended = self._reader.is_ended_by_untrusted(body)
-            return PinEnd(found.key, backend.name, found.found_at) if is_ended else None
+            return (PinEnd(found.key, backend.name, found.found_at),) if is_ended else NO_CHANGES
         key = self._reader.response_untrusted(found.user, body)
-        return None if key is None else Pin(key, backend.name, now + self._life_s)
+        return NO_CHANGES if key is None else (Pin(key, backend.name, now + self._life_s),)

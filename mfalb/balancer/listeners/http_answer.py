@@ -7,7 +7,7 @@ from typing import Final
 from mfalb.balancer.affinity.store import PinChange
 from mfalb.balancer.exchange.forwarding import client_framing, response_bytes
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
-from mfalb.balancer.exchange.http_affinity import Moment
+from mfalb.balancer.exchange.http_affinity import NO_CHANGES, Moment
 from mfalb.wire.http_bodies import chunk, last_chunk
 from mfalb.wire.http_fields import Framing
 from mfalb.wire.http_heads import RequestHead, ResponseHead
@@ -98,9 +98,9 @@ class Answer:
         self.release(exchange)
         return False
 
-    def pin_change(self, exchange: HttpExchange, now: float) -> PinChange | None:
-        """The pin that a held answer begins, which must be stored before `release`, or the end that it tells of."""
-        return None if self._held is None else self._exchanges.answer_held(exchange, b"".join(self._held), now)
+    def pin_changes(self, exchange: HttpExchange, now: float) -> tuple[PinChange, ...]:
+        """The pins that a held answer begins, which must be stored before `release`, or the end that it tells of."""
+        return NO_CHANGES if self._held is None else self._exchanges.answer_held(exchange, b"".join(self._held), now)
 
     def release(self, exchange: HttpExchange) -> None:
         """Let go of what was held."""

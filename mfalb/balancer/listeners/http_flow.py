@@ -258,8 +258,8 @@ class HttpFlow(HttpRelay):
         self._score(head.status)
         if not answer.is_released:
             now = self._parts.clock.now  # a phone may have rung for minutes since the exchange began
-            change = answer.pin_change(exchange, now)
-            if change is not None and self._is_held(change, trailers, now):
+            changes = answer.pin_changes(exchange, now)
+            if changes and self._is_held(changes, trailers, now):
                 self._leave_backend(connection, head)
                 return
             answer.release(exchange)
@@ -267,17 +267,25 @@ class HttpFlow(HttpRelay):
         self._leave_backend(connection, head)
         self._end(keep_alive=answer.is_kept_alive)
 
-    def _is_held(self, change: PinChange, trailers: list[bytes], now: float) -> bool:
+    def _is_held(self, changes: tuple[PinChange, ...], trailers: list[bytes], now: float) -> bool:
         """What an answer does to pins, done before it leaves. True when it has to wait for the store."""
         parts = self._parts
+        begun: list[Pin] = []
+        ended: list[Pin] = []
+        for change in changes:
+            if isinstance(change, Pin):
+                parts.pins.put(change, now)  # half two may come at once
+                begun.append(change)
+            else:
+                pin = parts.pins.end(change, now)
+                if pin is not None:
+                    ended.append(pin)
         sharing = parts.sharing
-        if isinstance(change, Pin):
-            parts.pins.put(change, now)  # half two may come at once
-            return sharing is not None and sharing.store((change,), lambda _now: self._stored(trailers))
-        ended = parts.pins.end(change, now)
-        if ended is not None and sharing is not None:
-            sharing.end((ended,))
-        return False
+        if sharing is None:
+            return False
+        if ended:
+            sharing.end(ended)
+        return bool(begun) and sharing.store(begun, lambda _now: self._stored(trailers))
 
     def _leave_backend(self, connection: UpstreamConnection, head: ResponseHead) -> None:
         self._connection = None

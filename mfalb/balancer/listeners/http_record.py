@@ -67,12 +67,14 @@ def record(parts: HttpParts, flow: HttpFlow, client: ClientFacts) -> None:
             request_id = exchange.request_id.decode("ascii")
     head = flow.head
     # without the query, which may hold what nobody should read
-    path = log.wire_word(head.target.partition(b"?")[0])
+    path = head.target.partition(b"?")[0]
+    if exchange is not None and exchange.found.key is not None:
+        path = exchange.affinity.shown_path(path)
     parts.log_line(
         log,
         _LINE,
         (
-            counters.name, client.address, log.wire_word(head.method), path, flow.status, pool, backend,
+            counters.name, client.address, log.wire_word(head.method), log.wire_word(path), flow.status, pool, backend,
             flow.termination, pin, flow.reason, request_id, flow.bytes_in, flow.bytes_out, seconds * 1000,
         ),
     )  # fmt: skip

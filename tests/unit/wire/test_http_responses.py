@@ -5,7 +5,8 @@ from unit.wire.http_streams import ResponseScribe, Transcript, cut_lists, every_
 
 from mfalb.wire.http import ResponseReader
 from mfalb.wire.http_bodies import LAST_CHUNK, chunk
-from mfalb.wire.http_fields import Framing
+from mfalb.wire.http_fields import RESPONSE_SPECIAL, FieldReader, Framing
+from mfalb.wire.http_heads import response_head_untrusted
 
 
 def response(fields: bytes = b"", body: bytes = b"", *, line: bytes = b"HTTP/1.1 200 OK") -> bytes:
@@ -176,6 +177,20 @@ def test_a_body_that_is_sent_in_chunks_is_read_as_it_was(parts: list[bytes], cut
     data = response(CHUNKED, b"".join(chunk(part) for part in parts) + LAST_CHUNK)
     (told,) = read_responses(data, cuts).messages
     assert (told.body, told.is_ended) == (b"".join(parts), True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "value"),
+    [
+        (b"X: y\r\nContent-Type: application/json\r\n", b"application/json"),
+        (b"content-type:\tapplication/json \r\nContent-Type: text/html\r\n", b"application/json"),
+        (b"Content-Type-Hint: text/html\r\n", b""),
+    ],
+)
+def test_a_field_that_only_passes_through_can_be_asked_for(fields: bytes, value: bytes) -> None:
+    lines = (b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Encoding: br").split(b"\r\n")
+    head = response_head_untrusted(lines, FieldReader(RESPONSE_SPECIAL, is_for_requests=False), {})
+    assert (head.field(b"content-type"), head.field(b"content-encoding")) == (value, b"br")
 
 
 FRAGMENTS = (

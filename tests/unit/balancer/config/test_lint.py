@@ -39,6 +39,21 @@ def replaced(text: str, old: str, new: str) -> str:
             WEB + "    affinity: {preset: azure_mfa_sdk}\n    response_timeout: »59s\n",
             f"response_timeout: 59s {SLOW}",
         ),
+        (
+            WEB + "    affinity: {preset: privacyidea}\n    response_timeout: »59s\n",
+            f"response_timeout: 59s {SLOW}",
+        ),
+        (
+            WEB + "    affinity: {preset: privacyidea, lifetime: »30s}\n",
+            (
+                "lifetime: after 30s nobody knows which server asked for a code, and people need longer to type one; "
+                "write at least 1m"
+            ),
+        ),
+        (
+            WEB + "    affinity: {preset: privacyidea}\n    retries: {idempotent: »true}\n",
+            "idempotent: where a sign-in may be a GET, one that is sent again can text or ring twice; write false",
+        ),
         (RADIUS + "    response_timeout: »500ms\n", f"response_timeout: 500ms {SLOW}"),
         (
             replaced(WEB, "{pool: web}", "{path: /MultiFactorAuthWebServiceSdk, pool: »web}"),
@@ -101,6 +116,9 @@ def test_an_unwise_setting_is_a_warning(folder: Folder, marked: str, message: st
         RADIUS,
         replaced(RADIUS, "{type: radius}", "{type: radius, interval: 6s, fast: false}"),
         WEB + "    affinity: {preset: azure_mfa_sdk}\n    response_timeout: 60s\n",
+        WEB + "    affinity: {preset: privacyidea}\n",
+        WEB
+        + "    affinity: {preset: privacyidea, request_query: [], request_path: []}\n    retries: {idempotent: true}\n",
         WEB + "    upstream_tls: {verify: true}\n",
         WEB + "admin: {bind: '[::1]:9300'}\n",
         WEB + "admin: {bind: 'localhost:9300'}\n",

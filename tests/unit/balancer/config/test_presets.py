@@ -2,6 +2,7 @@ import pytest
 from unit.balancer.config.config_folder import LISTENERS, POOLS, Folder
 
 from mfalb.balancer.config.models import Affinity, CookieAffinity, RadiusStateAffinity, TransactionAffinity
+from mfalb.balancer.config.transaction_id_models import TransactionIdAffinity
 
 KEY = "A" * 43 + "="
 
@@ -54,6 +55,23 @@ pools:
             "{preset: azure_mfa_portal}",
             CookieAffinity(type="cookie", name="mfalb", path="/", idle_timeout_s=1800.0, max_life_s=43_200.0),
         ),
+        (
+            "{preset: privacyidea}",
+            TransactionIdAffinity(
+                type="transaction_id",
+                answer_json=(
+                    "/detail/transaction_id",
+                    "/detail/transaction_ids/*",
+                    "/detail/multi_challenge/*/transaction_id",
+                ),
+                request_path=("/validate/polltransaction/*", "/token/challenges/transaction/*"),
+                request_json=("/transaction_id", "/state"),
+                request_query=("transaction_id", "state"),
+                request_form=("transaction_id", "state"),
+                body_limit=65_536,
+                lifetime_s=300.0,
+            ),
+        ),
         ("{preset: radius_challenge}", RadiusStateAffinity(type="radius_state", lifetime_s=300.0)),
     ],
 )
@@ -67,7 +85,7 @@ def test_a_key_next_to_a_preset_wins_over_it(folder: Folder) -> None:
     assert (read.id_element, read.user_element) == ("requestId", "username")
 
 
-NAMES = "azure_mfa_sdk, azure_mfa_mobile_app, azure_mfa_portal, radius_challenge"
+NAMES = "azure_mfa_sdk, azure_mfa_mobile_app, azure_mfa_portal, privacyidea, radius_challenge"
 
 
 @pytest.mark.parametrize(

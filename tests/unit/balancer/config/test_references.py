@@ -83,7 +83,10 @@ HTTP_CASES = [
     (
         "health_check: {type: http}",
         "health_check: {type: http}\n    affinity: {preset: »radius_challenge}",
-        "affinity: pool 'web' takes HTTP, which has no radius_state affinity; write type: cookie or type: transaction",
+        (
+            "affinity: pool 'web' takes HTTP, which has no radius_state affinity; write type: cookie, transaction or "
+            "transaction_id"
+        ),
     ),
     (
         "health_check: {type: http}",

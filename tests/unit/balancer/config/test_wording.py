@@ -20,7 +20,7 @@ POOL_KEYS = (
     "send_proxy, queue, retries, connect_timeout, response_timeout"
 )
 ROOT_KEYS = "listeners, pools, workers, admin, tls, log, drain_timeout, pins"
-PRESET_NAMES = "azure_mfa_sdk, azure_mfa_mobile_app, azure_mfa_portal, radius_challenge"
+PRESET_NAMES = "azure_mfa_sdk, azure_mfa_mobile_app, azure_mfa_portal, privacyidea, radius_challenge"
 TOO_FAST = (
     "is less than RFC 3539 section 3.4.1 allows (servers that are slow would look dead); write at least 6s, or fast: "
     "true in a laboratory"
@@ -180,8 +180,8 @@ POOL_MISTAKES = [
     (
         f"{BACKENDS}, {HC}, »affinity: {{}}",
         (
-            "'type' is missing; write one of none, cookie, transaction, radius_state, radius_session, or preset: one "
-            f"of {PRESET_NAMES}"
+            "'type' is missing; write one of none, cookie, transaction, transaction_id, radius_state, radius_session, "
+            f"or preset: one of {PRESET_NAMES}"
         ),
     ),
     (f"{BACKENDS}, {HC}, upstream_tls: {{ca: »5}}", "ca: must be the path of a file"),

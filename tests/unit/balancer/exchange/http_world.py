@@ -18,6 +18,7 @@ from mfalb.balancer.config.models import (
     TransactionAffinity,
 )
 from mfalb.balancer.config.models import Pool as PoolConfig
+from mfalb.balancer.config.transaction_id_models import TransactionIdAffinity
 from mfalb.balancer.config.values import Address
 from mfalb.balancer.exchange.forwarding import ClientFacts
 from mfalb.balancer.exchange.http import Forward, HttpExchange, HttpExchanges, Refuse
@@ -29,7 +30,7 @@ from mfalb.wire.http_heads import RequestHead, ResponseHead
 
 CLIENT = ClientFacts("192.0.2.7", is_tls=True)
 KEY = bytes(range(32))
-Affinity = NoAffinity | CookieAffinity | TransactionAffinity
+Affinity = NoAffinity | CookieAffinity | TransactionAffinity | TransactionIdAffinity
 
 
 def moment(now: float = 1000.0) -> Moment:

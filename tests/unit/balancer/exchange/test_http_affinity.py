@@ -177,7 +177,7 @@ class Sdk:
         decision = self.ask(soap(username=user), now)
         exchange = exchange_of(decision)
         assert self.exchanges.hold_limit(exchange, response("Content-Length: 9")) == 1000
-        pin = self.exchanges.answer_held(exchange, soap(authreqid=request_id), now)
+        (pin,) = self.exchanges.answer_held(exchange, soap(authreqid=request_id), now)
         assert isinstance(pin, Pin)
         self.pins.put(pin, now)
         return backend_of(decision)
@@ -273,9 +273,9 @@ def test_a_second_half_s_answer_is_held_until_it_says_whether_the_transaction_ha
     exchange = exchange_of(decision)
     assert sdk.exchanges.hold_limit(exchange, response("Content-Length: 9")) == 1000
     body = b"<Envelope><Body><XResponse><XResult>%b</XResult></XResponse></Body></Envelope>" % result.encode()
-    change = sdk.exchanges.answer_held(exchange, body, 1020.0)
-    assert (change is not None, exchange.given) == (is_ended, "N")
-    if is_ended:
+    changes = sdk.exchanges.answer_held(exchange, body, 1020.0)
+    assert (len(changes), exchange.given) == (is_ended, "N")
+    for change in changes:
         assert isinstance(change, PinEnd)
         assert (change.backend, change.found_at) == (name, 1010.0)
         sdk.pins.end(change, 1020.0)
@@ -302,7 +302,7 @@ def test_an_answer_without_an_id_begins_nothing() -> None:
     sdk = Sdk()
     exchange = exchange_of(sdk.ask(soap(username="alice")))
     for body in (b"", b"<html>sorry</html>", soap(PfAuthUser_4Result="true"), soap(authreqid="")):
-        assert sdk.exchanges.answer_held(exchange, body, 1000.0) is None
+        assert sdk.exchanges.answer_held(exchange, body, 1000.0) == ()
 
 
 def test_no_compression_is_asked_for_where_the_answer_must_be_read() -> None:
@@ -364,7 +364,7 @@ def test_an_activation_comes_back_to_its_server_by_its_code_though_nobody_names_
         decision = ask(soap(ActivationCode=f"12345678{number}"))
         exchange = exchange_of(decision)
         assert exchanges.hold_limit(exchange, response("Content-Length: 9")) == 65_536
-        pin = exchanges.answer_held(exchange, soap(ConfirmationCode=f"code-{number}"), 1000.0)
+        (pin,) = exchanges.answer_held(exchange, soap(ConfirmationCode=f"code-{number}"), 1000.0)
         assert isinstance(pin, Pin)
         pins.put(pin, 1000.0)
         begun[f"code-{number}"] = backend_of(decision)

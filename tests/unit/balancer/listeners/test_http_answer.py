@@ -115,7 +115,7 @@ def test_an_answer_that_may_begin_a_transaction_is_held_until_it_is_complete() -
     told.begin("Content-Length: 4")
     assert told.answer.body(b"<a/>", told.exchange)
     assert (told.out, told.answer.is_released) == (b"", False)
-    told.answer.pin_change(told.exchange, 1000.0)
+    told.answer.pin_changes(told.exchange, 1000.0)
     told.answer.release(told.exchange)
     assert told.answer.is_released
     assert told.out.endswith(b"\r\n\r\n<a/>")
