@@ -24,7 +24,7 @@ def upgrade(*, socket: SocketOption = None, config: ConfigOption = None, is_json
     It is started as the running one was (same command and configuration file, read anew), and gets its sockets, pins,
     RADIUS requests under way, admin states, weights and drains. If it cannot start, the running one serves on, and this
     says why. `workers` and `pins.limit` have to stay what they are. Connections of the former process end with their
-    next answer, WebSockets and other tunnels after drain_timeout.
+    next answer, WebSockets and other tunnels after drain_timeout at the latest.
     """
     with told_by_exit_code("upgrade"):
         done = client(socket, config, timeout_s=_TIMEOUT_S).post(api.Upgraded, "/v1/upgrade", api.UpgradeOrder())
