@@ -18,13 +18,13 @@ from typing import Final, Self
 import aiohttp
 
 from mfalb.errors import MfalbError
+from mfalb.reference.certificates import Authority
 from mfalb.reference.config.cloud import CloudSettings
 from mfalb.reference.config.files import Settings, write_settings
 from mfalb.reference.config.mfa_server import GroupSettings, MfaServerSettings, RadiusSettings
 from mfalb.reference.config.portal import PortalSettings
 from mfalb.reference.config.sdk_access import SdkAccess
 from mfalb.reference.config.values import Account, Endpoint, StateKind, User
-from mfalb.reference.group_certificates import GroupAuthority
 
 _READY_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 5.0
@@ -138,7 +138,7 @@ class Estate:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(aiohttp.ClientSession())
             self.cloud = Cloud(await self._start("cloud", "cloud_service", self._cloud(), stack), session)
-            authority = GroupAuthority(self._directory / "group")
+            authority = Authority("replication group")
             for number in range(1, self._plan.mfa_servers + 1):
                 settings = self._mfa_server(f"mfa{number}", authority)  # the first one that is activated is the master
                 server = await self._start(settings.name, "mfa_server", settings, stack)
@@ -165,9 +165,12 @@ class Estate:
         codes = (self._activation_code,)
         return CloudSettings(answer_delay_s=self._plan.answer_delay_s, activation_codes=codes)
 
-    def _mfa_server(self, name: str, authority: GroupAuthority) -> MfaServerSettings:
+    def _mfa_server(self, name: str, authority: Authority) -> MfaServerSettings:
         plan = self._plan
-        files = authority.issue(name, (_LOOPBACK,))
+        folder = self._directory / "group"
+        ca, cert, key = folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key"
+        authority.write_ca(ca)
+        authority.issue(name, (_LOOPBACK,)).write(cert, key)
         return MfaServerSettings(
             name=name,
             cloud_url=self.cloud.url,
@@ -179,8 +182,8 @@ class Estate:
                 name=_GROUP,
                 activation_code=self._activation_code,
                 data=str(self._directory / f"{name}-PhoneFactor.pfdata"),
-                rpc=Endpoint(_LOOPBACK, 0, str(files.cert), str(files.key)),  # one machine: each has a port of its own
-                ca=str(authority.ca),
+                rpc=Endpoint(_LOOPBACK, 0, str(cert), str(key)),  # one machine: each has a port of its own
+                ca=str(ca),
                 poll_s=_CLOUD_POLL_S,
             ),
             control=Endpoint(_LOOPBACK),
