@@ -167,7 +167,7 @@ Users
 {listed}
 
 Try it
-  Sign in at the application as {TEXTED}; the code is on the page of the phone. Sign in as bob, and answer on his.
+  Sign in at the application as {TEXTED}; the code is on her phone's page. Bob's rings: answer on his.
 
   The master goes; sign-ins go on, and the portal is read-only:
     kill -9 {running.server(MASTER).pid}

@@ -117,9 +117,11 @@ def on_loopback(deployment: Deployment) -> tuple[Moved, Deployment]:
     services = []
     for service in deployment.services:
         tables = _Mover(moved, service, fresh).table(service.tables)
-        services.append(
-            replace(service, tables=_balancer(service, tables, moved) if service.kind == BALANCER else tables)
-        )
+        if service.kind == BALANCER:
+            tables = _balancer(service, tables, moved)
+        elif service.kind == "cloud":
+            tables["answering"] = "manual"  # there is somebody to pick up the phones
+        services.append(replace(service, tables=tables))
     return moved, replace(deployment, services=tuple(services))
 
 
