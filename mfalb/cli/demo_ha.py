@@ -44,6 +44,7 @@ class HaDemonstration:
             print(f"  User Portal, one-way SMS: signed in at {page.served_by}, and 4 more pages from {page.served_by}")
         halves = await self._people.radius()
         print(f"  RADIUS, one-way SMS: half one on {halves.first}, half two on {halves.second}, accepted")
+        print(f"  AD FS, client certificate: taken by {await self._people.device()}, and refused without one")
         print(f"  Mobile App Web Service at {await self._people.app()} reaches the MFA Servers")
 
     async def lose_and_replace_the_master(self) -> None:

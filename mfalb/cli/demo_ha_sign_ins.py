@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import aiohttp
+
 from mfalb.cli.demo_browser import DemoBrowser, Page
 from mfalb.cli.demo_failures import SignInFailed
 from mfalb.cli.demo_radius import Nas
 from mfalb.cli.demo_sign_ins import Halves, ServerLogs, newest_code
-from mfalb.cli.loopback import users
+from mfalb.cli.loopback import HOST, users
 from mfalb.cli.running_deployment import RunningDeployment
 
 SDK_PATH: Final = "/MultiFactorAuthWebServiceSdk/PfWsSdk.asmx"
@@ -21,6 +23,7 @@ APP_PATH: Final = "/MultiFactorAuthMobileAppWebService/PfPaWs.asmx"
 TEXTED: Final = "alice"  # the user who is asked by one-way SMS
 READ_ONLY: Final = "Read-only:"
 _RADIUS_PORT: Final = 1812
+_DEVICE_PORT: Final = 49443
 _random = random.SystemRandom()
 
 
@@ -40,6 +43,7 @@ class Addresses:
     portal: str
     app: str
     sdk: str
+    devices: str  # AD FS for clients with certificates
     radius_port: int
 
 
@@ -51,6 +55,7 @@ def addresses_of(running: RunningDeployment) -> Addresses:
         portal=moved.url("mfa.contoso.com", PORTAL_PATH),
         app=moved.url("mfa.contoso.com", APP_PATH),
         sdk=moved.url("mfaapp.contoso.com", SDK_PATH),
+        devices=f"https://{HOST}:{moved.port(deployment.addresses['sts.contoso.com'], _DEVICE_PORT)}",
         radius_port=moved.port(deployment.addresses["mfaapp.contoso.com"], _RADIUS_PORT),
     )
 
@@ -123,6 +128,19 @@ class HaSignIns:
         ) as response:
             if "<TestPfWsSdkConnectionResult>true<" not in await response.text():
                 raise SignInFailed(f"mobile app: the test of the connection failed ({response.status})")
+            return response.headers["X-Served-By"]
+
+    async def device(self) -> str:
+        """A client with a certificate at AD FS, which alone can see it; the node that answered. Raises SignInFailed."""
+        ca, cert = (self._running.folder / "clients" / "tls" / name for name in ("contoso-ca.pem", "device.crt"))
+        tls = ssl.create_default_context(cafile=str(ca))
+        url, get = f"{self._addresses.devices}/adfs/probe", self._running.session.get
+        try:
+            async with get(url, ssl=tls):
+                raise SignInFailed(f"AD FS: {url} was answered without a certificate")
+        except aiohttp.ClientError:
+            tls.load_cert_chain(cert, cert.with_suffix(".key"))
+        async with get(url, ssl=tls) as response:
             return response.headers["X-Served-By"]
 
     async def _code(self) -> str:

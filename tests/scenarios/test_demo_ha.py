@@ -28,6 +28,7 @@ def test_the_script_goes_through_all_of_it() -> None:
     assert re.findall(r"(\d+) of 4 second halves reached the MFA Server that had sent the code", text) == ["4"] * 3
     assert len(re.findall(r"User Portal, one-way SMS: signed in at (\S+), and 4 more pages from \1", text)) == 1
     assert re.search(r"RADIUS, one-way SMS: half one on (mfa\d), half two on \1, accepted", text)
+    assert re.search(r"AD FS, client certificate: taken by adfs\d, and refused without one", text)
     assert "Mobile App Web Service at up-mas1 reaches the MFA Servers" in text
     steps = (
         "mfa1, the master, is killed",
