@@ -6,32 +6,24 @@ nodes would. Portal: a browser with a cookie jar.
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from xml.sax.saxutils import escape
 
 import aiohttp
 
-from mfalb.cli.demo_setup import LOOPBACK, Site
-from mfalb.errors import MfalbError
+from mfalb.cli.demo_failures import SignInFailed
+from mfalb.cli.demo_radius import Nas
+from mfalb.cli.demo_setup import Site
 from mfalb.reference.config.values import User
-from mfalb.reference.estate import Cloud, Estate
-from mfalb.wire import radius
-from mfalb.wire.radius import Packet, SharedSecret
-from mfalb.wire.radius_hidden import hide_password
+from mfalb.reference.estate import Cloud, Estate, Service
 from mfalb.wire.soap import Envelope, read_envelope_untrusted
 
-_ANSWER_TIMEOUT_S: Final = 10.0
 _CSRF: Final = re.compile(r'name="csrf" value="([^"]+)"')
 _SERVED_BY: Final = "X-Served-By"
-
-
-class SignInFailed(MfalbError):  # noqa: N818 - says what happened
-    """A sign-in of the demonstration did not end as it should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,49 +34,42 @@ class Halves:
     second: str
 
 
+class ServerLogs:
+    """What MFA Servers say in their logs of who took which half; answers of RADIUS and AD FS do not tell."""
+
+    def __init__(self, servers: Mapping[str, Service]) -> None:
+        self._servers = servers
+
+    def mark(self) -> dict[str, int]:
+        """Where the logs end now, for `since`."""
+        return {name: len(server.log_text()) for name, server in self._servers.items()}
+
+    def since(self, mark: dict[str, int]) -> Halves:
+        """Who took the halves since then; `?` where nobody did."""
+        took = {"first half": "?", "second half": "?"}
+        for name, server in self._servers.items():
+            for event in took:
+                if event in server.log_text()[mark[name] :]:
+                    took[event] = name
+        return Halves(took["first half"], took["second half"])
+
+
 class Demonstration:
     """Signs users in through the balancer."""
 
     def __init__(self, site: Site, estate: Estate) -> None:
         self._site = site
         self._estate = estate
+        self._logs = ServerLogs({server.name: server for server in estate.mfa_servers})
+        self._nas = Nas(site.radius_port, site.radius_secret)
         self._tls = ssl.create_default_context(cafile=str(site.ca))
 
     async def radius(self, user: User) -> Halves:
         """PAP with the password, an Access-Challenge, then the code with the State."""
-        before = self._server_logs()
-        challenge = await self._ask_radius(user, user.password, None)
-        state = challenge.first(radius.STATE)
-        if challenge.code != radius.ACCESS_CHALLENGE or state is None:
-            raise SignInFailed(f"RADIUS: {user.name} was not challenged (code {challenge.code})")
-        answer = await self._ask_radius(user, await newest_code(self._estate.cloud, user), state)
-        if answer.code != radius.ACCESS_ACCEPT:
-            raise SignInFailed(f"RADIUS: the code of {user.name} was not accepted (code {answer.code})")
-        return self._halves_since(before)
-
-    def _server_logs(self) -> dict[str, int]:
-        return {server.name: len(server.log_text()) for server in self._estate.mfa_servers}
-
-    def _halves_since(self, before: dict[str, int]) -> Halves:
-        """RADIUS answers do not say who made them; the servers' own logs do."""
-        took = {"first half": "?", "second half": "?"}
-        for server in self._estate.mfa_servers:
-            for event in took:
-                if event in server.log_text()[before[server.name] :]:
-                    took[event] = server.name
-        return Halves(took["first half"], took["second half"])
-
-    async def _ask_radius(self, user: User, typed: str, state: bytes | None) -> Packet:
-        secret, authenticator = SharedSecret(self._site.radius_secret.encode()), os.urandom(16)
-        body = radius.attribute(radius.USER_NAME, user.name.encode())
-        body += radius.attribute(radius.USER_PASSWORD, hide_password(typed.encode(), secret, authenticator))
-        if state is not None:
-            body += radius.attribute(radius.STATE, state)
-        request = radius.signed_request(radius.ACCESS_REQUEST, authenticator[0], authenticator, body, secret)
-        answer = radius.read_untrusted(await _one_datagram(request, self._site.radius_port))
-        if not radius.has_valid_message_authenticator(answer, secret, authenticator):
-            raise SignInFailed("RADIUS: the answer is not signed")
-        return answer
+        mark = self._logs.mark()
+        state = await self._nas.challenge(user.name, user.password)
+        await self._nas.accept(user.name, await newest_code(self._estate.cloud, user.name), state)
+        return self._logs.since(mark)
 
     async def sdk(self, user: User) -> Halves:
         """PfAuthUser_4 on one connection, the code on another, no cookies."""
@@ -93,7 +78,7 @@ class Demonstration:
             "PfAuthUser_4", f"<username>{name}</username><authenticationType>adfs</authenticationType>"
         )
         request_id = begun.texts.get("authreqid", "")
-        code = await newest_code(self._estate.cloud, user)
+        code = await newest_code(self._estate.cloud, user.name)
         second, ended = await self._call(
             "VerifyOneWayOtp",
             f"<username>{name}</username><authreqid>{escape(request_id)}</authreqid><otp>{code}</otp>",
@@ -127,7 +112,7 @@ class Demonstration:
             first, page = await self._page(
                 browser, "login", {"user": user.name, "password": user.password, "csrf": _csrf(page)}
             )
-            code = await newest_code(self._estate.cloud, user)
+            code = await newest_code(self._estate.cloud, user.name)
             await self._page(browser, "otp", {"otp": code, "csrf": _csrf(page)})
             second, page = await self._page(browser, "", None)
         if f"Served by {second}" not in page:
@@ -148,31 +133,9 @@ def _csrf(page: str) -> str:
     return found.group(1)
 
 
-async def newest_code(cloud: Cloud, user: User) -> str:
+async def newest_code(cloud: Cloud, user: str) -> str:
     """The code that the user reads on the phone."""
-    codes = await cloud.codes(user.name)
+    codes = await cloud.codes(user)
     if not codes:
-        raise SignInFailed(f"no text was sent to {user.name}")
+        raise SignInFailed(f"no text was sent to {user}")
     return codes[0]
-
-
-class _Waiter(asyncio.DatagramProtocol):
-    def __init__(self) -> None:
-        self.received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    def datagram_received(self, data: bytes, _address: object) -> None:
-        if not self.received.done():
-            self.received.set_result(data)
-
-
-async def _one_datagram(request: bytes, port: int) -> bytes:
-    """Send a request from a socket of its own and wait for its answer."""
-    loop = asyncio.get_running_loop()
-    transport, waiter = await loop.create_datagram_endpoint(_Waiter, remote_addr=(LOOPBACK, port))
-    try:
-        transport.sendto(request)
-        return await asyncio.wait_for(waiter.received, _ANSWER_TIMEOUT_S)
-    except TimeoutError:
-        raise SignInFailed("RADIUS: no answer") from None
-    finally:
-        transport.close()
