@@ -53,10 +53,10 @@ def settings(request: pytest.FixtureRequest, slapd: Slapd, certificate: Certific
     return secure if request.param == "ldaps" else replace(secure, url=plain_url, is_plain_allowed=True)
 
 
-def test_the_right_password_gives_the_user_as_the_directory_spells_it(settings: LdapSettings) -> None:
+async def test_the_right_password_gives_the_user_as_the_directory_spells_it(settings: LdapSettings) -> None:
     directory = LdapDirectory(settings)
     for name, password in PEOPLE.items():
-        found = directory.check(name.upper(), password)
+        found = await directory.check(name.upper(), password)
         assert found is not None
         assert found.name == name
 
@@ -78,31 +78,31 @@ def test_the_right_password_gives_the_user_as_the_directory_spells_it(settings: 
         ("a" * 1000, PEOPLE["alice"]),
     ],
 )
-def test_a_wrong_password_an_unknown_name_and_a_filter_for_a_name_are_nobody(
+async def test_a_wrong_password_an_unknown_name_and_a_filter_for_a_name_are_nobody(
     settings: LdapSettings, name: str, password: str
 ) -> None:
-    assert LdapDirectory(settings).check(name, password) is None
+    assert await LdapDirectory(settings).check(name, password) is None
 
 
-def test_a_directory_under_another_authority_is_not_told_any_password(
+async def test_a_directory_under_another_authority_is_not_told_any_password(
     slapd: Slapd, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stranger = Authority(tmp_path / "other").ca
-    assert LdapDirectory(over_tls(slapd, stranger)).check("alice", PEOPLE["alice"]) is None
+    assert await LdapDirectory(over_tls(slapd, stranger)).check("alice", PEOPLE["alice"]) is None
     starting = replace(over_tls(slapd, stranger), url=f"ldap://{LOOPBACK}:{slapd.port}", starts_tls=True)
-    assert LdapDirectory(starting).check("alice", PEOPLE["alice"]) is None
+    assert await LdapDirectory(starting).check("alice", PEOPLE["alice"]) is None
     assert [record.getMessage() for record in caplog.records] == ["directory unavailable"] * 2
 
 
-def test_a_directory_that_is_away_lets_nobody_in_and_is_there_again_when_it_is(
+async def test_a_directory_that_is_away_lets_nobody_in_and_is_there_again_when_it_is(
     slapd: Slapd, certificate: CertificateFiles
 ) -> None:
     good = over_tls(slapd, certificate.ca)
     away = replace(good, url=f"ldaps://{LOOPBACK}:{free_tcp_port()}")
-    assert LdapDirectory(away).check("alice", PEOPLE["alice"]) is None
+    assert await LdapDirectory(away).check("alice", PEOPLE["alice"]) is None
     refused = replace(good, bind_password="wrong")
-    assert LdapDirectory(refused).check("alice", PEOPLE["alice"]) is None
-    assert LdapDirectory(good).check("alice", PEOPLE["alice"]) is not None
+    assert await LdapDirectory(refused).check("alice", PEOPLE["alice"]) is None
+    assert await LdapDirectory(good).check("alice", PEOPLE["alice"]) is not None
 
 
 def mfa_server(ldap: LdapSettings, cloud: str, *protocols: RadiusProtocol) -> MfaServerSettings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -91,7 +90,7 @@ class SdkOperations:
 
     async def _verify_one_way_otp(self, texts: Texts) -> dict[str, Content]:
         """Half two: true when the code is the one that this server had sent."""
-        outcome = self._second_factor.verify(
+        outcome = await self._second_factor.verify(
             texts.get("username", ""), texts.get("authreqid", ""), texts.get("otp", "")
         )
         is_good = outcome is Outcome.ACCEPTED
@@ -100,7 +99,7 @@ class SdkOperations:
     async def _validate_password(self, texts: Texts) -> dict[str, Content]:
         """Primary authentication: an unknown user and a wrong password look alike and take alike."""
         name, password = texts.get("username", ""), texts.get("password", "")
-        is_right = await asyncio.to_thread(self._users.is_password, name, password)
+        is_right = await self._users.is_password(name, password)
         return {"ValidatePasswordResult": is_right, "error": error(NO_ERROR)}
 
     # ------------------------------------------------------------------------------ looking

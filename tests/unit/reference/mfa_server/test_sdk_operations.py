@@ -37,7 +37,7 @@ class FakeSecondFactor:
         self.asked.append(("begin", user.name, request_id))
         return FirstHalf(self.begun, request_id)
 
-    def verify(self, user_name: str, request_id: str, otp: str) -> Outcome:
+    async def verify(self, user_name: str, request_id: str, otp: str) -> Outcome:
         self.asked.append(("verify", user_name, request_id, otp))
         return self.outcome
 
@@ -56,11 +56,12 @@ class Rig:
         self.ledger = ledger
         self.factor = FakeSecondFactor()
         self.standing = lone_standing()
+        self.directory = Directory((ALICE,))
 
     async def call(self, name: str, *, writer: Writer | None = None, **texts: str) -> dict[str, Any]:
         through = writer or Lone(self.ledger)
         gate = Gate(self.standing, self.ledger, through)
-        users = GroupUsers(Directory((ALICE,)), self.ledger.pfdata)
+        users = GroupUsers(self.directory, self.ledger.pfdata)
         operations = SdkOperations(users, cast("SecondFactor", self.factor), gate, through)
         told = await operations.by_name[name](texts)
         assert list(told) == [result for result, _ in OPERATIONS[name].results], "as the WSDL has it"
@@ -147,6 +148,20 @@ async def test_a_wrong_password_and_an_unknown_name_have_the_same_answer(rig: Ri
     assert right["ValidatePasswordResult"] is True
     wrong = [await rig.call("ValidatePassword", username=name, password="wrong") for name in ("alice", "nobody")]
     assert wrong[0] == wrong[1] == {"ValidatePasswordResult": False, "error": shown(sdk_answers.NO_ERROR)}
+
+
+async def test_a_wrong_password_and_an_unknown_name_cost_the_same_slow_hash(rig: Rig) -> None:
+    hashed: list[str] = []
+
+    def counted(password: str, _salt: bytes) -> bytes:
+        hashed.append(password)
+        return password.encode()
+
+    rig.directory = Directory((ALICE,), counted)
+    hashed.clear()
+    for name in ("alice", "nobody"):
+        await rig.call("ValidatePassword", username=name, password="wrong")
+    assert hashed == ["wrong", "wrong"]
 
 
 async def test_settings_hide_the_phone_and_an_unknown_user_has_none(rig: Rig) -> None:
