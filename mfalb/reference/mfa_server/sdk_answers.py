@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 from xml.sax.saxutils import escape
 
+from mfalb.reference.mfa_server.failures import Failure
+
 NAMESPACE: Final = "http://www.phonefactor.com/PfWsSdk"  # by analogy with the sister service; the real one is not known
 
 # CallResult codes. The real numeric table is not public; these are ours.
@@ -13,16 +15,6 @@ CALL_ANSWERED: Final = 1
 CALL_NOT_ANSWERED: Final = 2
 NOT_ATTEMPTED: Final = 0
 TEXT_SENT: Final = 5
-
-# Error codes: 0 is "no error" in the sister service; the others are ours, and so are those in data/writes.py.
-Failure = tuple[int, str]
-NO_ERROR: Final = (0, "")
-UNKNOWN_USER: Final = (1, "The user is not known.")
-SERVICE_UNAVAILABLE: Final = (2, "The multi-factor authentication service is not available.")
-CODE_REFUSED: Final = (3, "The code was not accepted.")
-NO_MASTER: Final = (4, "The master server cannot be reached.")
-NOT_ACTIVATED: Final = (11, "This server is not activated.")
-DIVERGENT: Final = (12, "This server has changes that the master never saw; an operator has to decide.")
 
 Content = str | int | bool | Mapping[str, "Content"]
 
@@ -39,8 +31,7 @@ def answer(method: str, content: Mapping[str, Content]) -> str:
 
 def error(failure: Failure) -> dict[str, Content]:
     """The `error` element's content."""
-    code, description = failure
-    return {"Code": code, "Description": description}
+    return {"Code": failure.code, "Description": failure.text}
 
 
 def fault(code: str, text: str) -> str:

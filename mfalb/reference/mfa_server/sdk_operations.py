@@ -7,6 +7,16 @@ from typing import Final
 
 from mfalb.reference.mfa_server.data.records import devices_of
 from mfalb.reference.mfa_server.data.writes import WriteRefused
+from mfalb.reference.mfa_server.failures import (
+    CODE_REFUSED,
+    DIVERGENT,
+    NO_ERROR,
+    NO_MASTER,
+    NOT_ACTIVATED,
+    SERVICE_UNAVAILABLE,
+    UNKNOWN_USER,
+    Failure,
+)
 from mfalb.reference.mfa_server.gated_factor import Gate
 from mfalb.reference.mfa_server.group.follower import MasterAway
 from mfalb.reference.mfa_server.group.lone import Writer
@@ -14,17 +24,9 @@ from mfalb.reference.mfa_server.group.standing import Role
 from mfalb.reference.mfa_server.sdk_answers import (
     CALL_ANSWERED,
     CALL_NOT_ANSWERED,
-    CODE_REFUSED,
-    DIVERGENT,
-    NO_ERROR,
-    NO_MASTER,
-    NOT_ACTIVATED,
     NOT_ATTEMPTED,
-    SERVICE_UNAVAILABLE,
     TEXT_SENT,
-    UNKNOWN_USER,
     Content,
-    Failure,
     error,
 )
 from mfalb.reference.mfa_server.second_factor import Begun, SecondFactor, new_request_id
@@ -147,7 +149,7 @@ class SdkOperations:
         try:
             return await self._writer.write(name, texts), NO_ERROR
         except WriteRefused as refused:
-            return {}, (refused.code, refused.text)
+            return {}, refused.failure
         except MasterAway:
             return {}, NO_MASTER
 
