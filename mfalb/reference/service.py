@@ -70,6 +70,18 @@ def _stop_at_end(stop: asyncio.Event) -> None:
         stop.set()
 
 
+Site = tuple[web.Application, Endpoint | None]
+
+
+async def serve_sites(stack: AsyncExitStack, **sites: Site) -> dict[str, int]:
+    """Serve each application at its endpoint as `serve_http` does; ports by name. One without an endpoint is off."""
+    return {
+        name: await serve_http(application, endpoint, stack)
+        for name, (application, endpoint) in sites.items()
+        if endpoint is not None
+    }
+
+
 async def serve_http(
     application: web.Application, endpoint: Endpoint, stack: AsyncExitStack, callers_ca: str | None = None
 ) -> int:

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,6 +28,7 @@ from mfalb.reference.config.sdk_access import SdkAccess
 from mfalb.reference.config.values import Endpoint
 from programs.balancer import Balancer, write_secret
 from programs.certificates import Authority
+from programs.handset import set_faults
 from programs.mfa_group import ACCOUNT, SDK_PATH, USERS, MfaGroup, MfaServer
 from programs.ports import LOOPBACK, free_tcp_port
 from programs.process import Launch, Logged, Program, wait_until
@@ -61,6 +63,7 @@ class Perimeter:
         self._affinity = affinity
         self._stack = ExitStack()
         self._ports: dict[str, int] = {}
+        self.controls: Final[dict[str, int]] = {}
         self._farm_key = base64.b64encode(os.urandom(32)).decode()
 
     # ------------------------------------------------------------------------------ addresses
@@ -85,12 +88,21 @@ class Perimeter:
     def party_url(self) -> str:
         return f"https://{HOST}:{self._ports['party']}"
 
+    def own_url(self, name: str) -> str:
+        """Where a service is without the balancer."""
+        if name.startswith("mfa"):
+            (port,) = [server.settings.sdk.port for server in self.mfa_servers if server.name == name]
+            return f"http://{LOOPBACK}:{port}"
+        is_tls = name == "party" or name in _NAMES["adfs"]
+        return f"{'https' if is_tls else 'http'}://{LOOPBACK}:{self._ports[name]}"
+
     # ------------------------------------------------------------------------------ life
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.group)
             self.mfa_servers = self.group.pair()
+            self.controls.update({server.name: server.control.port for server in self.mfa_servers})
             self._choose_ports()
             self.balancer = Balancer(self._configuration(), self.run_dir / "balancer", secrets=self._secrets())
             stack.enter_context(self.balancer)
@@ -120,6 +132,12 @@ class Perimeter:
         """As late as can be: until they are bound, somebody else's program may take them."""
         for name in ("sdk", "web", "farm", "party", *(name for names in _NAMES.values() for name in names)):
             self._ports[name] = free_tcp_port()
+        for name in ("party", *(name for names in _NAMES.values() for name in names)):
+            self.controls[name] = free_tcp_port()
+
+    def set_faults(self, name: str, **switches: float | bool) -> None:
+        """Set fault switches of a service."""
+        set_faults(self.controls[name], **switches)
 
     def code(self, user: str, texts: int) -> str:
         """The newest code of a user who has had so many texts."""
@@ -153,7 +171,7 @@ class Perimeter:
         for name in _NAMES["adfs"]:
             endpoint = self._endpoint(ports[name], is_tls=True)
             settings[name] = AdfsSettings(name, endpoint, self.access, self.issuer, farm_key, *token, (trust,))
-        settings["party"] = RelyingPartySettings(
+        party = RelyingPartySettings(
             name="party",
             endpoint=self._endpoint(self._ports["party"], is_tls=True),
             client_id=CLIENT_ID,
@@ -161,7 +179,8 @@ class Perimeter:
             issuer=self.issuer,
             issuer_ca=str(self.certificate.ca),
         )
-        return settings
+        everyone: dict[str, Settings] = {**settings, "party": party}
+        return {name: replace(one, control=Endpoint(LOOPBACK, self.controls[name])) for name, one in everyone.items()}
 
     def _program(self, name: str, settings: Settings) -> Program:
         path = self.run_dir / f"{name}.json"

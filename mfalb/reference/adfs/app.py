@@ -59,10 +59,11 @@ class AdfsNode:
         self._sdk = sdk
         self._unix_time = unix_time
         self._pages = Pages(_TEMPLATES, server=name, root=ROOT, brand="Contoso", product="Sign-in")
+        self._faults = Faults()
 
     def application(self, faults: Faults | None = None) -> web.Application:
-        middlewares = [] if faults is None else [faults.middleware]
-        application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=middlewares)
+        self._faults = faults or self._faults
+        application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=[self._faults.middleware])
         router = application.router
         router.add_get(f"{ROOT}/oauth2/authorize", self.authorize)
         router.add_post(f"{ROOT}/ls/password", self.password)
@@ -143,6 +144,7 @@ class AdfsNode:
         match half.begun:
             case Begun.TEXT_SENT:
                 self._tell("text sent", context.user)
+                self._faults.challenge_begun()
                 return self._code_page(replace(context, request_id=half.request_id), HTTPStatus.OK)
             case Begun.AUTHENTICATED:
                 return self._signed_in(context)

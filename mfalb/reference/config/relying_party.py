@@ -22,8 +22,14 @@ class RelyingPartySettings:
     redirect_uri: str
     issuer: str
     issuer_ca: str | None = None
+    control: Endpoint | None = None
 
     @classmethod
     def read(cls, tables: dict[str, Any]) -> Self:
         """Raises KeyError and TypeError for tables that are not such settings."""
-        return cls(**{**tables, "endpoint": Endpoint(**tables["endpoint"])})
+        control = tables.get("control")
+        endpoints = {
+            "endpoint": Endpoint(**tables["endpoint"]),
+            "control": None if control is None else Endpoint(**control),
+        }
+        return cls(**{**tables, **endpoints})

@@ -43,6 +43,7 @@ class MobileApp:
         self._sdk = sdk
         self._activations = activations
         self._push_wait_s = push_wait_s
+        self._faults = Faults()
         self._pages = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
         self._operations: dict[str, Operation] = {
             "ActivateNew": self._activate_new,
@@ -52,8 +53,8 @@ class MobileApp:
         }
 
     def application(self, faults: Faults | None = None) -> web.Application:
-        middlewares = [] if faults is None else [faults.middleware]
-        application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=middlewares)
+        self._faults = faults or self._faults
+        application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=[self._faults.middleware])
         application.router.add_route("*", "/{path:.*}", self._handle)
         application.on_response_prepare.append(self._sign)
         return application
@@ -112,6 +113,7 @@ class MobileApp:
             return self._refusal("ActivateNew", soap.CODE_REFUSED)
         self._activations.begin(activation.confirmation_code, activation.user)
         self._tell("activation begun", activation.user)
+        self._faults.challenge_begun()
         inside = {
             "Username": activation.user,
             "ConfirmationCode": activation.confirmation_code,

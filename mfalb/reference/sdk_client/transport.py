@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import AsyncExitStack
 from typing import Final
 
 import aiohttp
 
 from mfalb.reference.config.sdk_access import SdkAccess
+from mfalb.reference.sdk_client.client import SdkClient
 from mfalb.reference.sdk_client.failures import Level, SdkUnavailable
 from mfalb.reference.sdk_client.messages import NAMESPACE
 
@@ -94,6 +96,7 @@ def sdk_session(access: SdkAccess) -> aiohttp.ClientSession:
     )
 
 
-def sdk_caller(access: SdkAccess, session: aiohttp.ClientSession) -> HttpCaller:
-    """The caller of one access."""
-    return HttpCaller(access.url, session)
+async def open_sdk(access: SdkAccess, application: str, stack: AsyncExitStack) -> SdkClient:
+    """A client of the SDK until the stack closes; `application` is the caller's name. Raises as sdk_session."""
+    session = await stack.enter_async_context(sdk_session(access))
+    return SdkClient(HttpCaller(access.url, session), application)

@@ -32,10 +32,11 @@ class Portal:
         self._view = View(name, sdk, sessions, mobile_app_url)
         self._asking = Asking()
         self._account = Account(sdk, self._view)
+        self._faults = Faults()
 
     def application(self, faults: Faults | None = None) -> web.Application:
-        middlewares = [] if faults is None else [faults.middleware]
-        application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=middlewares)
+        self._faults = faults or self._faults
+        application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=[self._faults.middleware])
         router = application.router
         forms = {"login": self.login, "otp": self.otp, "enrol": self.enrol, "logout": self.logout}
         for path, handler in (forms | self._account.forms()).items():
@@ -95,6 +96,7 @@ class Portal:
         match half.begun:
             case Begun.TEXT_SENT:
                 self._view.tell("text sent", user)
+                self._faults.challenge_begun()
                 return await self._view.with_session(request, self._sessions.wait_for_code(user, half.request_id))
             case Begun.AUTHENTICATED:
                 self._view.tell("signed in", user)
