@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from mfalb.reference.config.mobile_app import MobileAppSettings
 from mfalb.reference.config.portal import PortalSettings
 from mfalb.reference.config.relying_party import RelyingPartySettings
 from mfalb.reference.config.sdk_access import SdkAccess
-from mfalb.reference.config.values import Endpoint
+from mfalb.reference.config.values import Endpoint, User
 from programs.balancer import Balancer, write_secret
 from programs.certificates import Authority
 from programs.handset import set_faults
@@ -50,9 +50,9 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 class Perimeter:
-    """The deployment; a context manager. `affinity` is PINNED or UNPINNED."""
+    """The deployment; a context manager. `affinity` is PINNED or UNPINNED; `newcomers` have a password and no phone."""
 
-    def __init__(self, run_dir: Path, *, affinity: Mapping[str, Any] = PINNED) -> None:
+    def __init__(self, run_dir: Path, *, affinity: Mapping[str, Any] = PINNED, newcomers: Sequence[User] = ()) -> None:
         self.run_dir: Final = run_dir
         self.group: Final = MfaGroup(run_dir)
         self.mfa_servers: tuple[MfaServer, MfaServer]
@@ -61,6 +61,7 @@ class Perimeter:
         self.certificate: Final = Authority(run_dir / "site-tls").issue("site", HOST, HOST, LOOPBACK)
         self._token = Authority(run_dir / "token-tls", "authority of the farm").issue("token", "token signing")
         self._affinity = affinity
+        self._newcomers = newcomers
         self._stack = ExitStack()
         self._ports: dict[str, int] = {}
         self.controls: Final[dict[str, int]] = {}
@@ -101,7 +102,7 @@ class Perimeter:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.group)
-            self.mfa_servers = self.group.pair()
+            self.mfa_servers = self.group.pair(self._newcomers)
             self.controls.update({server.name: server.control.port for server in self.mfa_servers})
             self._choose_ports()
             self.balancer = Balancer(self._configuration(), self.run_dir / "balancer", secrets=self._secrets())
@@ -147,7 +148,7 @@ class Perimeter:
     # ------------------------------------------------------------------------------ settings
 
     def _secrets(self) -> list[str]:
-        return [ACCOUNT.password, self._farm_key, *(user.password for user in USERS)]
+        return [ACCOUNT.password, self._farm_key, *(user.password for user in (*USERS, *self._newcomers))]
 
     @property
     def access(self) -> SdkAccess:
@@ -165,7 +166,8 @@ class Perimeter:
         token = (str(self._token.cert), str(self._token.key))
         settings: dict[str, Settings] = {}
         for name in _NAMES["portal"]:
-            settings[name] = PortalSettings(name, self._endpoint(ports[name]), self.access, self.app_url)
+            site = PortalSettings(name, self._endpoint(ports[name]), self.access, self.app_url)
+            settings[name] = replace(site, trusted_proxies=(LOOPBACK,))
         for name in _NAMES["app"]:
             settings[name] = MobileAppSettings(name, self._endpoint(ports[name]), self.access, push_wait_s=20.0)
         for name in _NAMES["adfs"]:

@@ -14,6 +14,7 @@ from mfalb.reference.config.files import SettingsFile
 from mfalb.reference.faults import Faults
 from mfalb.reference.sdk_client.transport import open_sdk
 from mfalb.reference.service import main, serve_sites
+from mfalb.reference.web.clients import Clients
 
 
 async def start(settings: SettingsFile, stack: AsyncExitStack) -> Mapping[str, int]:
@@ -27,7 +28,7 @@ async def start(settings: SettingsFile, stack: AsyncExitStack) -> Mapping[str, i
         token_life_s=adfs.token_life_s,
     )
     sdk = await open_sdk(adfs.sdk, "AD FS", stack)
-    node = AdfsNode(adfs.name, farm, sdk, faults.unix_time)
+    node = AdfsNode(adfs.name, farm, sdk, faults.unix_time, Clients(adfs.trusted_proxies))
     return await serve_sites(
         stack,
         https=(node.application(faults), adfs.endpoint),

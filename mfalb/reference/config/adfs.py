@@ -31,7 +31,8 @@ class AdfsSettings:
 
     `farm_key` is the file with the farm's secret (32 bytes in base64), by which a node knows what another one began;
     `token_cert` and `token_key` are the certificate (PEM, RSA or P-256) that tokens are signed with; `issuer` is the
-    farm's address as users see it, the name that tokens carry.
+    farm's address as users see it, the name that tokens carry. `trusted_proxies` are the networks of proxies that end
+    TLS before the farm and are believed, by X-Forwarded-For, about whose browser they forward for.
     """
 
     name: str
@@ -44,6 +45,7 @@ class AdfsSettings:
     relying_parties: tuple[RelyingPartyTrust, ...]
     token_life_s: int = 300
     control: Endpoint | None = None
+    trusted_proxies: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, tables: dict[str, Any]) -> Self:
@@ -60,4 +62,5 @@ class AdfsSettings:
             relying_parties=tuple(RelyingPartyTrust.read(one) for one in tables["relying_parties"]),
             token_life_s=int(tables.get("token_life_s", 300)),
             control=None if control is None else Endpoint(**control),
+            trusted_proxies=tuple(tables.get("trusted_proxies", ())),
         )

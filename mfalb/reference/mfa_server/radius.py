@@ -177,7 +177,7 @@ class RadiusFront(asyncio.DatagramProtocol):
         if self._successes.has_passed(key):
             return self._answer(packet, radius.ACCESS_ACCEPT, _message(b"Welcome.") + more)
         state = _CONSTANT_STATE if self._settings.state is StateKind.CONSTANT else os.urandom(16)
-        half = await self._successes.shared(key, lambda: self._second_factor.begin(user, _request_id(state)))
+        half = await self._successes.shared(key, lambda: self._second_factor.begin(user, _request_id(state), client))
         if half.begun is Begun.AUTHENTICATED:
             return self._answer(packet, radius.ACCESS_ACCEPT, _message(b"Welcome.") + more)
         if half.begun is Begun.TEXT_SENT:

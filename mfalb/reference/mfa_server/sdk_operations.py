@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
 from typing import Final
 
 from mfalb.reference.mfa_server.data.records import devices_of
@@ -86,7 +87,7 @@ class SdkOperations:
         user = self._users.find(texts.get("username", ""))
         if user is None:
             return _auth_result(NOT_ATTEMPTED, request_id, UNKNOWN_USER, is_good=False)
-        half = await self._second_factor.begin(user, request_id)
+        half = await self._second_factor.begin(user, request_id, _address_untrusted(texts.get("ipAddress", "")))
         code, failure = _ENDS.get(half.begun, (CALL_NOT_ANSWERED, NO_ERROR))
         return _auth_result(code, request_id, failure, is_good=half.begun in _GOOD_ENDS)
 
@@ -152,6 +153,14 @@ class SdkOperations:
             return {}, refused.failure
         except MasterAway:
             return {}, NO_MASTER
+
+
+def _address_untrusted(text: str) -> str:
+    """The client's address that a caller tells, in one spelling; "" for what is none, which no record may hold."""
+    try:
+        return str(ip_address(text.strip()))
+    except ValueError:
+        return ""
 
 
 def _given_back(name: str, given: Mapping[str, str]) -> dict[str, Content]:

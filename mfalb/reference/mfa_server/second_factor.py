@@ -102,10 +102,13 @@ class SecondFactor:
         self._used: TTLCache[Key, bool] = TTLCache(PENDING_LIMIT, OTP_LIFE_S, timer=clock)
         self.license_key = ""  # what activation gave: shown to the cloud with each request
 
-    async def begin(self, user: User, request_id: str) -> FirstHalf:
-        """Ring or text the user. For all but a one-way text this lasts until it was answered."""
+    async def begin(self, user: User, request_id: str, client: str = "") -> FirstHalf:
+        """Ring or text the user. For all but a one-way text this lasts until it was answered.
+
+        `client` is the address that the sign-in comes from, as far as it is known: for the record.
+        """
         if user.method is Method.APP_PUSH and not user.device_token:
-            return self._told(user, FirstHalf(Begun.DENIED, request_id, _NO_DEVICE))
+            return self._told(user, client, FirstHalf(Begun.DENIED, request_id, _NO_DEVICE))
         pin = None if user.pin is None else PfpPin(user.pin.salt, user.pin.digest, user.pin.cost)
         request = PfpRequest(
             request_id,
@@ -118,7 +121,7 @@ class SecondFactor:
             device_token=user.device_token,
         )
         answer = await self._ask_cloud(request)
-        return self._told(user, self._begun(user, request_id, answer))
+        return self._told(user, client, self._begun(user, request_id, answer))
 
     async def verify(self, user_name: str, request_id: str, otp: str) -> Outcome:
         """Judge the code of the second half, and the user PIN that is typed behind it where the user has one."""
@@ -160,10 +163,10 @@ class SecondFactor:
         if user.pin is not None:
             self._pins[key] = user.pin
 
-    def _told(self, user: User, half: FirstHalf) -> FirstHalf:
+    def _told(self, user: User, client: str, half: FirstHalf) -> FirstHalf:
         """Log how a first half ended."""
-        reason = {"reason": half.reason} if half.reason else {}
-        _log.info("first half", extra=self._facts(user.name, half.request_id, half.begun.value) | reason)
+        more = {"client": client or "-"} | ({"reason": half.reason} if half.reason else {})
+        _log.info("first half", extra=self._facts(user.name, half.request_id, half.begun.value) | more)
         return half
 
     async def _ask_cloud(self, request: PfpRequest) -> PfpResponse | None:

@@ -11,13 +11,14 @@ from mfalb.reference.sdk_client.transport import open_sdk
 from mfalb.reference.service import main, serve_sites
 from mfalb.reference.user_portal.app import Portal
 from mfalb.reference.user_portal.sessions import Sessions
+from mfalb.reference.web.clients import Clients
 
 
 async def start(settings: SettingsFile, stack: AsyncExitStack) -> Mapping[str, int]:
     """Serve one User Portal."""
     portal, faults = settings.portal(), Faults("slow_s", "hang", "down", "die_mid_challenge", "clock_skew_s")
     sdk = await open_sdk(portal.sdk, "User Portal", stack)
-    site = Portal(portal.name, sdk, Sessions(faults.monotonic), portal.mobile_app_url)
+    site = Portal(portal.name, sdk, Sessions(faults.monotonic), portal.mobile_app_url, Clients(portal.trusted_proxies))
     return await serve_sites(
         stack,
         http=(site.application(faults), portal.endpoint),

@@ -16,6 +16,7 @@ from mfalb.reference.user_portal.account import Account, read_method, read_phone
 from mfalb.reference.user_portal.asking import Asking
 from mfalb.reference.user_portal.sessions import Enrolling, Sessions, Waiting
 from mfalb.reference.user_portal.view import LOGIN_COOKIE, ROOT, SESSION_COOKIE, View, session_id_of
+from mfalb.reference.web.clients import Clients
 from mfalb.reference.web.forms import read_otp
 from mfalb.reference.web.requests import form_of, is_own
 
@@ -25,8 +26,12 @@ _BODY_LIMIT_BYTES: Final = 16 * 1024  # a longer form is answered 413
 class Portal:
     """One portal: its sessions, and the SDK that it asks for everything else."""
 
-    def __init__(self, name: str, sdk: SdkClient, sessions: Sessions, mobile_app_url: str = "") -> None:
+    def __init__(
+        self, name: str, sdk: SdkClient, sessions: Sessions, mobile_app_url: str = "", clients: Clients | None = None
+    ) -> None:
+        """`clients` knows which balancers may say whose browser they forward for; none may by default."""
         self._name = name
+        self._clients = clients or Clients()
         self._sdk = sdk
         self._sessions = sessions
         self._view = View(name, sdk, sessions, mobile_app_url)
@@ -90,7 +95,7 @@ class Portal:
         return await self._begin(request, user)
 
     async def _begin(self, request: web.Request, user: str) -> web.Response:
-        address = request.remote or ""
+        address = self._clients.address_of(request)
         browser = request.cookies.get(LOGIN_COOKIE, "")
         half = await self._asking.ask(browser, user, lambda: self._sdk.begin(user, address))
         match half.begun:

@@ -45,7 +45,8 @@ class FakeSecondFactor:
     def __post_init__(self) -> None:
         self.answered.set()
 
-    async def begin(self, user: User, request_id: str) -> FirstHalf:
+    async def begin(self, user: User, request_id: str, client: str = "") -> FirstHalf:
+        assert client == NAS[0]
         self.rung.append(user.name)
         self.is_ringing.set()
         await self.answered.wait()

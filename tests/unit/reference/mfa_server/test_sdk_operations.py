@@ -32,8 +32,10 @@ class FakeSecondFactor:
     begun: Begun = Begun.TEXT_SENT
     outcome: Outcome = Outcome.ACCEPTED
     asked: list[tuple[str, ...]] = field(default_factory=list)
+    clients: list[str] = field(default_factory=list)
 
-    async def begin(self, user: User, request_id: str) -> FirstHalf:
+    async def begin(self, user: User, request_id: str, client: str = "") -> FirstHalf:
+        self.clients.append(client)
         self.asked.append(("begin", user.name, request_id))
         return FirstHalf(self.begun, request_id)
 
@@ -109,6 +111,15 @@ async def test_half_one_says_how_it_ended_and_gives_the_id_for_half_two(
         "authreqid": request_id,
         "error": shown(failure),
     }
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [("192.0.2.7", "192.0.2.7"), ("2001:DB8::7", "2001:db8::7"), ("", ""), ("not\nan address", ""), ("x" * 900, "")],
+)
+async def test_the_client_s_address_goes_into_the_record_if_it_is_one(rig: Rig, told: str, kept: str) -> None:
+    await rig.call("PfAuthUser_4", username="alice", ipAddress=told)
+    assert rig.factor.clients == [kept]
 
 
 @pytest.mark.parametrize("name", ["nobody", ""])

@@ -130,7 +130,7 @@ async def test_the_log_tells_outcomes_and_holds_neither_names_nor_phones_nor_cod
 ) -> None:
     caplog.set_level(logging.INFO)
     factor, _ = second_factor(answered("state:0123456789abcdef", otp=OTP))
-    await factor.begin(TEXTED, "state:0123456789abcdef")
+    await factor.begin(TEXTED, "state:0123456789abcdef", "192.0.2.7")
     await factor.verify("alice", "state:0123456789abcdef", "000000")
     await factor.verify("alice", "state:0123456789abcdef", OTP)
     await factor.verify("alice", "9999", OTP)
@@ -143,6 +143,7 @@ async def test_the_log_tells_outcomes_and_holds_neither_names_nor_phones_nor_cod
     ]
     assert {fact["user"] for fact in facts} == {short_id("ALICE")}
     assert facts[-1]["authreqid"] == "9999"
+    assert facts[0]["client"] == "192.0.2.7"
     secrets = (OTP, "000000", "Alice", "alice", TEXTED.phone, "password-a", "0123456789abcdef")
     said = [told(record) for record in caplog.records]
     assert not [secret for line in said for secret in secrets if secret in line]
