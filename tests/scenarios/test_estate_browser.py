@@ -1,6 +1,6 @@
 """Promise: people use portal and AD FS in Chromium, behind the balancer, with and without scripts.
 
-Each page is kept as a picture in the test's run directory (`screenshots/`), for whoever wants to look at it.
+Each page is kept as a picture (`build/screenshots/`), for whoever wants to look at it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class Visitor:
         for kind, width in (("", 900), ("-phone", 360)):
             self.page.set_viewport_size({"width": width, "height": 800})
             secret = [self.page.locator(".secret")]
-            self.page.screenshot(path=self.pictures / f"{name}{kind}.png", full_page=True, mask=secret)
+            self.page.screenshot(
+                path=self.pictures / f"{name}{kind}.png", full_page=True, mask=secret, mask_color="black"
+            )
             assert self.page.evaluate(FAULTS_OF_PAGE) == [], f"{name}{kind}"
 
     def submit_by_keyboard(self, **typed: str) -> None:
@@ -119,9 +121,7 @@ def browser(site: Perimeter) -> Iterator[Browser]:
 
 
 @pytest.fixture(params=[True, False], ids=["with_scripts", "without_scripts"])
-def visitor(request: pytest.FixtureRequest, browser: Browser, tmp_path: Path) -> Iterator[Visitor]:
-    pictures = tmp_path / "screenshots"
-    pictures.mkdir()
+def visitor(request: pytest.FixtureRequest, browser: Browser, pictures: Path) -> Iterator[Visitor]:
     options: dict[str, Any] = {"java_script_enabled": request.param, "viewport": {"width": 900, "height": 800}}
     context = browser.new_context(**options)
     context.set_default_timeout(WAIT_MS)
