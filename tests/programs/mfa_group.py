@@ -191,6 +191,10 @@ class MfaGroup:
                 secrets = (ACTIVATION_CODE, ACCOUNT.password, *(user.password for user in USERS))
                 assert not [secret for secret in secrets if secret in log], f"a secret is in the log of {server.name}"
 
+    @property
+    def cloud_url(self) -> str:
+        return f"http://{LOOPBACK}:{self._cloud_port}"
+
     def codes(self, user: str) -> list[str]:
         """The codes that were texted to a user, newest first."""
         _, answer = _ask(self._cloud_port, "GET", "/outbox.json", None, {})
@@ -214,7 +218,7 @@ class MfaGroup:
         (self.run_dir / name).mkdir()
         return MfaServerSettings(
             name=name,
-            cloud_url=f"http://{LOOPBACK}:{self._cloud_port}",
+            cloud_url=self.cloud_url,
             sdk=Endpoint(LOOPBACK, free_tcp_port()),
             radius=RadiusSettings(Endpoint(LOOPBACK), "127.0.0.0/8", "radius-secret"),
             account=ACCOUNT,

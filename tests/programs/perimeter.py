@@ -91,6 +91,8 @@ class Perimeter:
 
     def own_url(self, name: str) -> str:
         """Where a service is without the balancer."""
+        if name == "cloud":
+            return self.group.cloud_url
         if name.startswith("mfa"):
             (port,) = [server.settings.sdk.port for server in self.mfa_servers if server.name == name]
             return f"http://{LOOPBACK}:{port}"
