@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
 
 from mfalb.reference.config.sdk_access import SdkAccess
-from mfalb.reference.config.values import Endpoint
+from mfalb.reference.config.values import Endpoint, check_networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +15,10 @@ class RelyingPartyTrust:
     client_id: str
     redirect_uris: tuple[str, ...]
 
-    @classmethod
-    def read(cls, table: dict[str, Any]) -> Self:
-        """Raises KeyError and ValueError."""
-        uris = tuple(table["redirect_uris"])
-        if not all(uri.startswith(("https://", "http://")) for uri in uris):
+    def __post_init__(self) -> None:
+        """Raises ValueError for addresses that no browser can be sent to."""
+        if not all(uri.startswith(("https://", "http://")) for uri in self.redirect_uris):
             raise ValueError("redirect_uris begin with https:// (or http://, for trying things)")
-        return cls(table["client_id"], uris)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +43,6 @@ class AdfsSettings:
     control: Endpoint | None = None
     trusted_proxies: tuple[str, ...] = ()
 
-    @classmethod
-    def read(cls, tables: dict[str, Any]) -> Self:
-        """Raises KeyError, TypeError and ValueError for tables that are not such settings."""
-        control = tables.get("control")
-        return cls(
-            name=tables["name"],
-            endpoint=Endpoint(**tables["endpoint"]),
-            sdk=SdkAccess.read(tables["sdk"]),
-            issuer=tables["issuer"],
-            farm_key=tables["farm_key"],
-            token_cert=tables["token_cert"],
-            token_key=tables["token_key"],
-            relying_parties=tuple(RelyingPartyTrust.read(one) for one in tables["relying_parties"]),
-            token_life_s=int(tables.get("token_life_s", 300)),
-            control=None if control is None else Endpoint(**control),
-            trusted_proxies=tuple(tables.get("trusted_proxies", ())),
-        )
+    def __post_init__(self) -> None:
+        """Raises ValueError for proxies that are no networks."""
+        check_networks("trusted_proxies", self.trusted_proxies)

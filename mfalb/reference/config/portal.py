@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
 
 from mfalb.reference.config.sdk_access import SdkAccess
-from mfalb.reference.config.values import Endpoint
+from mfalb.reference.config.values import Endpoint, check_networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +23,6 @@ class PortalSettings:
     control: Endpoint | None = None
     trusted_proxies: tuple[str, ...] = ()
 
-    @classmethod
-    def read(cls, tables: dict[str, Any]) -> Self:
-        """Raises KeyError, TypeError and ValueError for tables that are not such settings."""
-        control = tables.get("control")
-        return cls(
-            name=tables["name"],
-            endpoint=Endpoint(**tables["endpoint"]),
-            sdk=SdkAccess.read(tables["sdk"]),
-            mobile_app_url=tables.get("mobile_app_url", ""),
-            control=None if control is None else Endpoint(**control),
-            trusted_proxies=tuple(tables.get("trusted_proxies", ())),
-        )
+    def __post_init__(self) -> None:
+        """Raises ValueError for proxies that are no networks."""
+        check_networks("trusted_proxies", self.trusted_proxies)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
 
 from mfalb.reference.config.values import Endpoint
 
@@ -23,13 +22,3 @@ class RelyingPartySettings:
     issuer: str
     issuer_ca: str | None = None
     control: Endpoint | None = None
-
-    @classmethod
-    def read(cls, tables: dict[str, Any]) -> Self:
-        """Raises KeyError and TypeError for tables that are not such settings."""
-        control = tables.get("control")
-        endpoints = {
-            "endpoint": Endpoint(**tables["endpoint"]),
-            "control": None if control is None else Endpoint(**control),
-        }
-        return cls(**{**tables, **endpoints})
