@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
 from typing import Final
 
+from mfalb.reference.asmx import Content
 from mfalb.reference.mfa_server.data.records import devices_of
 from mfalb.reference.mfa_server.data.writes import WriteRefused
 from mfalb.reference.mfa_server.failures import (
@@ -27,7 +28,6 @@ from mfalb.reference.mfa_server.sdk_answers import (
     CALL_NOT_ANSWERED,
     NOT_ATTEMPTED,
     TEXT_SENT,
-    Content,
     error,
 )
 from mfalb.reference.mfa_server.second_factor import Begun, SecondFactor, new_request_id
