@@ -113,15 +113,12 @@ class Portal:
 
     async def enrol(self, request: web.Request) -> web.Response:
         """A phone and how to be asked, from one whom the MFA Servers do not know; proved by asking at once."""
-        form = await form_of(request)
-        session = self._view.session_of(request)
-        if session is None:
-            return self._view.no_session(request, HTTPStatus.FORBIDDEN)
-        if not is_own(request, form, session.csrf):
-            return await self._view.session_page(session, HTTPStatus.FORBIDDEN, error=wording.OLD_FORM)
-        if not isinstance(session, Enrolling):
-            return await self._view.session_page(session)
-        return await self._enrol(request, session, form)
+        posted = await self._view.posted(request)
+        if isinstance(posted, web.Response):
+            return posted
+        if not isinstance(posted.session, Enrolling):
+            return await self._view.session_page(posted.session)
+        return await self._enrol(request, posted.session, posted.form)
 
     async def _enrol(self, request: web.Request, session: Enrolling, form: dict[str, str]) -> web.Response:
         phone, method = read_phone(form.get("phone", "")), read_method(form.get("method", ""))
@@ -139,16 +136,13 @@ class Portal:
 
     async def otp(self, request: web.Request) -> web.Response:
         """The second factor's code."""
-        form = await form_of(request)
-        session = self._view.session_of(request)
-        if session is None:
-            self._view.tell("session not known")
-            return self._view.no_session(request, HTTPStatus.FORBIDDEN)
-        if not is_own(request, form, session.csrf):
-            return await self._view.session_page(session, HTTPStatus.FORBIDDEN, error=wording.OLD_FORM)
+        posted = await self._view.posted(request)
+        if isinstance(posted, web.Response):
+            return posted
+        session = posted.session
         if not isinstance(session, Waiting):
             return await self._view.session_page(session)
-        otp = read_otp(form.get("otp", ""))
+        otp = read_otp(posted.form.get("otp", ""))
         if otp is None:
             return await self._view.session_page(session, HTTPStatus.FORBIDDEN, error=wording.NO_CODE)
         return await self._verify(request, session, otp)
@@ -169,12 +163,10 @@ class Portal:
         return await self._view.with_session(request, session_id)
 
     async def logout(self, request: web.Request) -> web.Response:
-        form = await form_of(request)
-        session = self._view.session_of(request)
-        if session is None:
-            return self._view.no_session(request, HTTPStatus.FORBIDDEN)
-        if not is_own(request, form, session.csrf):
-            return await self._view.session_page(session, HTTPStatus.FORBIDDEN, error=wording.OLD_FORM)
+        posted = await self._view.posted(request)
+        if isinstance(posted, web.Response):
+            return posted
+        session = posted.session
         self._sessions.end(session_id_of(request))
         self._view.tell("signed out", session.user)
         is_cancelled = isinstance(session, Waiting | Enrolling)
