@@ -16,6 +16,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import TextIO
 
@@ -60,7 +61,10 @@ async def _run(settings: SettingsFile, start: Start) -> None:
 
 def _is_piped(stream: TextIO | None) -> bool:
     """Whether a starter holds the other end. By hand or as a unit there is a terminal, /dev/null or nothing at all."""
-    return stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    try:
+        return stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except UnsupportedOperation:  # no file of the system's, as where a program calls this one in its own process
+        return False
 
 
 def _stop_at_end(stop: asyncio.Event) -> None:
