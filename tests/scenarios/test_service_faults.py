@@ -228,4 +228,4 @@ def test_a_cloud_that_is_slow_hangs_or_dies_in_the_middle_of_a_call_signs_nobody
             assert answer is not None
             assert answer.code == "Access-Reject"
             assert answer.attributes["Reply-Message"] == "The second factor could not be asked for."
-            assert not cloud.is_running()
+            wait_until(lambda: not cloud.is_running(), "the cloud to be dead")
