@@ -16,9 +16,12 @@ from typing import Final, Protocol
 from Crypto.Hash import MD4
 
 from mfalb.reference.config.values import User
+from mfalb.reference.threads import HASHING
 
 _SALT_BYTES: Final = 16
 _COST: Final = 2**12  # 4 MiB and about 10 ms: this is an estate for trying things, on small machines too
+
+Digest = Callable[[str, bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +35,28 @@ class _Entry:
 class PasswordCheck(Protocol):
     """What primary authentication needs of a directory."""
 
-    def check(self, name: str, password: str) -> User | None: ...
+    async def check(self, name: str, password: str) -> User | None: ...
 
 
 class Directory:
     """Users by name, without regard to case."""
 
-    def __init__(self, users: Sequence[User]) -> None:
-        self._entries = {user.name.casefold(): _entry(user) for user in users}
+    def __init__(self, users: Sequence[User], digest: Digest | None = None) -> None:
+        """`digest` hashes a password with a salt, slowly: scrypt, unless a test wants to look on. Blocks."""
+        self._digest = digest or scrypt_digest
+        self._entries = {user.name.casefold(): self._entry(user) for user in users}
         # Compared against for a name that does not exist, so that it takes as long as a wrong password
-        self._nobody = _entry(User("", os.urandom(_SALT_BYTES).hex(), ""))
+        self._nobody = self._entry(User("", os.urandom(_SALT_BYTES).hex(), ""))
 
-    def check(self, name: str, password: str) -> User | None:
+    def _entry(self, user: User) -> _Entry:
+        salt = os.urandom(_SALT_BYTES)
+        return _Entry(user, salt, self._digest(user.password, salt), nt_hash(user.password))
+
+    async def check(self, name: str, password: str) -> User | None:
         """The user whose password this is, or None: for a wrong password and an unknown name alike, in like time."""
         entry = self._entries.get(name.casefold(), self._nobody)
-        is_right = hmac.compare_digest(_digest(password, entry.salt), entry.digest)
+        digest = await HASHING.run(self._digest, password, entry.salt)
+        is_right = hmac.compare_digest(digest, entry.digest)
         return entry.user if is_right and entry is not self._nobody else None
 
     def check_nt_hash(self, name: str, is_right: Callable[[bytes], bool]) -> User | None:
@@ -60,12 +70,8 @@ class Directory:
         return None if entry is None else entry.user
 
 
-def _entry(user: User) -> _Entry:
-    salt = os.urandom(_SALT_BYTES)
-    return _Entry(user, salt, _digest(user.password, salt), nt_hash(user.password))
-
-
-def _digest(password: str, salt: bytes) -> bytes:
+def scrypt_digest(password: str, salt: bytes) -> bytes:
+    """The hash of a password. Blocks for the time that it costs."""
     return hashlib.scrypt(password.encode(), salt=salt, n=_COST, r=8, p=1)
 
 

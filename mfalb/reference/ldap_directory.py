@@ -1,7 +1,7 @@
 """The directory over LDAP: a user is found by a search, and the password is right when a bind as that user succeeds.
 
-Blocks on the network, up to `timeout_s` a step: callers ask from a thread. Nothing is kept between two questions, so a
-directory server that was away is simply there again.
+The library blocks on the network, up to `timeout_s` a step, in threads of this directory's own. Nothing is kept between
+two questions, so a directory server that was away is simply there again.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from ldap3.utils.dn import escape_rdn
 
 from mfalb.reference.config.ldap import LdapSettings
 from mfalb.reference.config.values import User
+from mfalb.reference.threads import Threads
 
 NAME_LIMIT: Final = 256  # characters; longer names are nobody's
+_AT_A_TIME: Final = 16  # questions, with a connection each; further ones wait for their turn
 
 _log = logging.getLogger("mfalb.reference.ldap_directory")
 
@@ -33,6 +35,7 @@ class LdapDirectory:
 
     def __init__(self, settings: LdapSettings) -> None:
         self._settings = settings
+        self._threads = Threads("ldap", _AT_A_TIME)
         parts = urlsplit(settings.url)
         is_tls = parts.scheme == "ldaps"
         tls = None
@@ -47,7 +50,7 @@ class LdapDirectory:
             connect_timeout=settings.timeout_s,
         )
 
-    def check(self, name: str, password: str) -> User | None:
+    async def check(self, name: str, password: str) -> User | None:
         """The user whose password this is, or None: as well for an unknown name, and while no directory answers.
 
         An empty password is nobody's: a bind without one succeeds for everybody (RFC 4513 section 5.1.2). For a name
@@ -55,6 +58,9 @@ class LdapDirectory:
         """
         if not name or not password or len(name) > NAME_LIMIT:
             return None
+        return await self._threads.run(self._check, name, password)
+
+    def _check(self, name: str, password: str) -> User | None:
         try:
             found = self._find(name)
             dn = found[0] if found is not None else f"uid={escape_rdn(secrets.token_hex(8))},{self._settings.base}"

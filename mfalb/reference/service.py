@@ -11,12 +11,12 @@ import json
 import logging
 import os
 import signal
-import ssl
 import stat
 import sys
 from argparse import ArgumentParser
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import TextIO
 
@@ -24,6 +24,7 @@ from aiohttp import web
 
 from mfalb.reference.config.files import SettingsFile
 from mfalb.reference.config.values import Endpoint
+from mfalb.reference.tls import server_context
 from mfalb.telemetry.log import configure
 
 Start = Callable[[SettingsFile, AsyncExitStack], Awaitable[Mapping[str, int]]]
@@ -60,7 +61,10 @@ async def _run(settings: SettingsFile, start: Start) -> None:
 
 def _is_piped(stream: TextIO | None) -> bool:
     """Whether a starter holds the other end. By hand or as a unit there is a terminal, /dev/null or nothing at all."""
-    return stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    try:
+        return stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except UnsupportedOperation:  # no file of the system's, as where a program calls this one in its own process
+        return False
 
 
 def _stop_at_end(stop: asyncio.Event) -> None:
@@ -70,36 +74,30 @@ def _stop_at_end(stop: asyncio.Event) -> None:
         stop.set()
 
 
+Site = tuple[web.Application, Endpoint | None]
+
+
+async def serve_sites(stack: AsyncExitStack, **sites: Site) -> dict[str, int]:
+    """Serve each application at its endpoint as `serve_http` does; ports by name. One without an endpoint is off."""
+    return {
+        name: await serve_http(application, endpoint, stack)
+        for name, (application, endpoint) in sites.items()
+        if endpoint is not None
+    }
+
+
 async def serve_http(
     application: web.Application, endpoint: Endpoint, stack: AsyncExitStack, callers_ca: str | None = None
 ) -> int:
     """Serve an aiohttp application until the stack closes; returns the port.
 
-    With `callers_ca` (PEM) clients may show a certificate, and one that they show is verified. Raises ValueError and
-    OSError for files that make no TLS.
+    With `callers_ca` (PEM) clients may show a certificate, and one that they show is verified. Raises ValueError
+    for files that make no TLS, and OSError for an address that cannot be had.
     """
-    context = _tls(endpoint)
-    if callers_ca is not None:
-        if context is None:
-            raise ValueError("callers with certificates need cert and key: without TLS nobody can show one")
-        context.load_verify_locations(callers_ca)
-        context.verify_mode = max(context.verify_mode, ssl.CERT_OPTIONAL)
+    context = server_context(endpoint, callers_ca)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=context).start()
     port: int = runner.addresses[0][1]
     return port
-
-
-def _tls(endpoint: Endpoint) -> ssl.SSLContext | None:
-    if endpoint.cert is None:
-        if endpoint.client_ca is not None:
-            raise ValueError("client_ca needs cert and key: without TLS nobody can show a certificate")
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(endpoint.cert, endpoint.key)
-    if endpoint.client_ca is not None:
-        context.load_verify_locations(endpoint.client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context

@@ -22,6 +22,7 @@ class Method(Enum):
 
     PEAP_MSCHAPV2 = ("PEAP", "auth=MSCHAPV2")
     TTLS_PAP = ("TTLS", "auth=PAP")
+    TTLS_MSCHAPV2 = ("TTLS", "auth=MSCHAPV2")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import urljoin
 
 import requests
+from requests.adapters import HTTPAdapter
 
 _TIMEOUT_S: Final = 60.0
 
@@ -60,14 +61,28 @@ class Shown:
         return found[0]
 
 
+class _From(HTTPAdapter):
+    """Connects from an address of our choice."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        super().__init__()
+
+    def init_poolmanager(self, *sizes: Any, **options: Any) -> None:
+        super().init_poolmanager(*sizes, **options, source_address=(self._address, 0))
+
+
 class FormBrowser:
     """One person at a browser; a context manager."""
 
-    def __init__(self, ca: Path) -> None:
+    def __init__(self, ca: Path, address: str = "") -> None:
+        """`address` is where its connections come from, if that matters."""
         self.session: Final = requests.Session()
         self.session.verify = str(ca)
         self.session.trust_env = False
         self.session.headers["Connection"] = "close"
+        if address:
+            self.session.mount("https://", _From(address))
         self.page = Shown(0, "", "", "")
 
     def __enter__(self) -> Self:

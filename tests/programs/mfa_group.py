@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
@@ -89,6 +89,13 @@ class MfaServer:
         if self.program.out_path.exists():
             self.program.out_path.write_bytes(b"")  # the log goes on, the word "ready" is said anew
         self.program.start()
+
+    def learn(self, newcomers: Sequence[User]) -> None:
+        """Begin anew with more users in the directory; the group's data is that of the first life."""
+        self.program.stop()
+        self.settings_file.unlink()
+        write_settings(self.settings_file, replace(self.settings, users=(*self.settings.users, *newcomers)))
+        self.start()
 
     def kill(self) -> None:
         """SIGKILL: what is on its disk is all that is left of it."""
@@ -184,6 +191,10 @@ class MfaGroup:
                 secrets = (ACTIVATION_CODE, ACCOUNT.password, *(user.password for user in USERS))
                 assert not [secret for secret in secrets if secret in log], f"a secret is in the log of {server.name}"
 
+    @property
+    def cloud_url(self) -> str:
+        return f"http://{LOOPBACK}:{self._cloud_port}"
+
     def codes(self, user: str) -> list[str]:
         """The codes that were texted to a user, newest first."""
         _, answer = _ask(self._cloud_port, "GET", "/outbox.json", None, {})
@@ -207,7 +218,7 @@ class MfaGroup:
         (self.run_dir / name).mkdir()
         return MfaServerSettings(
             name=name,
-            cloud_url=f"http://{LOOPBACK}:{self._cloud_port}",
+            cloud_url=self.cloud_url,
             sdk=Endpoint(LOOPBACK, free_tcp_port()),
             radius=RadiusSettings(Endpoint(LOOPBACK), "127.0.0.0/8", "radius-secret"),
             account=ACCOUNT,
@@ -231,11 +242,15 @@ class MfaGroup:
         self.run(server)
         return server
 
-    def pair(self) -> tuple[MfaServer, MfaServer]:
-        """A master, and a slave that follows it."""
+    def pair(self, newcomers: Sequence[User] = ()) -> tuple[MfaServer, MfaServer]:
+        """A master, and a slave that follows it. `newcomers` are in the directory and not in the group's data."""
         master = self.start("mfa1")
         master.wait_for("master")
-        slave = self.start("mfa2")
+        if newcomers:
+            master.learn(newcomers)
+            master.wait_for("master")
+        slave = self.add(replace(self.settings("mfa2"), users=(*USERS, *newcomers)))
+        self.run(slave)
         slave.wait_for("slave")
         return master, slave
 

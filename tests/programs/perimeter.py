@@ -12,8 +12,9 @@ from __future__ import annotations
 import base64
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -24,9 +25,10 @@ from mfalb.reference.config.mobile_app import MobileAppSettings
 from mfalb.reference.config.portal import PortalSettings
 from mfalb.reference.config.relying_party import RelyingPartySettings
 from mfalb.reference.config.sdk_access import SdkAccess
-from mfalb.reference.config.values import Endpoint
+from mfalb.reference.config.values import Endpoint, User
 from programs.balancer import Balancer, write_secret
 from programs.certificates import Authority
+from programs.handset import set_faults
 from programs.mfa_group import ACCOUNT, SDK_PATH, USERS, MfaGroup, MfaServer
 from programs.ports import LOOPBACK, free_tcp_port
 from programs.process import Launch, Logged, Program, wait_until
@@ -48,9 +50,9 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 class Perimeter:
-    """The deployment; a context manager. `affinity` is PINNED or UNPINNED."""
+    """The deployment; a context manager. `affinity` is PINNED or UNPINNED; `newcomers` have a password and no phone."""
 
-    def __init__(self, run_dir: Path, *, affinity: Mapping[str, Any] = PINNED) -> None:
+    def __init__(self, run_dir: Path, *, affinity: Mapping[str, Any] = PINNED, newcomers: Sequence[User] = ()) -> None:
         self.run_dir: Final = run_dir
         self.group: Final = MfaGroup(run_dir)
         self.mfa_servers: tuple[MfaServer, MfaServer]
@@ -59,8 +61,10 @@ class Perimeter:
         self.certificate: Final = Authority(run_dir / "site-tls").issue("site", HOST, HOST, LOOPBACK)
         self._token = Authority(run_dir / "token-tls", "authority of the farm").issue("token", "token signing")
         self._affinity = affinity
+        self._newcomers = newcomers
         self._stack = ExitStack()
         self._ports: dict[str, int] = {}
+        self.controls: Final[dict[str, int]] = {}
         self._farm_key = base64.b64encode(os.urandom(32)).decode()
 
     # ------------------------------------------------------------------------------ addresses
@@ -85,12 +89,23 @@ class Perimeter:
     def party_url(self) -> str:
         return f"https://{HOST}:{self._ports['party']}"
 
+    def own_url(self, name: str) -> str:
+        """Where a service is without the balancer."""
+        if name == "cloud":
+            return self.group.cloud_url
+        if name.startswith("mfa"):
+            (port,) = [server.settings.sdk.port for server in self.mfa_servers if server.name == name]
+            return f"http://{LOOPBACK}:{port}"
+        is_tls = name == "party" or name in _NAMES["adfs"]
+        return f"{'https' if is_tls else 'http'}://{LOOPBACK}:{self._ports[name]}"
+
     # ------------------------------------------------------------------------------ life
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.group)
-            self.mfa_servers = self.group.pair()
+            self.mfa_servers = self.group.pair(self._newcomers)
+            self.controls.update({server.name: server.control.port for server in self.mfa_servers})
             self._choose_ports()
             self.balancer = Balancer(self._configuration(), self.run_dir / "balancer", secrets=self._secrets())
             stack.enter_context(self.balancer)
@@ -120,6 +135,12 @@ class Perimeter:
         """As late as can be: until they are bound, somebody else's program may take them."""
         for name in ("sdk", "web", "farm", "party", *(name for names in _NAMES.values() for name in names)):
             self._ports[name] = free_tcp_port()
+        for name in ("party", *(name for names in _NAMES.values() for name in names)):
+            self.controls[name] = free_tcp_port()
+
+    def set_faults(self, name: str, **switches: float | bool) -> None:
+        """Set fault switches of a service."""
+        set_faults(self.controls[name], **switches)
 
     def code(self, user: str, texts: int) -> str:
         """The newest code of a user who has had so many texts."""
@@ -129,7 +150,7 @@ class Perimeter:
     # ------------------------------------------------------------------------------ settings
 
     def _secrets(self) -> list[str]:
-        return [ACCOUNT.password, self._farm_key, *(user.password for user in USERS)]
+        return [ACCOUNT.password, self._farm_key, *(user.password for user in (*USERS, *self._newcomers))]
 
     @property
     def access(self) -> SdkAccess:
@@ -147,13 +168,14 @@ class Perimeter:
         token = (str(self._token.cert), str(self._token.key))
         settings: dict[str, Settings] = {}
         for name in _NAMES["portal"]:
-            settings[name] = PortalSettings(name, self._endpoint(ports[name]), self.access, self.app_url)
+            site = PortalSettings(name, self._endpoint(ports[name]), self.access, self.app_url)
+            settings[name] = replace(site, trusted_proxies=(LOOPBACK,))
         for name in _NAMES["app"]:
             settings[name] = MobileAppSettings(name, self._endpoint(ports[name]), self.access, push_wait_s=20.0)
         for name in _NAMES["adfs"]:
             endpoint = self._endpoint(ports[name], is_tls=True)
             settings[name] = AdfsSettings(name, endpoint, self.access, self.issuer, farm_key, *token, (trust,))
-        settings["party"] = RelyingPartySettings(
+        party = RelyingPartySettings(
             name="party",
             endpoint=self._endpoint(self._ports["party"], is_tls=True),
             client_id=CLIENT_ID,
@@ -161,7 +183,8 @@ class Perimeter:
             issuer=self.issuer,
             issuer_ca=str(self.certificate.ca),
         )
-        return settings
+        everyone: dict[str, Settings] = {**settings, "party": party}
+        return {name: replace(one, control=Endpoint(LOOPBACK, self.controls[name])) for name, one in everyone.items()}
 
     def _program(self, name: str, settings: Settings) -> Program:
         path = self.run_dir / f"{name}.json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,6 +18,7 @@ from programs.freeradius import FreeRadius, eap_server, otp_server
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 Servers = tuple[FreeRadius, FreeRadius]
+_WORD = re.compile(r"\W+")
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +27,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
     return make_certificate(
         tmp_path_factory.mktemp("certificate"), "radius.example.test", "www.example.test", "127.0.0.1"
     )
+
+
+@pytest.fixture
+def pictures(request: pytest.FixtureRequest) -> Path:
+    """Where this test's pictures are kept when it is over: build/screenshots/FILE/TEST/. Nothing secret is on them."""
+    folder = request.config.rootpath / "build" / "screenshots" / request.path.stem / _WORD.sub("_", request.node.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 @pytest.fixture

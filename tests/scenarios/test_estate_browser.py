@@ -1,6 +1,6 @@
 """Promise: people use portal and AD FS in Chromium, behind the balancer, with and without scripts.
 
-Each page is kept as a picture in the test's run directory (`screenshots/`), for whoever wants to look at it.
+Each page is kept as a picture (`build/screenshots/`), for whoever wants to look at it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from programs.mfa_group import USERS, wait_until_level
 from programs.perimeter import Perimeter
 from programs.process import find_program, wait_until
 
+from mfalb.reference.config.values import User
+
 TEXTED, CALLED = USERS
+NEWCOMERS: Final = {name: User(name, f"password-of-{name}", "") for name in ("with_scripts", "without_scripts")}
 WAIT_MS: Final = 20_000.0
 
 # What a page lacks for people who do not see well, or do not use a mouse.
@@ -76,13 +79,16 @@ class Visitor:
 
     page: Page
     pictures: Path
+    name: str
 
     def look(self, name: str) -> None:
         """Keep pictures (without what is secret on them), and look whether all can use the page, on phones too."""
         for kind, width in (("", 900), ("-phone", 360)):
             self.page.set_viewport_size({"width": width, "height": 800})
             secret = [self.page.locator(".secret")]
-            self.page.screenshot(path=self.pictures / f"{name}{kind}.png", full_page=True, mask=secret)
+            self.page.screenshot(
+                path=self.pictures / f"{name}{kind}.png", full_page=True, mask=secret, mask_color="black"
+            )
             assert self.page.evaluate(FAULTS_OF_PAGE) == [], f"{name}{kind}"
 
     def submit_by_keyboard(self, **typed: str) -> None:
@@ -101,7 +107,7 @@ def spki(certificate: Path) -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Perimeter]:
-    with Perimeter(tmp_path_factory.mktemp("perimeter")) as running:
+    with Perimeter(tmp_path_factory.mktemp("perimeter"), newcomers=tuple(NEWCOMERS.values())) as running:
         yield running
 
 
@@ -115,13 +121,11 @@ def browser(site: Perimeter) -> Iterator[Browser]:
 
 
 @pytest.fixture(params=[True, False], ids=["with_scripts", "without_scripts"])
-def visitor(request: pytest.FixtureRequest, browser: Browser, tmp_path: Path) -> Iterator[Visitor]:
-    pictures = tmp_path / "screenshots"
-    pictures.mkdir()
+def visitor(request: pytest.FixtureRequest, browser: Browser, pictures: Path) -> Iterator[Visitor]:
     options: dict[str, Any] = {"java_script_enabled": request.param, "viewport": {"width": 900, "height": 800}}
     context = browser.new_context(**options)
     context.set_default_timeout(WAIT_MS)
-    yield Visitor(context.new_page(), pictures)
+    yield Visitor(context.new_page(), pictures, "with_scripts" if request.param else "without_scripts")
     context.close()
 
 
@@ -169,6 +173,28 @@ def test_a_user_signs_in_at_the_portal_and_changes_settings(site: Perimeter, vis
     visitor.submit_by_keyboard(user=TEXTED.name, password=TEXTED.password)
     page.wait_for_selector("text=Your account")
     assert len(site.group.codes(TEXTED.name)) == texts + 1, "the bypass was good for one sign-in"
+
+
+def test_a_newcomer_enrols_and_gets_a_user_pin(site: Perimeter, visitor: Visitor) -> None:
+    page, user = visitor.page, NEWCOMERS[visitor.name]
+    page.goto(site.portal_url)
+    visitor.submit_by_keyboard(user=user.name, password=user.password)
+    page.wait_for_selector("input[name=phone]")
+    visitor.look("1-enrol")
+    visitor.submit_by_keyboard(phone="99")
+    page.wait_for_selector("[role=alert]")
+    visitor.look("2-no-phone")
+    visitor.submit_by_keyboard(phone="+1 555 0199")
+    page.wait_for_selector("input[name=otp]")
+    visitor.submit_by_keyboard(otp=site.code(user.name, 1))
+    page.wait_for_selector("text=Your account")
+    visitor.submit_by_keyboard(new="4711", again="4711")
+    page.wait_for_selector("text=Your user PIN was changed.")
+    visitor.look("3-user-pin")
+    page.select_option("select[name=method]", "phone_call")
+    page.click("text=Save phone")
+    page.wait_for_selector("text=Your phone and the way to be asked were changed.")
+    wait_until_level(*site.mfa_servers)
 
 
 def test_a_user_signs_in_at_ad_fs_and_comes_back_to_the_application(site: Perimeter, visitor: Visitor) -> None:

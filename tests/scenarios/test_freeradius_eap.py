@@ -16,6 +16,8 @@ from programs.freeradius import FreeRadius, TestUser
 from programs.ports import LOOPBACK
 from programs.radius_pool import radius_pool
 
+METHODS = (Method.PEAP_MSCHAPV2, Method.TTLS_PAP)
+
 
 @dataclass(frozen=True)
 class Station:
@@ -32,7 +34,7 @@ class Station:
 def station(
     eap_servers: tuple[FreeRadius, FreeRadius], certificate: CertificateFiles, tmp_path: Path
 ) -> Iterator[Station]:
-    user, configs = TestUser(), {method: tmp_path / f"{method.name}.conf" for method in Method}
+    user, configs = TestUser(), {method: tmp_path / f"{method.name}.conf" for method in METHODS}
     for method, path in configs.items():
         write_supplicant_config(path, method, user, certificate)
     pool = radius_pool(eap_servers, tmp_path)
@@ -48,7 +50,7 @@ def assert_all_signed_in_over_both(results: Sequence[EapResult], servers: Sequen
     assert min(served.values()) >= len(results) // 5, f"one server was hardly used: {served}"
 
 
-@pytest.mark.parametrize("method", list(Method), ids=lambda method: method.name)
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_fifty_sign_ins_one_after_the_other_all_succeed_and_share_keys(
     station: Station, eap_servers: tuple[FreeRadius, FreeRadius], method: Method
 ) -> None:
@@ -56,7 +58,7 @@ def test_fifty_sign_ins_one_after_the_other_all_succeed_and_share_keys(
     assert_all_signed_in_over_both(results, eap_servers)
 
 
-@pytest.mark.parametrize("method", list(Method), ids=lambda method: method.name)
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_twenty_sign_ins_at_the_same_time_all_succeed_and_share_keys(
     station: Station, eap_servers: tuple[FreeRadius, FreeRadius], method: Method
 ) -> None:

@@ -1,6 +1,6 @@
 """Promise: a person at a browser answers the phones of the cloud, with JavaScript and without.
 
-What the pages looked like is kept as pictures in the test's run directory.
+What the pages looked like is kept as pictures (`build/screenshots/`), without the codes on them.
 """
 
 from __future__ import annotations
@@ -71,15 +71,16 @@ class Town:
         return page
 
     def picture(self, page: Page, name: str) -> None:
-        page.screenshot(path=self.pictures / f"{name}.png", full_page=True)
+        codes = [page.locator(".code"), page.locator(".messages li")]
+        page.screenshot(path=self.pictures / f"{name}.png", full_page=True, mask=codes, mask_color="black")
 
 
 @pytest.fixture
-def town(browser: Browser, tmp_path: Path) -> Iterator[Town]:
+def town(browser: Browser, tmp_path: Path, pictures: Path) -> Iterator[Town]:
     settings = CloudSettings(answering=Answering.MANUAL)
     # The cloud goes first: then nobody waits for a phone that rings on
     with ThreadPoolExecutor(4) as pool, ReferenceService("cloud", "cloud_service", settings, tmp_path) as cloud:
-        yield Town(Handsets(cloud.port("http")), browser, pool, tmp_path)
+        yield Town(Handsets(cloud.port("http")), browser, pool, pictures)
         for context in browser.contexts:
             context.close()
         assert PIN not in cloud.log()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,10 +54,10 @@ def settings(request: pytest.FixtureRequest, slapd: Slapd, certificate: Certific
     return secure if request.param == "ldaps" else replace(secure, url=plain_url, is_plain_allowed=True)
 
 
-def test_the_right_password_gives_the_user_as_the_directory_spells_it(settings: LdapSettings) -> None:
+async def test_the_right_password_gives_the_user_as_the_directory_spells_it(settings: LdapSettings) -> None:
     directory = LdapDirectory(settings)
     for name, password in PEOPLE.items():
-        found = directory.check(name.upper(), password)
+        found = await directory.check(name.upper(), password)
         assert found is not None
         assert found.name == name
 
@@ -78,31 +79,31 @@ def test_the_right_password_gives_the_user_as_the_directory_spells_it(settings: 
         ("a" * 1000, PEOPLE["alice"]),
     ],
 )
-def test_a_wrong_password_an_unknown_name_and_a_filter_for_a_name_are_nobody(
+async def test_a_wrong_password_an_unknown_name_and_a_filter_for_a_name_are_nobody(
     settings: LdapSettings, name: str, password: str
 ) -> None:
-    assert LdapDirectory(settings).check(name, password) is None
+    assert await LdapDirectory(settings).check(name, password) is None
 
 
-def test_a_directory_under_another_authority_is_not_told_any_password(
+async def test_a_directory_under_another_authority_is_not_told_any_password(
     slapd: Slapd, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stranger = Authority(tmp_path / "other").ca
-    assert LdapDirectory(over_tls(slapd, stranger)).check("alice", PEOPLE["alice"]) is None
+    assert await LdapDirectory(over_tls(slapd, stranger)).check("alice", PEOPLE["alice"]) is None
     starting = replace(over_tls(slapd, stranger), url=f"ldap://{LOOPBACK}:{slapd.port}", starts_tls=True)
-    assert LdapDirectory(starting).check("alice", PEOPLE["alice"]) is None
+    assert await LdapDirectory(starting).check("alice", PEOPLE["alice"]) is None
     assert [record.getMessage() for record in caplog.records] == ["directory unavailable"] * 2
 
 
-def test_a_directory_that_is_away_lets_nobody_in_and_is_there_again_when_it_is(
+async def test_a_directory_that_is_away_lets_nobody_in_and_is_there_again_when_it_is(
     slapd: Slapd, certificate: CertificateFiles
 ) -> None:
     good = over_tls(slapd, certificate.ca)
     away = replace(good, url=f"ldaps://{LOOPBACK}:{free_tcp_port()}")
-    assert LdapDirectory(away).check("alice", PEOPLE["alice"]) is None
+    assert await LdapDirectory(away).check("alice", PEOPLE["alice"]) is None
     refused = replace(good, bind_password="wrong")
-    assert LdapDirectory(refused).check("alice", PEOPLE["alice"]) is None
-    assert LdapDirectory(good).check("alice", PEOPLE["alice"]) is not None
+    assert await LdapDirectory(refused).check("alice", PEOPLE["alice"]) is None
+    assert await LdapDirectory(good).check("alice", PEOPLE["alice"]) is not None
 
 
 def mfa_server(ldap: LdapSettings, cloud: str, *protocols: RadiusProtocol) -> MfaServerSettings:
@@ -133,8 +134,11 @@ def test_mschapv2_with_an_ldap_directory_is_refused_at_start_and_says_what_to_do
     slapd: Slapd, certificate: CertificateFiles, tmp_path: Path
 ) -> None:
     ldap = over_tls(slapd, certificate.ca)
-    settings = mfa_server(ldap, "http://cloud.test", RadiusProtocol.PAP, RadiusProtocol.MSCHAPV2)
-    write_settings(tmp_path / "mfa1.json", settings)
+    file = tmp_path / "mfa1.json"
+    write_settings(file, mfa_server(ldap, "http://cloud.test", RadiusProtocol.PAP))
+    tables = json.loads(file.read_text("utf-8"))
+    tables["radius"]["protocols"] = ["pap", "mschapv2"]
+    file.write_text(json.dumps(tables), "utf-8")
     argv = [sys.executable, "-m", "mfalb.reference.mfa_server", "--settings", str(tmp_path / "mfa1.json")]
     ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
     assert ended.returncode != 0

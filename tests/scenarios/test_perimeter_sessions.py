@@ -28,15 +28,16 @@ from programs.process import Launch, Logged, Program, wait_until
 from mfalb.reference.config.files import write_settings
 from mfalb.reference.config.mobile_app import MobileAppSettings
 from mfalb.reference.config.sdk_access import SdkAccess
-from mfalb.reference.config.values import Account, Endpoint
+from mfalb.reference.config.values import Account, Endpoint, User
 from mfalb.wire.soap import read_envelope_untrusted
 
 TEXTED, CALLED = USERS
+NEWCOMERS = (User("carol", "password-of-carol", ""), User("dave", "password-of-dave", ""))  # in the directory only
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Perimeter]:
-    with Perimeter(tmp_path_factory.mktemp("perimeter")) as running:
+    with Perimeter(tmp_path_factory.mktemp("perimeter"), newcomers=NEWCOMERS) as running:
         yield running
 
 
@@ -100,6 +101,37 @@ def test_a_user_changes_phone_and_method_and_user_pin_at_the_portal(site: Perime
         wrong = browser.submit("/user-pin", current="0000", new="9876", again="9876")
         assert (wrong.status, "The user PIN was not changed." in wrong.text) == (400, True)
     wait_until_level(*site.mfa_servers)
+
+
+def test_a_newcomer_signs_in_with_the_password_gives_a_phone_and_is_asked_on_it_at_once(site: Perimeter) -> None:
+    texted, called = NEWCOMERS
+    with FormBrowser(site.certificate.ca) as browser:
+        browser.get(site.portal_url)
+        page = browser.submit("/login", user=texted.name, password=texted.password)
+        assert "No phone is known for" in page.text, page.text
+        assert "Please type a phone number" in browser.submit("/enrol", phone="none", method="one_way_sms").text
+        page = browser.submit("/enrol", phone="+1 555 0103", method="one_way_sms")
+        assert "Enter your code" in page.text, page.text
+        assert "Your account" in browser.submit("/otp", otp=site.code(texted.name, 1)).text
+    wait_until_level(*site.mfa_servers)
+    for server in site.mfa_servers:
+        assert server.call("GetUserSettings", user=texted.name).texts["Phone"].endswith("03")
+    with FormBrowser(site.certificate.ca) as browser:
+        browser.get(site.portal_url)
+        browser.submit("/login", user=called.name, password=called.password)
+        page = browser.submit("/enrol", phone="+1 555 0104", method="phone_call")
+        assert "Your account" in page.text, "the call was answered, and that is all there is to do"
+
+
+def test_the_client_s_address_is_in_the_mfa_server_s_record_and_cannot_be_made_up(site: Perimeter) -> None:
+    with FormBrowser(site.certificate.ca, "127.0.0.7") as browser:
+        browser.session.headers["X-Forwarded-For"] = "203.0.113.9"
+        browser.get(site.portal_url)
+        browser.submit("/login", user=CALLED.name, password=CALLED.password)
+        assert "Your account" in browser.page.text, browser.page.text
+    logs = "".join(server.program.log() for server in site.mfa_servers)
+    assert "client=127.0.0.7" in logs
+    assert "203.0.113.9" not in logs
 
 
 def test_a_bypass_lets_the_next_sign_in_pass_without_the_phone(site: Perimeter) -> None:

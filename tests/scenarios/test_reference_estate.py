@@ -268,5 +268,5 @@ async def test_a_service_that_cannot_start_raises_its_log_and_the_services_befor
     with pytest.raises(ServiceFailed) as failure:
         await estate.__aenter__()
     assert "mfa1 did not start" in str(failure.value)
-    assert "FileNotFoundError" in str(failure.value), "the end of its log"
+    assert f"{broken} with {broken}: No such file" in str(failure.value), "the end of its log"
     assert not is_alive(estate.cloud.service.pid)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 from programs.handset import Handsets, set_faults
+from programs.ms_chap import is_proof, mschapv2, proved
 from programs.ports import LOOPBACK
 from programs.radclient import Answer, Target, send
 from programs.reference_service import ReferenceService
@@ -19,7 +20,6 @@ from mfalb.reference.config.cloud import Answering, CloudSettings
 from mfalb.reference.config.mfa_server import CacheType, CachingRule, MfaServerSettings, RadiusSettings
 from mfalb.reference.config.values import Account, Endpoint, Method, User, UserPin
 from mfalb.reference.directory import nt_hash
-from mfalb.reference.mfa_server.radius_mschap import Exchange
 
 SECRET: Final = "radius-secret"
 PIN: Final = "2468"
@@ -93,14 +93,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def pap(user: str, password: str, *more: tuple[str, str]) -> list[tuple[str, str]]:
     return [("User-Name", user), ("User-Password", password), *more]
-
-
-def mschapv2(user: str, password: str) -> list[tuple[str, str]]:
-    challenge, peer = bytes(range(16)), bytes(range(16, 32))
-    proof = Exchange(user.encode(), 9, challenge, peer, b"").expected(nt_hash(password))
-    response = bytes((9, 0)) + peer + bytes(8) + proof
-    attributes = [("MS-CHAP-Challenge", "0x" + challenge.hex()), ("MS-CHAP2-Response", "0x" + response.hex())]
-    return [("User-Name", user), *attributes]
 
 
 BLOCKING: Final = [
@@ -190,11 +182,8 @@ def test_mschapv2_signs_in_shows_the_servers_proof_and_gives_keys(site: Site) ->
     (answer,) = asked.result(60)
     assert answer is not None
     assert answer.code == "Access-Accept"
-    request = Exchange(b"called", 9, bytes(range(16)), bytes(range(16, 32)), b"")
-    proved = replace(request, response=request.expected(nt_hash("password-called")))
-    proof = proved.proof(nt_hash("password-called"))
-    assert bytes.fromhex(answer.attributes["MS-CHAP2-Success"][2:]) == b"\x09" + proof.encode()
-    send_key, receive_key = proved.keys(nt_hash("password-called"))
+    assert is_proof(answer.attributes["MS-CHAP2-Success"], "called", "password-called")
+    send_key, receive_key = proved("called", "password-called").keys(nt_hash("password-called"))
     assert answer.attributes["MS-MPPE-Send-Key"] == "0x" + send_key.hex(), "as radclient has revealed it"
     assert answer.attributes["MS-MPPE-Recv-Key"] == "0x" + receive_key.hex()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +29,8 @@ from mfalb.reference.config.mfa_server import CallerCertificates, MfaServerSetti
 from mfalb.reference.config.sdk_access import SdkAccess
 from mfalb.reference.config.values import Endpoint
 from mfalb.reference.sdk_client.answers import Begun
-from mfalb.reference.sdk_client.client import SdkClient
 from mfalb.reference.sdk_client.failures import Level, SdkUnavailable
-from mfalb.reference.sdk_client.transport import sdk_caller, sdk_session
+from mfalb.reference.sdk_client.transport import open_sdk
 
 HOST = "localhost"
 CALLED = USERS[1]
@@ -110,8 +109,8 @@ def access(site: Site, url: str, caller: CertificateFiles) -> SdkAccess:
 
 async def test_a_mapped_certificate_stands_for_the_account(site: Site) -> None:
     allowed = access(site, site.passing, site.mapped)
-    async with sdk_session(allowed) as session:
-        sdk = SdkClient(sdk_caller(allowed, session), "a test")
+    async with AsyncExitStack() as stack:
+        sdk = await open_sdk(allowed, "a test", stack)
         await sdk.test_security()
         assert await sdk.validate_password(CALLED.name, CALLED.password)
         assert not await sdk.validate_password(CALLED.name, "wrong")
@@ -119,9 +118,10 @@ async def test_a_mapped_certificate_stands_for_the_account(site: Site) -> None:
 
 
 async def level_of(refused: SdkAccess) -> Level:
-    async with sdk_session(refused) as session:
+    async with AsyncExitStack() as stack:
+        sdk = await open_sdk(refused, "a test", stack)
         with pytest.raises(SdkUnavailable) as caught:
-            await SdkClient(sdk_caller(refused, session), "a test").test_security()
+            await sdk.test_security()
     return caught.value.level
 
 

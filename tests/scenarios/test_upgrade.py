@@ -438,10 +438,16 @@ def test_a_radsec_client_gets_its_answer_and_is_then_let_go_of(site: Site) -> No
 # ------------------------------------------------------------------------------------ when it cannot be
 
 
+def write(file: Path, text: str) -> None:
+    """Python knows compiled code by its source's size and second: an older one would pass for this."""
+    file.write_text(text, "utf-8")
+    shutil.rmtree(file.parent / "__pycache__", ignore_errors=True)
+
+
 def change(file: Path, before: str, after: str) -> None:
     text = file.read_text("utf-8")
     assert text.count(before) == 1
-    file.write_text(text.replace(before, after), "utf-8")
+    write(file, text.replace(before, after))
 
 
 def test_the_code_that_is_on_the_disk_counts_and_broken_code_leaves_the_running_one_serving(
@@ -450,17 +456,17 @@ def test_the_code_that_is_on_the_disk_counts_and_broken_code_leaves_the_running_
     package = site.package
     version, entry = package / "__init__.py", package / "cli" / "serve.py"
     sound = entry.read_text("utf-8")
-    entry.write_text("this is no Python\n", "utf-8")
+    write(entry, "this is no Python\n")
     said = site.refused_upgrade()
     assert "the new process ended with 1 before it was ready" in said
     assert "SyntaxError" in site.balancer.log()
-    entry.write_text(sound, "utf-8")
+    write(entry, sound)
 
     change(package / "balancer/supervisor/hand_over.py", "FORMAT: Final = 1", "FORMAT: Final = 2")
     assert "this version takes over what has form 2, the running one hands over form 1" in site.refused_upgrade()
     change(package / "balancer/supervisor/hand_over.py", "FORMAT: Final = 2", "FORMAT: Final = 1")
 
-    version.write_text(version.read_text("utf-8").replace(mfalb.__version__, "9.9.9"), "utf-8")
+    change(version, f'"{mfalb.__version__}"', '"9.9.9"')
     site.upgrade()
     assert site.admin.get(api.Status, "/v1/status").version == "9.9.9"
     forget_tracebacks(site.balancer)

@@ -20,7 +20,10 @@ _LAST_ANSWER_S: Final = 1.0  # the operator who asked for the upgrade is answere
 
 
 class OperatorsDesks:
-    """Bound first, before anything is served, and opened last. Both can be handed over."""
+    """Bound first, before anything is served, and opened last: only the port tells before that what is not ready yet.
+
+    Both can be handed over.
+    """
 
     def __init__(self, server: AdminServer, operations: SupervisorOperations) -> None:
         self.port: AdminSockets | None = None
@@ -31,6 +34,7 @@ class OperatorsDesks:
         self._tasks = Tasks("desks")
         self._former_path: Path | None = None
         self._is_left = False
+        self._is_port_open = False
 
     def bind(self, config: Admin, offer: Offer | None) -> None:
         """`offer` may have both already. Raises CannotBind."""
@@ -41,12 +45,17 @@ class OperatorsDesks:
             handed[1].close()
             self._former_path = handed[0]
 
+    async def open_port(self) -> None:
+        """Serve the pages that need no operator: `/ready` says what does not serve yet."""
+        if self.port is not None and not self._is_port_open:
+            self._is_port_open = True
+            await self._server.start(_copies(self.port[1]))
+
     async def open(self) -> None:
         """Serve."""
+        await self.open_port()
         if self._former_path is not None:
             self._former_path.unlink(missing_ok=True)
-        if self.port is not None:
-            await self._server.start(_copies(self.port[1]))
         if self.socket is not None:
             self._operations.start()
             self._api = AdminApi(self._operations)

@@ -145,6 +145,7 @@ class Supervisor:
         for pool in self._pools.values():
             pool.on_change = self._note_change
         if legacy is None:
+            await self._desks.open_port()
             await self._prober.start(self._pools.values())
         else:  # what it knew of backends stands until we know better
             await look_for_a_while(self._prober, self._pools.values())

@@ -21,6 +21,7 @@ from mfalb.reference.faults import Faults
 from mfalb.reference.sdk_client.answers import Begun
 from mfalb.reference.sdk_client.client import SdkClient
 from mfalb.reference.sdk_client.failures import SdkUnavailable
+from mfalb.reference.web.clients import Clients
 from mfalb.reference.web.forms import is_token, new_token, read_otp
 from mfalb.reference.web.pages import Pages, html
 from mfalb.reference.web.requests import form_of, set_cookie
@@ -53,16 +54,21 @@ class Farm:
 class AdfsNode:
     """One node. It keeps nothing between two requests. `unix_time` gives seconds."""
 
-    def __init__(self, name: str, farm: Farm, sdk: SdkClient, unix_time: Callable[[], float]) -> None:
+    def __init__(
+        self, name: str, farm: Farm, sdk: SdkClient, unix_time: Callable[[], float], clients: Clients | None = None
+    ) -> None:
+        """`clients` knows which proxies may say whose browser they forward for; none may by default."""
         self._name = name
+        self._clients = clients or Clients()
         self._farm = farm
         self._sdk = sdk
         self._unix_time = unix_time
         self._pages = Pages(_TEMPLATES, server=name, root=ROOT, brand="Contoso", product="Sign-in")
+        self._faults = Faults()
 
     def application(self, faults: Faults | None = None) -> web.Application:
-        middlewares = [] if faults is None else [faults.middleware]
-        application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=middlewares)
+        self._faults = faults or self._faults
+        application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=[self._faults.middleware])
         router = application.router
         router.add_get(f"{ROOT}/oauth2/authorize", self.authorize)
         router.add_post(f"{ROOT}/ls/password", self.password)
@@ -139,10 +145,11 @@ class AdfsNode:
         return self._password_page(context, HTTPStatus.FORBIDDEN, _WRONG_PASSWORD)
 
     async def _begin(self, request: web.Request, context: Context) -> web.Response:
-        half = await self._sdk.begin(context.user, request.remote or "")
+        half = await self._sdk.begin(context.user, self._clients.address_of(request))
         match half.begun:
             case Begun.TEXT_SENT:
                 self._tell("text sent", context.user)
+                self._faults.challenge_begun()
                 return self._code_page(replace(context, request_id=half.request_id), HTTPStatus.OK)
             case Begun.AUTHENTICATED:
                 return self._signed_in(context)

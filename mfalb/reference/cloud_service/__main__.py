@@ -7,19 +7,19 @@ from contextlib import AsyncExitStack
 
 from mfalb.reference.cloud_service.app import CloudService
 from mfalb.reference.config.files import SettingsFile
-from mfalb.reference.service import main, serve_http
+from mfalb.reference.service import main, serve_sites
 
 
 async def start(settings: SettingsFile, stack: AsyncExitStack) -> Mapping[str, int]:
     """Serve the cloud MFA Service, its phones, and (if asked for) its fault switches."""
     cloud = settings.cloud()
     service = CloudService(cloud)
-    ports = {"http": await serve_http(service.application(), cloud.endpoint, stack)}
-    if cloud.handsets is not None:
-        ports["handsets"] = await serve_http(service.pages_application(), cloud.handsets, stack)
-    if cloud.control is not None:
-        ports["control"] = await serve_http(service.faults.control_application(), cloud.control, stack)
-    return ports
+    return await serve_sites(
+        stack,
+        http=(service.application(), cloud.endpoint),
+        handsets=(service.pages_application(), cloud.handsets),
+        control=(service.faults.control_application(), cloud.control),
+    )
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class CloudService:
         state = None if settings.state is None else Path(settings.state)
         self._activation = Activation(settings.activation_codes, state)
         self._handsets = HandsetPages(self._outbox, self._phones, settings.answering)
-        self.faults = Faults("slow_s", "hang", "down", "duplicate", "deny")
+        self.faults = Faults("slow_s", "hang", "down", "die_mid_challenge", "duplicate", "deny")
         templates = FileSystemLoader(Path(__file__).parent / "templates")
         self._pages = Environment(loader=templates, autoescape=True)
 
@@ -100,6 +100,7 @@ class CloudService:
         otp = _new_code()
         for _ in range(self._times):
             self._send(wanted, f"Your verification code is {otp}", otp)
+        self.faults.challenge_begun()
         return PfpResponse(wanted.request_id, True, True, otp=otp, call_status=CallStatus.TEXT_SENT)
 
     async def _ring(self, wanted: PfpRequest) -> CallStatus:
@@ -109,6 +110,7 @@ class CloudService:
                 self._send(wanted, f"Reply with {one.code} to verify", one.code)
             else:
                 self._outbox.ring(wanted.username)
+        self.faults.challenge_begun()
         if self.faults.now.deny:
             return CallStatus.APP_DENIED if one.kind is Kind.PUSH else CallStatus.USER_HUNG_UP
         return await self._answered(one)

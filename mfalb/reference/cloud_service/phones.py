@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Final
 
 from mfalb.reference.config.values import UserPin
+from mfalb.reference.threads import HASHING
 from mfalb.wire.pfp_message import CallStatus, PfpMode, PfpRequest
 
 WAITING_LIMIT: Final = 10_000  # past it, the network is busy: nobody's phone rings
@@ -111,7 +112,7 @@ async def _judged(one: Ringing, action: Action, typed: str) -> CallStatus:
     if action is not Action.APPROVE:
         return CallStatus.APP_DENIED if one.kind is Kind.PUSH else CallStatus.USER_HUNG_UP
     reply, pin = typed[: len(one.code)], typed[len(one.code) :]
-    is_pin_right = one.pin is None or await asyncio.to_thread(one.pin.is_right, pin)
+    is_pin_right = one.pin is None or await HASHING.run(one.pin.is_right, pin)
     if one.code and not hmac.compare_digest(reply.encode(), one.code.encode()):
         return CallStatus.WRONG_REPLY
     if one.pin is None:

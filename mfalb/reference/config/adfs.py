@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
 
 from mfalb.reference.config.sdk_access import SdkAccess
-from mfalb.reference.config.values import Endpoint
+from mfalb.reference.config.values import Endpoint, check_networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +15,10 @@ class RelyingPartyTrust:
     client_id: str
     redirect_uris: tuple[str, ...]
 
-    @classmethod
-    def read(cls, table: dict[str, Any]) -> Self:
-        """Raises KeyError and ValueError."""
-        uris = tuple(table["redirect_uris"])
-        if not all(uri.startswith(("https://", "http://")) for uri in uris):
+    def __post_init__(self) -> None:
+        """Raises ValueError for addresses that no browser can be sent to."""
+        if not all(uri.startswith(("https://", "http://")) for uri in self.redirect_uris):
             raise ValueError("redirect_uris begin with https:// (or http://, for trying things)")
-        return cls(table["client_id"], uris)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +28,8 @@ class AdfsSettings:
     `farm_key` is the file with the farm's secret (32 bytes in base64), by which a node knows what another one began;
     `token_cert` and `token_key` are the certificate (PEM, RSA or P-256) that tokens are signed with; `issuer` is the
     farm's address as users see it, the name that tokens carry. `certificate_endpoint` is where clients come that have
-    to show a certificate (49443 at AD FS): its `client_ca` says whose.
+    to show a certificate (49443 at AD FS): its `client_ca` says whose. `trusted_proxies` are the networks of proxies
+    that end TLS before the farm and are believed, by X-Forwarded-For, about whose browser they forward for.
     """
 
     name: str
@@ -46,23 +43,10 @@ class AdfsSettings:
     token_life_s: int = 300
     control: Endpoint | None = None
     certificate_endpoint: Endpoint | None = None
+    trusted_proxies: tuple[str, ...] = ()
 
-    @classmethod
-    def read(cls, tables: dict[str, Any]) -> Self:
-        """Raises KeyError, TypeError and ValueError for tables that are not such settings."""
-        control, certificates = tables.get("control"), tables.get("certificate_endpoint")
-        if certificates is not None and not certificates.get("client_ca"):
+    def __post_init__(self) -> None:
+        """Raises ValueError for proxies that are no networks, and for certificates that nobody vouches for."""
+        check_networks("trusted_proxies", self.trusted_proxies)
+        if self.certificate_endpoint is not None and not self.certificate_endpoint.client_ca:
             raise ValueError("certificate_endpoint needs client_ca: whose certificates clients have to show")
-        return cls(
-            name=tables["name"],
-            endpoint=Endpoint(**tables["endpoint"]),
-            sdk=SdkAccess.read(tables["sdk"]),
-            issuer=tables["issuer"],
-            farm_key=tables["farm_key"],
-            token_cert=tables["token_cert"],
-            token_key=tables["token_key"],
-            relying_parties=tuple(RelyingPartyTrust.read(one) for one in tables["relying_parties"]),
-            token_life_s=int(tables.get("token_life_s", 300)),
-            control=None if control is None else Endpoint(**control),
-            certificate_endpoint=None if certificates is None else Endpoint(**certificates),
-        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Self
 
 from mfalb.reference.config.values import Endpoint
 
@@ -35,18 +34,3 @@ class CloudSettings:
     ring_s: float = 60.0
     handsets: Endpoint | None = None
     control: Endpoint | None = None
-
-    @classmethod
-    def read(cls, tables: dict[str, Any]) -> Self:
-        """Raises KeyError, TypeError and ValueError for tables that are not such settings."""
-        handsets, control = tables.get("handsets"), tables.get("control")
-        return cls(
-            endpoint=Endpoint(**tables["endpoint"]),
-            answer_delay_s=float(tables.get("answer_delay_s", 1.0)),
-            activation_codes=tuple(tables.get("activation_codes", ())),
-            state=tables.get("state"),
-            answering=Answering(tables.get("answering", "auto")),
-            ring_s=float(tables.get("ring_s", 60.0)),
-            handsets=None if handsets is None else Endpoint(**handsets),
-            control=None if control is None else Endpoint(**control),
-        )

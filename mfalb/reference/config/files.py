@@ -18,6 +18,7 @@ from mfalb.reference.config.mfa_server import MfaServerSettings
 from mfalb.reference.config.mobile_app import MobileAppSettings
 from mfalb.reference.config.portal import PortalSettings
 from mfalb.reference.config.relying_party import RelyingPartySettings
+from mfalb.reference.config.tables import read_table
 
 Settings = CloudSettings | MfaServerSettings | PortalSettings | MobileAppSettings | AdfsSettings | RelyingPartySettings
 
@@ -54,19 +55,19 @@ class SettingsFile:
         return cls(tables)
 
     def cloud(self) -> CloudSettings:
-        return CloudSettings.read(self._tables)
+        return read_table(CloudSettings, self._tables)
 
     def mfa_server(self) -> MfaServerSettings:
-        return MfaServerSettings.read(self._tables)
+        return read_table(MfaServerSettings, self._tables)
 
     def portal(self) -> PortalSettings:
-        return PortalSettings.read(self._tables)
+        return read_table(PortalSettings, self._tables)
 
     def mobile_app(self) -> MobileAppSettings:
-        return MobileAppSettings.read(self._tables)
+        return read_table(MobileAppSettings, self._tables)
 
     def adfs(self) -> AdfsSettings:
-        return AdfsSettings.read(self._tables)
+        return read_table(AdfsSettings, self._tables)
 
     def relying_party(self) -> RelyingPartySettings:
-        return RelyingPartySettings.read(self._tables)
+        return read_table(RelyingPartySettings, self._tables)

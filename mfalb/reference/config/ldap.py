@@ -29,8 +29,8 @@ class LdapSettings:
         """Raises ValueError for what cannot work, or would show passwords."""
         parts = urlsplit(self.url)
         if parts.scheme not in ("ldap", "ldaps") or not parts.hostname:
-            raise ValueError("ldap: url is ldap://host:port or ldaps://host:port")
+            raise ValueError("url is ldap://host:port or ldaps://host:port")
         if parts.scheme == "ldap" and not self.starts_tls and not self.is_plain_allowed:
-            raise ValueError("ldap: passwords would cross the wire in clear: use ldaps:// or starts_tls")
+            raise ValueError("passwords would cross the wire in clear: use ldaps:// or starts_tls")
         if self.user_filter.count("{}") != 1 or self.timeout_s <= 0:
-            raise ValueError("ldap: user_filter has one {}, and timeout_s is more than 0")
+            raise ValueError("user_filter has one {}, and timeout_s is more than 0")

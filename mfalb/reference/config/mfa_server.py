@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import ip_network
-from typing import Any, Final, Self
+from typing import Final
 
 from mfalb.reference.config.ldap import LdapSettings
-from mfalb.reference.config.values import Account, ClientTls, Endpoint, StateKind, User
+from mfalb.reference.config.values import Account, ClientTls, Endpoint, StateKind, User, check_networks
 
 CACHE_LIMIT_S: Final = 86_400.0
 RPC_PORT: Final = 4443  # static, and the same on all servers
@@ -30,13 +29,10 @@ class CachingRule:
     auth_type: str | None = None
     application: str | None = None
 
-    @classmethod
-    def read(cls, table: dict[str, Any]) -> Self:
-        """Raises KeyError, TypeError and ValueError for a table that is no such rule."""
-        rule = cls(**{**table, "type": CacheType(table["type"]), "seconds": float(table["seconds"])})
-        if not 0 < rule.seconds <= CACHE_LIMIT_S:
-            raise ValueError(f"caching: seconds are more than 0 and at most {CACHE_LIMIT_S}")
-        return rule
+    def __post_init__(self) -> None:
+        """Raises ValueError for a time that cannot be meant."""
+        if not 0 < self.seconds <= CACHE_LIMIT_S:
+            raise ValueError(f"seconds are more than 0 and at most {CACHE_LIMIT_S}")
 
 
 class RadiusProtocol(Enum):
@@ -59,20 +55,9 @@ class RadiusSettings:
     protocols: tuple[RadiusProtocol, ...] = (RadiusProtocol.PAP, RadiusProtocol.MSCHAPV2)
     caching: tuple[CachingRule, ...] = ()
 
-    @classmethod
-    def read(cls, table: dict[str, Any]) -> Self:
-        """Raises KeyError, TypeError and ValueError for a table that is not such settings."""
-        ip_network(table["client_network"])  # fails here, not at the first datagram
-        return cls(
-            endpoint=Endpoint(**table["endpoint"]),
-            client_network=table["client_network"],
-            secret=table["secret"],
-            state=StateKind(table.get("state", "unique")),
-            requires_message_authenticator=table.get("requires_message_authenticator", True),
-            application=table.get("application", "RADIUS"),
-            protocols=tuple(RadiusProtocol(name) for name in table.get("protocols", ("pap", "mschapv2"))),
-            caching=tuple(CachingRule.read(rule) for rule in table.get("caching", ())),
-        )
+    def __post_init__(self) -> None:
+        """Raises ValueError here, not at the first datagram."""
+        check_networks("client_network", (self.client_network,))
 
 
 class ServerKind(Enum):
@@ -94,31 +79,19 @@ class GroupSettings:
     name: str
     activation_code: str = field(repr=False)
     data: str
-    rpc: Endpoint
+    rpc: Endpoint = field(metadata={"defaults": {"port": RPC_PORT}})
     ca: str
     rpc_address: str | None = None
     kind: ServerKind = ServerKind.DOMAIN_JOINED
     kept_changes: int = 10_000
     poll_s: float = 5.0
 
-    @classmethod
-    def read(cls, table: dict[str, Any]) -> Self:
-        """Raises KeyError, TypeError and ValueError for a table that is not such settings."""
-        rest = {name: table[name] for name in ("rpc_address", "kept_changes", "poll_s") if name in table}
-        settings = cls(
-            name=table["name"],
-            activation_code=table["activation_code"],
-            data=table["data"],
-            rpc=Endpoint(**{"port": RPC_PORT, **table["rpc"]}),
-            ca=table["ca"],
-            kind=ServerKind(table.get("kind", "domain_joined")),
-            **rest,
-        )
-        if settings.rpc.cert is None or settings.rpc.key is None:
-            raise ValueError("group.rpc: replication needs a certificate (cert, key)")
-        if settings.kept_changes < 1 or settings.poll_s <= 0:
-            raise ValueError("group: kept_changes and poll_s are more than nothing")
-        return settings
+    def __post_init__(self) -> None:
+        """Raises ValueError for what cannot work."""
+        if self.rpc.cert is None or self.rpc.key is None:
+            raise ValueError("rpc: replication needs a certificate (cert, key)")
+        if self.kept_changes < 1 or self.poll_s <= 0:
+            raise ValueError("kept_changes and poll_s are more than nothing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,34 +122,17 @@ class MfaServerSettings:
     sdk: Endpoint
     radius: RadiusSettings
     account: Account
-    users: tuple[User, ...]
+    users: tuple[User, ...] = ()
     group: GroupSettings | None = None
     control: Endpoint | None = None
     callers: CallerCertificates | None = None
     cloud_tls: ClientTls | None = None
     ldap: LdapSettings | None = None
 
-    @classmethod
-    def read(cls, tables: dict[str, Any]) -> Self:
-        """Raises KeyError, TypeError and ValueError for tables that are not such settings."""
-        group, control, callers = (tables.get(name) for name in ("group", "control", "callers"))
-        cloud_tls, ldap = tables.get("cloud_tls"), tables.get("ldap")
-        server = cls(
-            name=tables["name"],
-            cloud_url=tables["cloud_url"],
-            sdk=Endpoint(**tables["sdk"]),
-            radius=RadiusSettings.read(tables["radius"]),
-            account=Account(**tables["account"]),
-            users=tuple(User.read(user) for user in tables.get("users", ())),
-            group=None if group is None else GroupSettings.read(group),
-            control=None if control is None else Endpoint(**control),
-            callers=None if callers is None else CallerCertificates(callers["ca"], tuple(callers["fingerprints"])),
-            cloud_tls=None if cloud_tls is None else ClientTls(**cloud_tls),
-            ldap=None if ldap is None else LdapSettings(**ldap),
-        )
-        if server.ldap is not None and RadiusProtocol.MSCHAPV2 in server.radius.protocols:
+    def __post_init__(self) -> None:
+        """Raises ValueError for what does not go together."""
+        if self.ldap is not None and RadiusProtocol.MSCHAPV2 in self.radius.protocols:
             raise ValueError(
                 "radius.protocols: mschapv2 needs the users' NT hashes, which an LDAP directory does not give; "
                 'with ldap say protocols: ["pap"]'
             )
-        return server

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
 
 from mfalb.reference.config.values import Endpoint
 
@@ -22,8 +21,4 @@ class RelyingPartySettings:
     redirect_uri: str
     issuer: str
     issuer_ca: str | None = None
-
-    @classmethod
-    def read(cls, tables: dict[str, Any]) -> Self:
-        """Raises KeyError and TypeError for tables that are not such settings."""
-        return cls(**{**tables, "endpoint": Endpoint(**tables["endpoint"])})
+    control: Endpoint | None = None

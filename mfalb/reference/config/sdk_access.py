@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
 
 from mfalb.reference.config.values import Account
 
@@ -22,11 +21,7 @@ class SdkAccess:
     cert: str | None = None
     key: str | None = None
 
-    @classmethod
-    def read(cls, table: dict[str, Any]) -> Self:
-        """Raises KeyError, TypeError and ValueError for a table that says nothing usable."""
-        account = table.get("account")
-        access = cls(**{**table, "account": None if account is None else Account(**account)})
-        if access.account is None and access.cert is None:
+    def __post_init__(self) -> None:
+        """Raises ValueError for what says nothing usable."""
+        if self.account is None and self.cert is None:
             raise ValueError("the Web Service SDK wants an account or a client certificate")
-        return access

@@ -6,11 +6,23 @@ import hashlib
 import hmac
 import os
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Self
+from ipaddress import ip_network
+from typing import Final, Self
 
+_LAST_PORT: Final = 65_535
 PIN_COST: Final = 2**14  # 16 MiB, some 40 ms
+
+
+def check_networks(setting: str, networks: Sequence[str]) -> None:
+    """Raises ValueError for what is no network, or an address with bits behind its network's."""
+    for network in networks:
+        try:
+            ip_network(network)
+        except ValueError as error:
+            raise ValueError(f"{setting}: {error}") from None
 
 
 class Method(Enum):
@@ -64,13 +76,6 @@ class User:
     pin: UserPin | None = field(default=None, repr=False)
     device_token: str = field(default="", repr=False)
 
-    @classmethod
-    def read(cls, table: dict[str, Any]) -> Self:
-        """A user as a settings file has it. Raises ValueError and TypeError."""
-        pin = table.get("pin")
-        method = Method(table.get("method", "one_way_sms"))
-        return cls(**{**table, "method": method, "pin": None if pin is None else UserPin(**pin)})
-
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -97,6 +102,15 @@ class Endpoint:
     cert: str | None = None
     key: str | None = None
     client_ca: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no service can listen with."""
+        if not 0 <= self.port <= _LAST_PORT:
+            raise ValueError(f"port is a number from 0 (any free one) to {_LAST_PORT}")
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key go together")
+        if self.client_ca is not None and self.cert is None:
+            raise ValueError("client_ca needs cert and key: without TLS nobody can show a certificate")
 
 
 @dataclass(frozen=True, slots=True)

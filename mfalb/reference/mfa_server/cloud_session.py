@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ssl
-
 import aiohttp
 
 from mfalb.reference.config.values import ClientTls
+from mfalb.reference.tls import client_context
 
 
 def cloud_session(tls: ClientTls | None) -> aiohttp.ClientSession:
     """A session for all calls to the cloud. Without `tls` the system's authorities verify an https cloud."""
     if tls is None:
         return aiohttp.ClientSession()
-    context = ssl.create_default_context(cafile=tls.ca)
-    if tls.cert is not None:
-        context.load_cert_chain(tls.cert, tls.key)
+    context = client_context(tls.ca, tls.cert, tls.key)
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))

@@ -57,18 +57,18 @@ class GatedFactor(SecondFactor):
         self._gate = gate
         self._faults = faults
 
-    async def begin(self, user: User, request_id: str) -> FirstHalf:
+    async def begin(self, user: User, request_id: str, client: str = "") -> FirstHalf:
         """Ring or text the user, unless there is a reason not to."""
         if self._gate.standing.role is Role.UNACTIVATED:
             return FirstHalf(Begun.NOT_ACTIVATED, request_id)
         if await self._gate.lets_pass(user.name):
-            _log.info("one-time bypass used", extra={"user": short_id(user.name)})
+            _log.info("one-time bypass used", extra={"user": short_id(user.name), "client": client or "-"})
             return FirstHalf(Begun.AUTHENTICATED, request_id)
         if self._faults.now.cloud_unreachable:
             return FirstHalf(Begun.CLOUD_UNAVAILABLE, request_id)
         membership = self._gate.standing.membership
         self.license_key = "" if membership is None else membership.license_key
-        half = await super().begin(user, request_id)
+        half = await super().begin(user, request_id, client)
         if half.begun is Begun.TEXT_SENT:
             self._faults.challenge_begun()
         return half

@@ -53,7 +53,7 @@ Address = tuple[Any, ...]
 class Primary(Protocol):
     """Primary authentication, as this front asks for it."""
 
-    def check(self, name: str, password: str) -> User | None: ...
+    async def check(self, name: str, password: str) -> User | None: ...
 
     def check_nt_hash(self, name: str, is_right: Callable[[bytes], bool]) -> User | None: ...
 
@@ -148,10 +148,13 @@ class RadiusFront(asyncio.DatagramProtocol):
         name, state = user.decode(errors="replace"), packet.first(radius.STATE)
         if state is None:
             return await self._first_half(packet, name, proof, client)
-        if isinstance(proof, str) and self._second_factor.verify(name, _request_id(state), proof) is Outcome.ACCEPTED:
+        if isinstance(proof, str) and await self._is_code(name, state, proof):
             self._successes.passed(self._successes.key(name, client))
             return self._answer(packet, radius.ACCESS_ACCEPT, _message(b"Welcome."))
         return self._reject(packet, b"The code was not accepted.")
+
+    async def _is_code(self, name: str, state: bytes, typed: str) -> bool:
+        return await self._second_factor.verify(name, _request_id(state), typed) is Outcome.ACCEPTED
 
     @property
     def _taken(self) -> bytes:
@@ -174,7 +177,7 @@ class RadiusFront(asyncio.DatagramProtocol):
         if self._successes.has_passed(key):
             return self._answer(packet, radius.ACCESS_ACCEPT, _message(b"Welcome.") + more)
         state = _CONSTANT_STATE if self._settings.state is StateKind.CONSTANT else os.urandom(16)
-        half = await self._successes.shared(key, lambda: self._second_factor.begin(user, _request_id(state)))
+        half = await self._successes.shared(key, lambda: self._second_factor.begin(user, _request_id(state), client))
         if half.begun is Begun.AUTHENTICATED:
             return self._answer(packet, radius.ACCESS_ACCEPT, _message(b"Welcome.") + more)
         if half.begun is Begun.TEXT_SENT:
@@ -185,7 +188,7 @@ class RadiusFront(asyncio.DatagramProtocol):
     async def _primary(self, packet: Packet, name: str, proof: str | Exchange) -> tuple[User | None, bytes]:
         """The user, if the directory says so, and what MS-CHAPv2 has to add to the answer."""
         if isinstance(proof, str):
-            return await asyncio.to_thread(self._directory.check, name, proof), b""
+            return await self._directory.check(name, proof), b""
         right: list[bytes] = []
 
         def is_right(nt_hash: bytes) -> bool:

@@ -7,7 +7,6 @@ is in `sdk_schema.py`, what it does in `sdk_operations.py`.
 from __future__ import annotations
 
 import hmac
-import logging
 import ssl
 from base64 import b64decode
 from collections.abc import Mapping
@@ -17,21 +16,17 @@ from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from jinja2 import Environment, FileSystemLoader
 
-from mfalb.errors import MalformedMessage
+from mfalb.reference.asmx import BODY_LIMIT_BYTES, Answer, Asmx, Description
 from mfalb.reference.config.mfa_server import MfaServerSettings
 from mfalb.reference.faults import Faults
-from mfalb.reference.mfa_server.sdk_answers import NAMESPACE, answer, envelope, fault
+from mfalb.reference.mfa_server.sdk_answers import NAMESPACE
 from mfalb.reference.mfa_server.sdk_operations import Operation
 from mfalb.reference.mfa_server.sdk_schema import OPERATIONS
-from mfalb.wire.soap import read_envelope_untrusted
+from mfalb.wire.soap import Envelope
 
 PATH: Final = "/MultiFactorAuthWebServiceSdk/PfWsSdk.asmx"
-_BODY_LIMIT_BYTES: Final = 64 * 1024
-_SERVER_ERROR: Final = 500
-
-_log = logging.getLogger("mfalb.reference.mfa_server.sdk")
+_DESCRIPTION: Final = Description(PATH, NAMESPACE, OPERATIONS, Path(__file__).parent / "templates")
 
 
 class SdkFront:
@@ -44,13 +39,13 @@ class SdkFront:
         self._fingerprints = frozenset(() if callers is None else (one.lower() for one in callers.fingerprints))
         self._operations = operations
         self._faults = faults
-        self._pages = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
+        self._asmx = Asmx(self._server, _DESCRIPTION, self._answer)
 
     def application(self) -> web.Application:
         application = web.Application(
-            client_max_size=_BODY_LIMIT_BYTES, middlewares=[self._faults.middleware, self._signed_in]
+            client_max_size=BODY_LIMIT_BYTES, middlewares=[self._faults.middleware, self._signed_in]
         )
-        application.router.add_route("*", "/{path:.*}", self._handle)
+        application.router.add_route("*", "/{path:.*}", self._asmx.handle)
         application.on_response_prepare.append(self._sign)
         return application
 
@@ -84,28 +79,6 @@ class SdkFront:
         wanted = f"{self._account.name}:{self._account.password}".encode()
         return scheme.lower() == "basic" and hmac.compare_digest(given, wanted)
 
-    async def _handle(self, request: web.Request) -> web.Response:
-        if request.path.lower() != PATH.lower():  # IIS ignores case
-            return web.Response(status=404, text="There is nothing here.\n")
-        if request.method == "POST":
-            return await self._call(request)
-        location = f"{request.headers.get('X-Forwarded-Proto', request.scheme)}://{request.host}{PATH}"
-        is_wsdl = request.query_string.lower() == "wsdl"
-        page = self._pages.get_template("wsdl.xml" if is_wsdl else "help.html")
-        text = page.render(location=location, namespace=NAMESPACE, operations=OPERATIONS)
-        return web.Response(text=text, content_type="text/xml" if is_wsdl else "text/html", charset="utf-8")
-
-    async def _call(self, request: web.Request) -> web.Response:
-        try:
-            call = read_envelope_untrusted(await request.read())
-        except MalformedMessage as error:
-            _log.warning("call refused", extra={"server": self._server, "reason": error.reason})
-            return _soap(fault("soap:Client", "The request is not a SOAP 1.1 envelope."), _SERVER_ERROR)
+    async def _answer(self, call: Envelope) -> Answer | None:
         operation = self._operations.get(call.method)
-        if operation is None:
-            return _soap(fault("soap:Client", "The operation is not known."), _SERVER_ERROR)
-        return _soap(answer(call.method, await operation(call.texts)))
-
-
-def _soap(body: str, status: int = 200) -> web.Response:
-    return web.Response(text=envelope(body), status=status, content_type="text/xml", charset="utf-8")
+        return None if operation is None else await operation(call.texts)

@@ -1,10 +1,11 @@
-"""What the Web Service SDK answers with: SOAP 1.1, and the codes that callers see."""
+"""What the Web Service SDK answers with: the codes that callers see."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
-from xml.sax.saxutils import escape
+
+from mfalb.reference.asmx import Content
+from mfalb.reference.mfa_server.failures import Failure
 
 NAMESPACE: Final = "http://www.phonefactor.com/PfWsSdk"  # by analogy with the sister service; the real one is not known
 
@@ -14,53 +15,7 @@ CALL_NOT_ANSWERED: Final = 2
 NOT_ATTEMPTED: Final = 0
 TEXT_SENT: Final = 5
 
-# Error codes: 0 is "no error" in the sister service; the others are ours, and so are those in data/writes.py.
-Failure = tuple[int, str]
-NO_ERROR: Final = (0, "")
-UNKNOWN_USER: Final = (1, "The user is not known.")
-SERVICE_UNAVAILABLE: Final = (2, "The multi-factor authentication service is not available.")
-CODE_REFUSED: Final = (3, "The code was not accepted.")
-NO_MASTER: Final = (4, "The master server cannot be reached.")
-NOT_ACTIVATED: Final = (11, "This server is not activated.")
-DIVERGENT: Final = (12, "This server has changes that the master never saw; an operator has to decide.")
-
-Content = str | int | bool | Mapping[str, "Content"]
-
-
-def elements(content: Mapping[str, Content]) -> str:
-    """The XML of named values, one element each, nested where a value has names itself."""
-    return "".join(f"<{name}>{_inside(value)}</{name}>" for name, value in content.items())
-
-
-def answer(method: str, content: Mapping[str, Content]) -> str:
-    """The Body of an answer to a call of `method`."""
-    return f'<{method}Response xmlns="{NAMESPACE}">{elements(content)}</{method}Response>'
-
 
 def error(failure: Failure) -> dict[str, Content]:
     """The `error` element's content."""
-    code, description = failure
-    return {"Code": code, "Description": description}
-
-
-def fault(code: str, text: str) -> str:
-    """The Body of a fault, which goes with status 500 (SOAP 1.1 section 6.2)."""
-    return f"<soap:Fault><faultcode>{code}</faultcode><faultstring>{escape(text)}</faultstring></soap:Fault>"
-
-
-def envelope(body: str) -> str:
-    """A whole document."""
-    return (
-        '<?xml version="1.0" encoding="utf-8"?><soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/">'
-        f"<soap:Body>{body}</soap:Body></soap:Envelope>"
-    )
-
-
-def _inside(value: Content) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):
-        return escape("".join(sign for sign in value if sign.isprintable()))
-    return elements(value)
+    return {"Code": failure.code, "Description": failure.text}

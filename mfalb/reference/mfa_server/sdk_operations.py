@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
 from typing import Final
 
+from mfalb.reference.asmx import Content
 from mfalb.reference.mfa_server.data.records import devices_of
 from mfalb.reference.mfa_server.data.writes import WriteRefused
+from mfalb.reference.mfa_server.failures import (
+    CODE_REFUSED,
+    DIVERGENT,
+    NO_ERROR,
+    NO_MASTER,
+    NOT_ACTIVATED,
+    SERVICE_UNAVAILABLE,
+    UNKNOWN_USER,
+    Failure,
+)
 from mfalb.reference.mfa_server.gated_factor import Gate
 from mfalb.reference.mfa_server.group.follower import MasterAway
 from mfalb.reference.mfa_server.group.lone import Writer
@@ -15,17 +26,8 @@ from mfalb.reference.mfa_server.group.standing import Role
 from mfalb.reference.mfa_server.sdk_answers import (
     CALL_ANSWERED,
     CALL_NOT_ANSWERED,
-    CODE_REFUSED,
-    DIVERGENT,
-    NO_ERROR,
-    NO_MASTER,
-    NOT_ACTIVATED,
     NOT_ATTEMPTED,
-    SERVICE_UNAVAILABLE,
     TEXT_SENT,
-    UNKNOWN_USER,
-    Content,
-    Failure,
     error,
 )
 from mfalb.reference.mfa_server.second_factor import Begun, SecondFactor, new_request_id
@@ -85,13 +87,13 @@ class SdkOperations:
         user = self._users.find(texts.get("username", ""))
         if user is None:
             return _auth_result(NOT_ATTEMPTED, request_id, UNKNOWN_USER, is_good=False)
-        half = await self._second_factor.begin(user, request_id)
+        half = await self._second_factor.begin(user, request_id, _address_untrusted(texts.get("ipAddress", "")))
         code, failure = _ENDS.get(half.begun, (CALL_NOT_ANSWERED, NO_ERROR))
         return _auth_result(code, request_id, failure, is_good=half.begun in _GOOD_ENDS)
 
     async def _verify_one_way_otp(self, texts: Texts) -> dict[str, Content]:
         """Half two: true when the code is the one that this server had sent."""
-        outcome = self._second_factor.verify(
+        outcome = await self._second_factor.verify(
             texts.get("username", ""), texts.get("authreqid", ""), texts.get("otp", "")
         )
         is_good = outcome is Outcome.ACCEPTED
@@ -100,7 +102,7 @@ class SdkOperations:
     async def _validate_password(self, texts: Texts) -> dict[str, Content]:
         """Primary authentication: an unknown user and a wrong password look alike and take alike."""
         name, password = texts.get("username", ""), texts.get("password", "")
-        is_right = await asyncio.to_thread(self._users.is_password, name, password)
+        is_right = await self._users.is_password(name, password)
         return {"ValidatePasswordResult": is_right, "error": error(NO_ERROR)}
 
     # ------------------------------------------------------------------------------ looking
@@ -148,9 +150,17 @@ class SdkOperations:
         try:
             return await self._writer.write(name, texts), NO_ERROR
         except WriteRefused as refused:
-            return {}, (refused.code, refused.text)
+            return {}, refused.failure
         except MasterAway:
             return {}, NO_MASTER
+
+
+def _address_untrusted(text: str) -> str:
+    """The client's address that a caller tells, in one spelling; "" for what is none, which no record may hold."""
+    try:
+        return str(ip_address(text.strip()))
+    except ValueError:
+        return ""
 
 
 def _given_back(name: str, given: Mapping[str, str]) -> dict[str, Content]:

@@ -20,6 +20,7 @@ from cachetools import TTLCache
 from mfalb.errors import MalformedMessage
 from mfalb.reference.config.values import Method, User, UserPin
 from mfalb.reference.mfa_server.verification import OTP_LIFE_S, PENDING_LIMIT, Outcome, PendingCodes
+from mfalb.reference.threads import HASHING
 from mfalb.wire.pfp_message import (
     PATH,
     CallStatus,
@@ -101,10 +102,13 @@ class SecondFactor:
         self._used: TTLCache[Key, bool] = TTLCache(PENDING_LIMIT, OTP_LIFE_S, timer=clock)
         self.license_key = ""  # what activation gave: shown to the cloud with each request
 
-    async def begin(self, user: User, request_id: str) -> FirstHalf:
-        """Ring or text the user. For all but a one-way text this lasts until it was answered."""
+    async def begin(self, user: User, request_id: str, client: str = "") -> FirstHalf:
+        """Ring or text the user. For all but a one-way text this lasts until it was answered.
+
+        `client` is the address that the sign-in comes from, as far as it is known: for the record.
+        """
         if user.method is Method.APP_PUSH and not user.device_token:
-            return self._told(user, FirstHalf(Begun.DENIED, request_id, _NO_DEVICE))
+            return self._told(user, client, FirstHalf(Begun.DENIED, request_id, _NO_DEVICE))
         pin = None if user.pin is None else PfpPin(user.pin.salt, user.pin.digest, user.pin.cost)
         request = PfpRequest(
             request_id,
@@ -117,18 +121,16 @@ class SecondFactor:
             device_token=user.device_token,
         )
         answer = await self._ask_cloud(request)
-        return self._told(user, self._begun(user, request_id, answer))
+        return self._told(user, client, self._begun(user, request_id, answer))
 
-    def verify(self, user_name: str, request_id: str, otp: str) -> Outcome:
-        """Judge the code of the second half, and the user PIN that is typed behind it where the user has one.
-
-        Blocks for the time that the PIN's hash costs.
-        """
+    async def verify(self, user_name: str, request_id: str, otp: str) -> Outcome:
+        """Judge the code of the second half, and the user PIN that is typed behind it where the user has one."""
         key = (user_name.casefold(), request_id)
         pin = self._pins.get(key)
         if pin is not None:
-            is_right = pin.is_right(otp[_CODE_DIGITS:])
-            otp = otp[:_CODE_DIGITS] if is_right else ""
+            is_right = await HASHING.run(pin.is_right, otp[_CODE_DIGITS:])
+            # Another first half may have begun under the same id meanwhile: its code wants a look at its own PIN
+            otp = otp[:_CODE_DIGITS] if is_right and self._pins.get(key) is pin else ""
         outcome = self._codes.verify(user_name, request_id, otp, self._clock())
         if outcome is Outcome.UNKNOWN and key in self._used:
             outcome = Outcome.USED
@@ -161,10 +163,10 @@ class SecondFactor:
         if user.pin is not None:
             self._pins[key] = user.pin
 
-    def _told(self, user: User, half: FirstHalf) -> FirstHalf:
+    def _told(self, user: User, client: str, half: FirstHalf) -> FirstHalf:
         """Log how a first half ended."""
-        reason = {"reason": half.reason} if half.reason else {}
-        _log.info("first half", extra=self._facts(user.name, half.request_id, half.begun.value) | reason)
+        more = {"client": client or "-"} | ({"reason": half.reason} if half.reason else {})
+        _log.info("first half", extra=self._facts(user.name, half.request_id, half.begun.value) | more)
         return half
 
     async def _ask_cloud(self, request: PfpRequest) -> PfpResponse | None:

@@ -17,9 +17,9 @@ class GroupUsers:
         self._directory = directory
         self._pfdata = pfdata
 
-    def check(self, name: str, password: str) -> User | None:
+    async def check(self, name: str, password: str) -> User | None:
         """The user whose password this is; None as well for one whom the group does not know, or has disabled."""
-        found = self._directory.check(name, password)
+        found = await self._directory.check(name, password)
         return None if found is None else self.find(found.name)
 
     def check_nt_hash(self, name: str, is_right: Callable[[bytes], bool]) -> User | None:
@@ -29,9 +29,9 @@ class GroupUsers:
         found = self._directory.check_nt_hash(name, is_right)
         return None if found is None else self.find(found.name)
 
-    def is_password(self, name: str, password: str) -> bool:
+    async def is_password(self, name: str, password: str) -> bool:
         """Primary authentication only. Takes as long for a name that does not exist."""
-        return self._directory.check(name, password) is not None
+        return await self._directory.check(name, password) is not None
 
     def find(self, name: str) -> User | None:
         """The user of that name who may sign in, for callers that have proved themselves otherwise."""

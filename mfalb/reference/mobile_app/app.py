@@ -10,29 +10,27 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-from jinja2 import Environment, FileSystemLoader
 
-from mfalb.errors import MalformedMessage
+from mfalb.reference.asmx import BODY_LIMIT_BYTES, Answer, Asmx, Description
 from mfalb.reference.faults import Faults
 from mfalb.reference.mobile_app import soap
 from mfalb.reference.mobile_app.activations import Activations
 from mfalb.reference.sdk_client.client import DeviceFacts, SdkClient
 from mfalb.reference.sdk_client.failures import MasterUnavailable, SdkUnavailable
-from mfalb.wire.soap import read_envelope_untrusted
+from mfalb.wire.soap import Envelope
 
 PATH: Final = "/MultiFactorAuthMobileAppWebService/PfPaWs.asmx"
-_BODY_LIMIT_BYTES: Final = 64 * 1024
+_DESCRIPTION: Final = Description(PATH, soap.NAMESPACE, soap.OPERATIONS, Path(__file__).parent / "templates")
 _TOKEN_LIMIT: Final = 1024  # characters; push services' tokens are a few hundred
 _NAME_LIMIT: Final = 200
 _ACTIVATION_CODE: Final = re.compile(r"[0-9]{9}").fullmatch
 _NUMBER: Final = re.compile(r"[0-9]{1,12}").fullmatch
 _ANSWERS: Final = {"approve": True, "deny": False}
-_SERVER_ERROR: Final = 500
 
 _log = logging.getLogger("mfalb.reference.mobile_app")
 
 Texts = Mapping[str, str]
-Operation = Callable[[Texts], Awaitable[str]]
+Operation = Callable[[Texts], Awaitable[Answer]]
 
 
 class MobileApp:
@@ -43,7 +41,8 @@ class MobileApp:
         self._sdk = sdk
         self._activations = activations
         self._push_wait_s = push_wait_s
-        self._pages = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
+        self._faults = Faults()
+        self._asmx = Asmx(name, _DESCRIPTION, self._answer)
         self._operations: dict[str, Operation] = {
             "ActivateNew": self._activate_new,
             "ConfirmActivation": self._confirm_activation,
@@ -52,9 +51,9 @@ class MobileApp:
         }
 
     def application(self, faults: Faults | None = None) -> web.Application:
-        middlewares = [] if faults is None else [faults.middleware]
-        application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=middlewares)
-        application.router.add_route("*", "/{path:.*}", self._handle)
+        self._faults = faults or self._faults
+        application = web.Application(client_max_size=BODY_LIMIT_BYTES, middlewares=[self._faults.middleware])
+        application.router.add_route("*", "/{path:.*}", self._asmx.handle)
         application.on_response_prepare.append(self._sign)
         return application
 
@@ -62,44 +61,28 @@ class MobileApp:
         response.headers["X-Served-By"] = self._name
         response.headers["Cache-Control"] = "no-store"  # answers hold the keys of devices
 
-    async def _handle(self, request: web.Request) -> web.Response:
-        if request.path.lower() != PATH.lower():  # IIS ignores case
-            return web.Response(status=404, text="There is nothing here.\n")
-        if request.method == "POST":
-            return await self._call(request)
-        location = f"{request.headers.get('X-Forwarded-Proto', request.scheme)}://{request.host}{PATH}"
-        is_wsdl = request.query_string.lower() == "wsdl"
-        page = self._pages.get_template("wsdl.xml" if is_wsdl else "help.html")
-        text = page.render(location=location, namespace=soap.NAMESPACE, operations=soap.OPERATIONS)
-        return web.Response(text=text, content_type="text/xml" if is_wsdl else "text/html", charset="utf-8")
-
-    async def _call(self, request: web.Request) -> web.Response:
-        try:
-            call = read_envelope_untrusted(await request.read())
-        except MalformedMessage as error:
-            self._tell("call refused", reason=error.reason)
-            return _answer(soap.fault("The request is not a SOAP 1.1 envelope."), _SERVER_ERROR)
+    async def _answer(self, call: Envelope) -> Answer | None:
         operation = self._operations.get(call.method)
         if operation is None:
-            return _answer(soap.fault("The operation is not known."), _SERVER_ERROR)
+            return None
         try:
-            return _answer(await operation(call.texts))
+            return await operation(call.texts)
         except SdkUnavailable as failure:
             self._tell("SDK not available", level=failure.level.value, reason=failure.reason)
-            return _answer(self._refusal(call.method, (failure.level.value, failure.explanation)))
+            return self._refusal(call.method, (failure.level.value, failure.explanation))
         except MasterUnavailable:
             self._tell("no master")
-            return _answer(self._refusal(call.method, soap.NO_MASTER))
+            return self._refusal(call.method, soap.NO_MASTER)
 
     @staticmethod
-    def _refusal(method: str, error: soap.Error) -> str:
+    def _refusal(method: str, error: soap.Error) -> Answer:
         """A no. ActivateNew's answer has its activationInfo even then, empty: clients that read the WSDL expect it."""
         inside = dict.fromkeys(("Username", "ConfirmationCode", "OathTokenSecretKey"), "")
         return soap.result(method, is_good=False, error=error, inside=inside if method == "ActivateNew" else None)
 
     # ------------------------------------------------------------------------------ operations
 
-    async def _activate_new(self, texts: Texts) -> str:
+    async def _activate_new(self, texts: Texts) -> Answer:
         """A device shows the code that its user got from the portal, and gets a key and a code to confirm with."""
         device = _device(texts)
         code = "".join(texts.get("ActivationCode", "").split())
@@ -112,6 +95,7 @@ class MobileApp:
             return self._refusal("ActivateNew", soap.CODE_REFUSED)
         self._activations.begin(activation.confirmation_code, activation.user)
         self._tell("activation begun", activation.user)
+        self._faults.challenge_begun()
         inside = {
             "Username": activation.user,
             "ConfirmationCode": activation.confirmation_code,
@@ -119,7 +103,7 @@ class MobileApp:
         }
         return soap.result("ActivateNew", is_good=True, error=soap.NO_ERROR, inside=inside)
 
-    async def _confirm_activation(self, texts: Texts) -> str:
+    async def _confirm_activation(self, texts: Texts) -> Answer:
         """Stays open until the test push was answered; when it was approved, the device counts."""
         code = texts.get("confirmationCode", "")
         activation = await self._activations.wait(code, self._push_wait_s)
@@ -136,7 +120,7 @@ class MobileApp:
         self._tell("activated", activation.user)
         return soap.result("ConfirmActivation", is_good=True, error=soap.NO_ERROR)
 
-    async def _push_answer(self, texts: Texts) -> str:
+    async def _push_answer(self, texts: Texts) -> Answer:
         """The app's answer to the test push."""
         answer = _ANSWERS.get(texts.get("answer", ""))
         if answer is None:
@@ -146,7 +130,7 @@ class MobileApp:
             return self._refusal("PushAnswer", soap.NOT_KNOWN)
         return soap.result("PushAnswer", is_good=True, error=soap.NO_ERROR)
 
-    async def _test_connection(self, _texts: Texts) -> str:
+    async def _test_connection(self, _texts: Texts) -> Answer:
         """Support's test: true, or (by the SdkUnavailable that it raises) at which of four levels the SDK fails."""
         await self._sdk.test_security()
         if not await self._sdk.is_master_reached():
@@ -163,7 +147,3 @@ def _device(texts: Texts) -> DeviceFacts | None:
     token, name, counter = (texts.get(key, "") for key in ("DeviceToken", "DeviceName", "OathCounter"))
     is_sane = 0 < len(token) <= _TOKEN_LIMIT and 0 < len(name) <= _NAME_LIMIT and _NUMBER(counter or "0")
     return DeviceFacts(token, name, counter or "0", texts.get("Version", "")[:_NAME_LIMIT]) if is_sane else None
-
-
-def _answer(body: str, status: int = 200) -> web.Response:
-    return web.Response(text=soap.envelope(body), status=status, content_type="text/xml", charset="utf-8")

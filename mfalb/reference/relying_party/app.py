@@ -15,6 +15,7 @@ from aiohttp import web
 from cachetools import TTLCache
 
 from mfalb.reference.config.relying_party import RelyingPartySettings
+from mfalb.reference.faults import Faults
 from mfalb.reference.relying_party.checks import TokenChecker, TokenRefused, UnknownKey, Visitor
 from mfalb.reference.relying_party.key_source import KeysUnavailable
 from mfalb.reference.web.forms import new_token
@@ -50,8 +51,9 @@ class RelyingParty:
         self._sessions: TTLCache[str, Visitor] = TTLCache(_SESSION_LIMIT, _SESSION_S, timer=now)
         self._pages = Pages(_TEMPLATES, server=settings.name, root="", brand="Contoso", product="Expenses")
 
-    def application(self) -> web.Application:
-        application = web.Application(client_max_size=_BODY_LIMIT_BYTES)
+    def application(self, faults: Faults | None = None) -> web.Application:
+        middlewares = [] if faults is None else [faults.middleware]
+        application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=middlewares)
         application.router.add_get("/", self.home)
         application.router.add_get("/signin", self.sign_in)
         application.router.add_post(urlsplit(self._settings.redirect_uri).path, self.take_token)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
 
 from mfalb.errors import MfalbError
+from mfalb.reference.tls import client_context
 
 _KEPT_S: Final = 300.0
 _AGAIN_AFTER_S: Final = 5.0  # tokens with made-up key ids cannot make us ask more often
@@ -68,6 +68,6 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 
 def key_session(ca: str | None) -> aiohttp.ClientSession:
-    """The HTTP session to fetch keys with, which believes the authority in `ca`. Raises OSError."""
-    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=ca), force_close=True)
+    """The HTTP session to fetch keys with, which believes the authority in `ca`. Raises ValueError."""
+    connector = aiohttp.TCPConnector(ssl=client_context(ca), force_close=True)
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S))

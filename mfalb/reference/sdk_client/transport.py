@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import AsyncExitStack
 from typing import Final
 
 import aiohttp
 
 from mfalb.reference.config.sdk_access import SdkAccess
+from mfalb.reference.sdk_client.client import SdkClient
 from mfalb.reference.sdk_client.failures import Level, SdkUnavailable
 from mfalb.reference.sdk_client.messages import NAMESPACE
+from mfalb.reference.tls import client_context
 
 _CONNECT_TIMEOUT_S: Final = 10.0
 _TIMEOUT_S: Final = 130.0  # a server holds a call for up to 120 s while a phone rings
@@ -79,11 +82,9 @@ def _is_about_our_certificate(error: BaseException) -> bool:
 def sdk_session(access: SdkAccess) -> aiohttp.ClientSession:
     """The HTTP session to call the SDK with: who we are, and the authority that its certificate is verified with.
 
-    Raises OSError when a file cannot be read, and ssl.SSLError when there is none of ours in it.
+    Raises ValueError for files that make no TLS.
     """
-    context = ssl.create_default_context(cafile=access.ca)
-    if access.cert is not None:
-        context.load_cert_chain(access.cert, access.key)
+    context = client_context(access.ca, access.cert, access.key)
     return aiohttp.ClientSession(
         # A kept connection may turn out closed only once a call is on it, and a POST that may ring a phone
         # cannot be sent again: a new connection for each call has no such doubt.
@@ -94,6 +95,7 @@ def sdk_session(access: SdkAccess) -> aiohttp.ClientSession:
     )
 
 
-def sdk_caller(access: SdkAccess, session: aiohttp.ClientSession) -> HttpCaller:
-    """The caller of one access."""
-    return HttpCaller(access.url, session)
+async def open_sdk(access: SdkAccess, application: str, stack: AsyncExitStack) -> SdkClient:
+    """A client of the SDK until the stack closes; `application` is the caller's name. Raises as sdk_session."""
+    session = await stack.enter_async_context(sdk_session(access))
+    return SdkClient(HttpCaller(access.url, session), application)

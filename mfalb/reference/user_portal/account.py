@@ -17,7 +17,6 @@ from mfalb.reference.sdk_client.failures import MasterUnavailable, SdkUnavailabl
 from mfalb.reference.user_portal import wording
 from mfalb.reference.user_portal.sessions import SignedIn
 from mfalb.reference.user_portal.view import View
-from mfalb.reference.web.requests import form_of, is_own
 
 BYPASS_DEFAULT_S: Final = 300
 _BYPASS_S: Final = range(15, 3601)  # the server takes more; nobody needs an hour to sign in once
@@ -60,15 +59,12 @@ class Account:
 
     def _handler(self, event: str, change: Change) -> Handler:
         async def handle(request: web.Request) -> web.Response:
-            form = await form_of(request)
-            session = self._view.session_of(request)
-            if session is None:
-                return self._view.no_session(request, HTTPStatus.FORBIDDEN)
-            if not is_own(request, form, session.csrf):
-                return await self._view.session_page(session, HTTPStatus.FORBIDDEN, error=wording.OLD_FORM)
-            if not isinstance(session, SignedIn):
-                return await self._view.session_page(session, HTTPStatus.FORBIDDEN)
-            return await self._made(event, session, change(session.user, form))
+            posted = await self._view.posted(request)
+            if isinstance(posted, web.Response):
+                return posted
+            if not isinstance(posted.session, SignedIn):
+                return await self._view.session_page(posted.session, HTTPStatus.FORBIDDEN)
+            return await self._made(event, posted.session, change(posted.session.user, posted.form))
 
         return handle
 

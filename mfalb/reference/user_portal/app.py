@@ -16,6 +16,7 @@ from mfalb.reference.user_portal.account import Account, read_method, read_phone
 from mfalb.reference.user_portal.asking import Asking
 from mfalb.reference.user_portal.sessions import Enrolling, Sessions, Waiting
 from mfalb.reference.user_portal.view import LOGIN_COOKIE, ROOT, SESSION_COOKIE, View, session_id_of
+from mfalb.reference.web.clients import Clients
 from mfalb.reference.web.forms import read_otp
 from mfalb.reference.web.requests import form_of, is_own
 
@@ -25,17 +26,22 @@ _BODY_LIMIT_BYTES: Final = 16 * 1024  # a longer form is answered 413
 class Portal:
     """One portal: its sessions, and the SDK that it asks for everything else."""
 
-    def __init__(self, name: str, sdk: SdkClient, sessions: Sessions, mobile_app_url: str = "") -> None:
+    def __init__(
+        self, name: str, sdk: SdkClient, sessions: Sessions, mobile_app_url: str = "", clients: Clients | None = None
+    ) -> None:
+        """`clients` knows which balancers may say whose browser they forward for; none may by default."""
         self._name = name
+        self._clients = clients or Clients()
         self._sdk = sdk
         self._sessions = sessions
         self._view = View(name, sdk, sessions, mobile_app_url)
         self._asking = Asking()
         self._account = Account(sdk, self._view)
+        self._faults = Faults()
 
     def application(self, faults: Faults | None = None) -> web.Application:
-        middlewares = [] if faults is None else [faults.middleware]
-        application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=middlewares)
+        self._faults = faults or self._faults
+        application = web.Application(client_max_size=_BODY_LIMIT_BYTES, middlewares=[self._faults.middleware])
         router = application.router
         forms = {"login": self.login, "otp": self.otp, "enrol": self.enrol, "logout": self.logout}
         for path, handler in (forms | self._account.forms()).items():
@@ -89,12 +95,13 @@ class Portal:
         return await self._begin(request, user)
 
     async def _begin(self, request: web.Request, user: str) -> web.Response:
-        address = request.remote or ""
+        address = self._clients.address_of(request)
         browser = request.cookies.get(LOGIN_COOKIE, "")
         half = await self._asking.ask(browser, user, lambda: self._sdk.begin(user, address))
         match half.begun:
             case Begun.TEXT_SENT:
                 self._view.tell("text sent", user)
+                self._faults.challenge_begun()
                 return await self._view.with_session(request, self._sessions.wait_for_code(user, half.request_id))
             case Begun.AUTHENTICATED:
                 self._view.tell("signed in", user)
@@ -106,15 +113,12 @@ class Portal:
 
     async def enrol(self, request: web.Request) -> web.Response:
         """A phone and how to be asked, from one whom the MFA Servers do not know; proved by asking at once."""
-        form = await form_of(request)
-        session = self._view.session_of(request)
-        if session is None:
-            return self._view.no_session(request, HTTPStatus.FORBIDDEN)
-        if not is_own(request, form, session.csrf):
-            return await self._view.session_page(session, HTTPStatus.FORBIDDEN, error=wording.OLD_FORM)
-        if not isinstance(session, Enrolling):
-            return await self._view.session_page(session)
-        return await self._enrol(request, session, form)
+        posted = await self._view.posted(request)
+        if isinstance(posted, web.Response):
+            return posted
+        if not isinstance(posted.session, Enrolling):
+            return await self._view.session_page(posted.session)
+        return await self._enrol(request, posted.session, posted.form)
 
     async def _enrol(self, request: web.Request, session: Enrolling, form: dict[str, str]) -> web.Response:
         phone, method = read_phone(form.get("phone", "")), read_method(form.get("method", ""))
@@ -132,16 +136,13 @@ class Portal:
 
     async def otp(self, request: web.Request) -> web.Response:
         """The second factor's code."""
-        form = await form_of(request)
-        session = self._view.session_of(request)
-        if session is None:
-            self._view.tell("session not known")
-            return self._view.no_session(request, HTTPStatus.FORBIDDEN)
-        if not is_own(request, form, session.csrf):
-            return await self._view.session_page(session, HTTPStatus.FORBIDDEN, error=wording.OLD_FORM)
+        posted = await self._view.posted(request)
+        if isinstance(posted, web.Response):
+            return posted
+        session = posted.session
         if not isinstance(session, Waiting):
             return await self._view.session_page(session)
-        otp = read_otp(form.get("otp", ""))
+        otp = read_otp(posted.form.get("otp", ""))
         if otp is None:
             return await self._view.session_page(session, HTTPStatus.FORBIDDEN, error=wording.NO_CODE)
         return await self._verify(request, session, otp)
@@ -162,12 +163,10 @@ class Portal:
         return await self._view.with_session(request, session_id)
 
     async def logout(self, request: web.Request) -> web.Response:
-        form = await form_of(request)
-        session = self._view.session_of(request)
-        if session is None:
-            return self._view.no_session(request, HTTPStatus.FORBIDDEN)
-        if not is_own(request, form, session.csrf):
-            return await self._view.session_page(session, HTTPStatus.FORBIDDEN, error=wording.OLD_FORM)
+        posted = await self._view.posted(request)
+        if isinstance(posted, web.Response):
+            return posted
+        session = posted.session
         self._sessions.end(session_id_of(request))
         self._view.tell("signed out", session.user)
         is_cancelled = isinstance(session, Waiting | Enrolling)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -13,10 +14,10 @@ from aiohttp import web
 from mfalb.reference.sdk_client.client import SdkClient
 from mfalb.reference.sdk_client.failures import SdkUnavailable
 from mfalb.reference.user_portal.sessions import Enrolling, Session, Sessions, SignedIn, Waiting
-from mfalb.reference.user_portal.wording import METHODS
+from mfalb.reference.user_portal.wording import METHODS, OLD_FORM
 from mfalb.reference.web.forms import is_token, new_token
 from mfalb.reference.web.pages import Pages
-from mfalb.reference.web.requests import set_cookie
+from mfalb.reference.web.requests import form_of, is_own, set_cookie
 
 ROOT: Final = "/MultiFactorAuth"
 SESSION_COOKIE: Final = "ASP.NET_SessionId"
@@ -25,6 +26,14 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 _METHOD_TEXTS: Final = {method.value: text for method, text in METHODS.items()}
 
 _log = logging.getLogger("mfalb.reference.user_portal")
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A form from a page of ours, and the session that it was posted in."""
+
+    session: Session
+    form: dict[str, str] = field(repr=False)
 
 
 class View:
@@ -41,6 +50,17 @@ class View:
 
     def session_of(self, request: web.Request) -> Session | None:
         return self._sessions.find(session_id_of(request))
+
+    async def posted(self, request: web.Request) -> Posted | web.Response:
+        """A form of the session that the browser has; or else the answer to what is none."""
+        form = await form_of(request)
+        session = self.session_of(request)
+        if session is None:
+            self.tell("session not known")
+            return self.no_session(request, HTTPStatus.FORBIDDEN)
+        if not is_own(request, form, session.csrf):
+            return await self.session_page(session, HTTPStatus.FORBIDDEN, error=OLD_FORM)
+        return Posted(session, form)
 
     async def session_page(self, session: Session, status: HTTPStatus = HTTPStatus.OK, **told: str) -> web.Response:
         """The page that a session stands at. `told` are its `notice` and its `error`."""

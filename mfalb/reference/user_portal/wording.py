@@ -26,7 +26,7 @@ DEVICE_REMOVED: Final = "The device was removed."
 DEVICE_REFUSED: Final = "There is no device of that name."
 
 METHODS: Final[dict[Method, str]] = {
-    Method.ONE_WAY_SMS: "Text message with a code that I type in",
+    Method.ONE_WAY_SMS: "Text message with a code",
     Method.TWO_WAY_SMS: "Text message that I answer",
     Method.PHONE_CALL: "Phone call",
     Method.APP_PUSH: "Question in the mobile app",

@@ -29,6 +29,15 @@ def test_every_service_has_a_start_and_a_command(name: str) -> None:
     assert CliRunner().invoke(app, ["reference", name, "--help"]).exit_code == 0
 
 
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_misspelt_setting_is_told_with_what_was_meant_by_every_service(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text('{"controll": {"port": 0}}')
+    ended = CliRunner().invoke(app, ["reference", name, "-c", str(path)])
+    assert ended.exit_code == 1
+    assert ended.output == f"mfalb reference: {path}: controll: there is no such setting; did you mean control?\n"
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"name": "mfa1", "group": {"rpc": 7}}'])
 def test_settings_that_make_no_sense_end_a_service_with_a_line_and_no_traceback(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mfa1.json"

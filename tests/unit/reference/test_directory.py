@@ -1,7 +1,10 @@
+import asyncio
+import threading
+
 import pytest
 
 from mfalb.reference.config.values import User
-from mfalb.reference.directory import Directory, nt_hash
+from mfalb.reference.directory import Directory, nt_hash, scrypt_digest
 
 ALICE = User("Alice", "right-password", "+1 555 0101")
 BOB = User("bob", "pässwörd", "+1 555 0102")
@@ -28,10 +31,10 @@ def directory() -> Directory:
         ("", "", None),
     ],
 )
-def test_only_the_right_password_of_a_known_name_is_taken_and_all_else_is_refused_alike(
+async def test_only_the_right_password_of_a_known_name_is_taken_and_all_else_is_refused_alike(
     directory: Directory, name: str, password: str, user: User | None
 ) -> None:
-    assert directory.check(name, password) is user
+    assert await directory.check(name, password) is user
 
 
 @pytest.mark.parametrize(("name", "user"), [("aLiCe", ALICE), ("bob", BOB), ("nobody", None), ("", None)])
@@ -39,19 +42,38 @@ def test_a_user_is_found_by_name_whatever_its_case(directory: Directory, name: s
     assert directory.find(name) is user
 
 
-def test_an_unknown_name_costs_one_hash_as_a_wrong_password_does(
-    directory: Directory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hashed: list[str] = []
+@pytest.mark.parametrize("typed", ["", "wrong", "right-password", "x" * 10_000])
+async def test_an_unknown_name_costs_the_same_slow_hash_as_a_wrong_password_does(typed: str) -> None:
+    hashed: list[tuple[str, int]] = []
 
-    def count(password: str, _salt: bytes) -> bytes:
-        hashed.append(password)
-        return b""
+    def counted(password: str, salt: bytes) -> bytes:
+        hashed.append((password, len(salt)))
+        return password.encode().ljust(64, b"\0")
 
-    monkeypatch.setattr("mfalb.reference.directory._digest", count)
-    directory.check("alice", "wrong-one")
-    directory.check("nobody", "wrong-two")
-    assert hashed == ["wrong-one", "wrong-two"]
+    directory = Directory([ALICE, BOB], counted)
+    costs = []
+    for name in ("alice", "nobody", "", "n" * 10_000):
+        hashed.clear()
+        await directory.check(name, typed)
+        costs.append(list(hashed))
+    assert costs == [[(typed, 16)]] * 4, "one hash each, of what was typed, with a salt of its own"
+
+
+async def test_passwords_are_hashed_with_scrypt_beside_the_event_loop_which_goes_on_meanwhile() -> None:
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def slow(password: str, salt: bytes) -> bytes:
+        if password == "slow":  # not while the directory is made
+            has_begun.set()
+            assert may_end.wait(30), "the event loop stood still"
+        return scrypt_digest(password, salt)
+
+    directory = Directory([ALICE], slow)
+    checked = asyncio.ensure_future(directory.check("alice", "slow"))  # noqa: TID251 - own
+    assert await asyncio.to_thread(has_begun.wait, 30)
+    assert not checked.done()
+    may_end.set()  # by the loop: had the hash been on it, this line would never be reached
+    assert await checked is None
 
 
 def test_the_directory_keeps_no_digest_twice_and_shows_none() -> None:
@@ -63,15 +85,15 @@ def test_the_directory_keeps_no_digest_twice_and_shows_none() -> None:
     assert "same" not in repr(one)
 
 
-def test_an_empty_directory_knows_nobody() -> None:
-    assert Directory([]).check("alice", "right-password") is None
+async def test_an_empty_directory_knows_nobody() -> None:
+    assert await Directory([]).check("alice", "right-password") is None
 
 
-def test_nobody_signs_in_even_who_could_guess_the_password_that_unknown_names_are_compared_with(
+async def test_nobody_signs_in_even_who_could_guess_the_password_that_unknown_names_are_compared_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("os.urandom", bytes)
-    assert Directory([]).check("nobody", bytes(16).hex()) is None
+    assert await Directory([]).check("nobody", bytes(16).hex()) is None
 
 
 def test_an_nt_hash_is_asked_about_once_for_an_unknown_name_too_and_only_a_known_name_is_taken(

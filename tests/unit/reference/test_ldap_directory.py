@@ -10,11 +10,12 @@ from mfalb.reference.ldap_directory import NAME_LIMIT, LdapDirectory
 
 
 @pytest.mark.parametrize(("name", "password"), [("", "x"), ("alice", ""), ("", ""), ("a" * (NAME_LIMIT + 1), "x")])
-def test_an_empty_password_or_name_and_an_endless_name_are_nobodys_and_nothing_is_asked(
+async def test_an_empty_password_or_name_and_an_endless_name_are_nobodys_and_nothing_is_asked(
     monkeypatch: pytest.MonkeyPatch, name: str, password: str
 ) -> None:
     def asked(*_: object, **__: object) -> None:
         raise AssertionError("the directory was asked")
 
     monkeypatch.setattr(ldap3, "Connection", asked)
-    assert LdapDirectory(LdapSettings("ldaps://dc1.test", "dc=test", "cn=x", "p")).check(name, password) is None
+    directory = LdapDirectory(LdapSettings("ldaps://dc1.test", "dc=test", "cn=x", "p"))
+    assert await directory.check(name, password) is None

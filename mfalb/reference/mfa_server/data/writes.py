@@ -18,6 +18,16 @@ from mfalb.errors import MfalbError
 from mfalb.reference.config.values import Method, User
 from mfalb.reference.mfa_server.data.records import UserRecord, find_user, user_key
 from mfalb.reference.mfa_server.data.user_pins import PinHash, hash_pin, is_pin, is_possible
+from mfalb.reference.mfa_server.failures import (
+    ACTIVATION_REFUSED,
+    BAD_ARGUMENT,
+    KNOWN_USER,
+    PIN_REFUSED,
+    TOO_MANY_DEVICES,
+    UNKNOWN_DEVICE,
+    UNKNOWN_USER,
+    Failure,
+)
 
 Texts = Mapping[str, str]
 Write = Callable[[apsw.Connection, Texts, float], dict[str, str]]
@@ -32,29 +42,18 @@ _OATH_SECRET_BYTES: Final = 20
 
 
 class WriteRefused(MfalbError):  # noqa: N818 - says what happened
-    """The write was not made. `code` is the SDK's error code; the text is for the caller and holds no secret."""
+    """The write was not made; `failure` is what the caller is told."""
 
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-
-
-# Error codes of the SDK, ours like all of them
-UNKNOWN_USER: Final = (1, "The user is not known.")
-KNOWN_USER: Final = (5, "The user is known already.")
-PIN_REFUSED: Final = (6, "The user PIN was not accepted.")
-ACTIVATION_REFUSED: Final = (7, "The activation or confirmation code was not accepted.")
-BAD_ARGUMENT: Final = (8, "An argument is missing or makes no sense.")
-TOO_MANY_DEVICES: Final = (9, "The user has as many devices as are allowed.")
-UNKNOWN_DEVICE: Final = (10, "The device is not known.")
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
 
 
 def perform(db: apsw.Connection, name: str, texts: Texts, now: float) -> dict[str, str]:
     """Make one write, inside the caller's transaction. `now` is unix seconds. Raises WriteRefused."""
     write = WRITES.get(name)
     if write is None or any(len(text) > TEXT_LIMIT for text in texts.values()):
-        raise WriteRefused(*BAD_ARGUMENT)
+        raise WriteRefused(BAD_ARGUMENT)
     return write(db, texts, now)
 
 
@@ -83,7 +82,7 @@ def _add_user(db: apsw.Connection, texts: Texts, _now: float) -> dict[str, str]:
     name, phone = _needed(texts, "user"), _needed(texts, "phone")
     method = _method(texts) or Method.ONE_WAY_SMS
     if find_user(db, name) is not None:
-        raise WriteRefused(*KNOWN_USER)
+        raise WriteRefused(KNOWN_USER)
     _insert_user(db, name, phone, method)
     return {}
 
@@ -109,7 +108,7 @@ def _change_user_pin(db: apsw.Connection, texts: Texts, _now: float) -> dict[str
     kept = None if user is None else user.pin
     is_right = is_pin(texts.get("currentPin", ""), kept)
     if user is None or (kept is not None and not is_right) or not is_possible(new):
-        raise WriteRefused(*PIN_REFUSED)
+        raise WriteRefused(PIN_REFUSED)
     pin: PinHash = hash_pin(new)
     row = (pin.salt, pin.digest, user_key(user.name))
     db.execute("UPDATE users SET pin_salt = ?, pin_hash = ? WHERE key = ?", row)
@@ -123,7 +122,7 @@ def _one_time_bypass(db: apsw.Connection, texts: Texts, now: float) -> dict[str,
     user = _user(db, texts)
     seconds = _number(texts.get("seconds") or str(BYPASS_DEFAULT_S))
     if not 0 < seconds <= BYPASS_LIMIT_S:
-        raise WriteRefused(*BAD_ARGUMENT)
+        raise WriteRefused(BAD_ARGUMENT)
     row = (user_key(user.name), now + seconds, texts.get("reason", ""), texts.get("requestedBy", ""))
     db.execute("INSERT OR REPLACE INTO bypasses VALUES (?, ?, ?, ?)", row)
     return {}
@@ -155,13 +154,13 @@ def _activate_device(db: apsw.Connection, texts: Texts, now: float) -> dict[str,
     row = db.execute("SELECT key FROM activations WHERE code = ? AND until > ?", (code, now)).fetchone()
     user = None if row is None else find_user(db, row[0])
     if user is None:
-        raise WriteRefused(*ACTIVATION_REFUSED)
+        raise WriteRefused(ACTIVATION_REFUSED)
     key, name = user_key(user.name), _needed(texts, "deviceName")
     db.execute("DELETE FROM activations WHERE code = ?", (code,))
     db.execute("DELETE FROM devices WHERE confirmation IS NOT NULL AND until <= ?", (now,))
     query = "SELECT count(*) FROM devices WHERE key = ? AND name <> ?"
     if int(db.execute(query, (key, name)).get) >= DEVICE_LIMIT:
-        raise WriteRefused(*TOO_MANY_DEVICES)
+        raise WriteRefused(TOO_MANY_DEVICES)
     secret, confirmation = secrets.token_bytes(_OATH_SECRET_BYTES), secrets.token_hex(16)
     device = (key, name, _needed(texts, "deviceToken"), texts.get("version", ""), secret)
     counter = _number(texts.get("oathCounter") or "0")
@@ -180,7 +179,7 @@ def _confirm_device(db: apsw.Connection, texts: Texts, now: float) -> dict[str, 
     code = _needed(texts, "confirmationCode")
     db.execute("UPDATE devices SET confirmation = NULL WHERE confirmation = ? AND until > ?", (code, now))
     if not db.changes():
-        raise WriteRefused(*ACTIVATION_REFUSED)
+        raise WriteRefused(ACTIVATION_REFUSED)
     return {}
 
 
@@ -188,7 +187,7 @@ def _remove_device(db: apsw.Connection, texts: Texts, _now: float) -> dict[str, 
     user = _user(db, texts)
     db.execute("DELETE FROM devices WHERE key = ? AND name = ?", (user_key(user.name), _needed(texts, "deviceName")))
     if not db.changes():
-        raise WriteRefused(*UNKNOWN_DEVICE)
+        raise WriteRefused(UNKNOWN_DEVICE)
     return {}
 
 
@@ -198,14 +197,14 @@ def _remove_device(db: apsw.Connection, texts: Texts, _now: float) -> dict[str, 
 def _needed(texts: Texts, name: str) -> str:
     text = texts.get(name, "")
     if not text:
-        raise WriteRefused(*BAD_ARGUMENT)
+        raise WriteRefused(BAD_ARGUMENT)
     return text
 
 
 def _user(db: apsw.Connection, texts: Texts) -> UserRecord:
     user = find_user(db, _needed(texts, "user"))
     if user is None:
-        raise WriteRefused(*UNKNOWN_USER)
+        raise WriteRefused(UNKNOWN_USER)
     return user
 
 
@@ -213,18 +212,18 @@ def _method(texts: Texts) -> Method | None:
     """The method that is named; None for an empty one, which leaves it as it is."""
     with suppress(ValueError):
         return Method(texts["method"]) if texts.get("method") else None
-    raise WriteRefused(*BAD_ARGUMENT)
+    raise WriteRefused(BAD_ARGUMENT)
 
 
 def _boolean(text: str) -> bool:
     if text not in ("true", "false", "1", "0"):
-        raise WriteRefused(*BAD_ARGUMENT)
+        raise WriteRefused(BAD_ARGUMENT)
     return text in ("true", "1")
 
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 12):  # noqa: PLR2004 - far within 64 bits
-        raise WriteRefused(*BAD_ARGUMENT)
+        raise WriteRefused(BAD_ARGUMENT)
     return int(text)
 
 

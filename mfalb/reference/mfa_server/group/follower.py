@@ -21,6 +21,7 @@ from mfalb.reference.faults import Faults
 from mfalb.reference.mfa_server.data.pfdata import DataError, Misfit
 from mfalb.reference.mfa_server.data.position import Change
 from mfalb.reference.mfa_server.data.writes import Texts, WriteRefused
+from mfalb.reference.mfa_server.failures import Failure
 from mfalb.reference.mfa_server.group.ledger import Ledger
 from mfalb.reference.mfa_server.group.messages import (
     MESSAGE_LIMIT,
@@ -139,7 +140,7 @@ class Follower:
         except (grpc.aio.AioRpcError, MalformedMessage) as error:
             raise MasterAway(type(error).__name__) from None
         if done.code:
-            raise WriteRefused(done.code, done.text)
+            raise WriteRefused(Failure(done.code, done.text))
         # Whoever wrote may read here next, and should find it
         await self._ledger.has_reached(done.sequence, _PATIENCE_S)
         return done.given

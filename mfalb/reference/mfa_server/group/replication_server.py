@@ -192,7 +192,7 @@ class ReplicationServer:
         except NotMaster:
             await context.abort(grpc.StatusCode.UNAVAILABLE, NOT_MASTER)
         except WriteRefused as refused:
-            return message_bytes(WriteDone(refused.code, refused.text, 0, {}))
+            return message_bytes(WriteDone(*refused.failure, 0, {}))
         except DataError:
             _log.exception("write failed")
             await context.abort(grpc.StatusCode.INTERNAL, "write_failed")

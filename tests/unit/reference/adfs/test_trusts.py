@@ -60,4 +60,4 @@ def test_whatever_else_is_asked_for_is_not_answered(change: dict[str, str]) -> N
 
 def test_addresses_of_settings_are_web_addresses() -> None:
     with pytest.raises(ValueError, match="begin with https"):
-        RelyingPartyTrust.read({"client_id": "a", "redirect_uris": ["javascript:alert(1)"]})
+        RelyingPartyTrust("a", ("javascript:alert(1)",))

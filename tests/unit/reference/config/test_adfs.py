@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mfalb.reference.config.adfs import AdfsSettings
+from mfalb.reference.config.tables import read_table
 from mfalb.reference.config.values import Endpoint
 
 
@@ -24,11 +25,11 @@ def tables(**more: Any) -> dict[str, Any]:
 
 def test_clients_with_certificates_come_to_an_endpoint_of_their_own() -> None:
     certificates = {"port": 49443, "cert": "sts.crt", "key": "sts.key", "client_ca": "devices.pem"}
-    settings = AdfsSettings.read(tables(certificate_endpoint=certificates))
+    settings = read_table(AdfsSettings, tables(certificate_endpoint=certificates))
     assert settings.certificate_endpoint == Endpoint("127.0.0.1", 49443, "sts.crt", "sts.key", "devices.pem")
-    assert AdfsSettings.read(tables()).certificate_endpoint is None
+    assert read_table(AdfsSettings, tables()).certificate_endpoint is None
 
 
 def test_an_endpoint_for_certificates_says_whose() -> None:
     with pytest.raises(ValueError, match="certificate_endpoint needs client_ca"):
-        AdfsSettings.read(tables(certificate_endpoint={"port": 49443, "cert": "sts.crt", "key": "sts.key"}))
+        read_table(AdfsSettings, tables(certificate_endpoint={"port": 49443, "cert": "sts.crt", "key": "sts.key"}))

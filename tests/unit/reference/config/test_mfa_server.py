@@ -7,6 +7,7 @@ import pytest
 
 from mfalb.reference.config.files import SettingsFile, write_settings
 from mfalb.reference.config.mfa_server import GroupSettings, MfaServerSettings, RadiusSettings
+from mfalb.reference.config.tables import read_table
 from mfalb.reference.config.values import Account, Endpoint
 
 RADIUS = RadiusSettings(Endpoint(), "127.0.0.0/8", "radius-secret")
@@ -44,6 +45,6 @@ def test_radius_settings_that_make_no_sense_are_refused_before_the_first_datagra
 def test_a_place_in_a_group_that_makes_no_sense_is_refused(change: dict[str, object], reason: str) -> None:
     rpc = {"cert": "c", "key": "k"}
     table = {"name": "hq", "activation_code": "code", "data": "file", "rpc": rpc, "ca": "ca.pem"}
-    assert GroupSettings.read(table).rpc.port == 4443
+    assert read_table(GroupSettings, table).rpc.port == 4443
     with pytest.raises(ValueError, match=reason):
-        GroupSettings.read({**table, **change})
+        read_table(GroupSettings, {**table, **change})

@@ -27,7 +27,7 @@ from mfalb.reference.mfa_server.group.standing import Membership, Role, Standing
 
 ACCOUNT = Account("CONTOSO\\svc-mfa", "pässword")
 SIGNED_IN = {"Authorization": ACCOUNT.authorization, "Content-Type": "application/json"}
-GROUP = GroupSettings("hq", "activation-code", "file", Endpoint(), "ca.pem")
+GROUP = GroupSettings("hq", "activation-code", "file", Endpoint(cert="c", key="k"), "ca.pem")
 
 
 @dataclass

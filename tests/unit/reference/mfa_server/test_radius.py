@@ -45,14 +45,15 @@ class FakeSecondFactor:
     def __post_init__(self) -> None:
         self.answered.set()
 
-    async def begin(self, user: User, request_id: str) -> FirstHalf:
+    async def begin(self, user: User, request_id: str, client: str = "") -> FirstHalf:
+        assert client == NAS[0]
         self.rung.append(user.name)
         self.is_ringing.set()
         await self.answered.wait()
         self.ids[user.name.lower(), request_id] = CODE
         return FirstHalf(self.begun, request_id)
 
-    def verify(self, user_name: str, request_id: str, otp: str) -> Outcome:
+    async def verify(self, user_name: str, request_id: str, otp: str) -> Outcome:
         is_right = self.ids.get((user_name.lower(), request_id)) == otp
         return Outcome.ACCEPTED if is_right else Outcome.UNKNOWN
 
@@ -216,6 +217,22 @@ async def test_how_the_first_half_ends_decides_the_answer(server: Server, begun:
 async def test_who_has_no_password_is_rejected_and_no_phone_rings(server: Server, asked: bytes) -> None:
     assert (await server.asked(asked)).code == radius.ACCESS_REJECT
     assert server.factor.rung == []
+
+
+async def test_an_unknown_user_and_a_wrong_password_get_the_same_bytes_for_the_same_work(server: Server) -> None:
+    hashed: list[str] = []
+
+    def counted(password: str, _salt: bytes) -> bytes:
+        hashed.append(password)
+        return password.encode()
+
+    server.front._directory = Directory([TEXTED], counted)
+    hashed.clear()
+    wrong = await server.asked(request("alice", "wrong", identifier=1))
+    unknown = await server.asked(request("nobody", "wrong", identifier=2))
+    assert wrong.code == unknown.code == radius.ACCESS_REJECT
+    assert wrong.attributes()[1:] == unknown.attributes()[1:], "all but the Message-Authenticator"
+    assert hashed == ["wrong"] * 2
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ from aiohttp import web
 from aiohttp.streams import StreamReader
 from aiohttp.test_utils import make_mocked_request
 
+from mfalb.reference.asmx import Content
 from mfalb.reference.config.mfa_server import MfaServerSettings, RadiusSettings
 from mfalb.reference.config.values import Account, Endpoint
 from mfalb.reference.faults import Faults
 from mfalb.reference.mfa_server.sdk import PATH, SdkFront
-from mfalb.reference.mfa_server.sdk_answers import NAMESPACE, Content
+from mfalb.reference.mfa_server.sdk_answers import NAMESPACE
 from mfalb.reference.mfa_server.sdk_schema import OPERATIONS
 from mfalb.wire.soap import Envelope, read_envelope_untrusted
 

@@ -1,16 +1,8 @@
 from __future__ import annotations
 
-from mfalb.reference.mfa_server.sdk_answers import answer, elements, envelope, fault
-from mfalb.wire.soap import read_envelope_untrusted
+from mfalb.reference.mfa_server.failures import NO_MASTER
+from mfalb.reference.mfa_server.sdk_answers import error
 
 
-def test_values_become_elements_nested_where_they_have_names() -> None:
-    content = elements({"a": True, "b": 7, "c": "x", "d": {"e": False, "f": ""}})
-    assert content == "<a>true</a><b>7</b><c>x</c><d><e>false</e><f></f></d>"
-
-
-def test_markup_is_escaped_and_what_xml_cannot_hold_is_left_out() -> None:
-    told = read_envelope_untrusted(envelope(answer("Echo", {"text": "<&>\x00\x1b é"})).encode())
-    assert (told.method, told.texts["text"]) == ("EchoResponse", "<&> é")
-    told = read_envelope_untrusted(envelope(fault("soap:Client", "<&>")).encode())
-    assert (told.method, told.texts["faultstring"]) == ("Fault", "<&>")
+def test_an_error_is_its_code_and_its_words() -> None:
+    assert error(NO_MASTER) == {"Code": 4, "Description": "The master server cannot be reached."}

@@ -8,7 +8,7 @@ import pytest
 
 from mfalb.reference.config.values import User
 from mfalb.reference.directory import Directory
-from mfalb.reference.mfa_server import sdk_answers
+from mfalb.reference.mfa_server import failures, sdk_answers
 from mfalb.reference.mfa_server.data.pfdata import Pfdata
 from mfalb.reference.mfa_server.data.writes import Texts
 from mfalb.reference.mfa_server.gated_factor import Gate
@@ -32,12 +32,14 @@ class FakeSecondFactor:
     begun: Begun = Begun.TEXT_SENT
     outcome: Outcome = Outcome.ACCEPTED
     asked: list[tuple[str, ...]] = field(default_factory=list)
+    clients: list[str] = field(default_factory=list)
 
-    async def begin(self, user: User, request_id: str) -> FirstHalf:
+    async def begin(self, user: User, request_id: str, client: str = "") -> FirstHalf:
+        self.clients.append(client)
         self.asked.append(("begin", user.name, request_id))
         return FirstHalf(self.begun, request_id)
 
-    def verify(self, user_name: str, request_id: str, otp: str) -> Outcome:
+    async def verify(self, user_name: str, request_id: str, otp: str) -> Outcome:
         self.asked.append(("verify", user_name, request_id, otp))
         return self.outcome
 
@@ -56,11 +58,12 @@ class Rig:
         self.ledger = ledger
         self.factor = FakeSecondFactor()
         self.standing = lone_standing()
+        self.directory = Directory((ALICE,))
 
     async def call(self, name: str, *, writer: Writer | None = None, **texts: str) -> dict[str, Any]:
         through = writer or Lone(self.ledger)
         gate = Gate(self.standing, self.ledger, through)
-        users = GroupUsers(Directory((ALICE,)), self.ledger.pfdata)
+        users = GroupUsers(self.directory, self.ledger.pfdata)
         operations = SdkOperations(users, cast("SecondFactor", self.factor), gate, through)
         told = await operations.by_name[name](texts)
         assert list(told) == [result for result, _ in OPERATIONS[name].results], "as the WSDL has it"
@@ -76,8 +79,8 @@ async def rig(tmp_path: Path) -> Any:
         yield rig
 
 
-def shown(failure: tuple[int, str]) -> dict[str, object]:
-    return {"Code": failure[0], "Description": failure[1]}
+def shown(failure: failures.Failure) -> dict[str, object]:
+    return {"Code": failure.code, "Description": failure.text}
 
 
 def test_there_is_an_operation_for_each_that_the_wsdl_has(tmp_path: Path) -> None:
@@ -88,15 +91,15 @@ def test_there_is_an_operation_for_each_that_the_wsdl_has(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("begun", "is_good", "code", "failure"),
     [
-        (Begun.TEXT_SENT, True, sdk_answers.TEXT_SENT, sdk_answers.NO_ERROR),
-        (Begun.AUTHENTICATED, True, sdk_answers.CALL_ANSWERED, sdk_answers.NO_ERROR),
-        (Begun.DENIED, False, sdk_answers.CALL_NOT_ANSWERED, sdk_answers.NO_ERROR),
-        (Begun.CLOUD_UNAVAILABLE, False, sdk_answers.NOT_ATTEMPTED, sdk_answers.SERVICE_UNAVAILABLE),
-        (Begun.NOT_ACTIVATED, False, sdk_answers.NOT_ATTEMPTED, sdk_answers.NOT_ACTIVATED),
+        (Begun.TEXT_SENT, True, sdk_answers.TEXT_SENT, failures.NO_ERROR),
+        (Begun.AUTHENTICATED, True, sdk_answers.CALL_ANSWERED, failures.NO_ERROR),
+        (Begun.DENIED, False, sdk_answers.CALL_NOT_ANSWERED, failures.NO_ERROR),
+        (Begun.CLOUD_UNAVAILABLE, False, sdk_answers.NOT_ATTEMPTED, failures.SERVICE_UNAVAILABLE),
+        (Begun.NOT_ACTIVATED, False, sdk_answers.NOT_ATTEMPTED, failures.NOT_ACTIVATED),
     ],
 )
 async def test_half_one_says_how_it_ended_and_gives_the_id_for_half_two(
-    rig: Rig, begun: Begun, code: int, failure: tuple[int, str], *, is_good: bool
+    rig: Rig, begun: Begun, code: int, failure: failures.Failure, *, is_good: bool
 ) -> None:
     rig.factor.begun = begun
     told = await rig.call("PfAuthUser_4", username="ALICE")
@@ -110,10 +113,19 @@ async def test_half_one_says_how_it_ended_and_gives_the_id_for_half_two(
     }
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [("192.0.2.7", "192.0.2.7"), ("2001:DB8::7", "2001:db8::7"), ("", ""), ("not\nan address", ""), ("x" * 900, "")],
+)
+async def test_the_client_s_address_goes_into_the_record_if_it_is_one(rig: Rig, told: str, kept: str) -> None:
+    await rig.call("PfAuthUser_4", username="alice", ipAddress=told)
+    assert rig.factor.clients == [kept]
+
+
 @pytest.mark.parametrize("name", ["nobody", ""])
 async def test_an_unknown_user_is_told_and_nobody_is_rung(rig: Rig, name: str) -> None:
     told = await rig.call("PfAuthUser_4", username=name)
-    assert (told["PfAuthUser_4Result"], told["error"]) == (False, shown(sdk_answers.UNKNOWN_USER))
+    assert (told["PfAuthUser_4Result"], told["error"]) == (False, shown(failures.UNKNOWN_USER))
     assert rig.factor.asked == []
 
 
@@ -122,7 +134,7 @@ async def test_half_two_is_true_for_an_accepted_code_only_and_says_no_more(rig: 
     rig.factor.outcome = outcome
     told = await rig.call("VerifyOneWayOtp", username="alice", authreqid="7", otp="123456")
     is_good = outcome is Outcome.ACCEPTED
-    failure = sdk_answers.NO_ERROR if is_good else sdk_answers.CODE_REFUSED
+    failure = failures.NO_ERROR if is_good else failures.CODE_REFUSED
     assert told == {"VerifyOneWayOtpResult": is_good, "error": shown(failure)}
     assert rig.factor.asked == [("verify", "alice", "7", "123456")]
 
@@ -139,14 +151,28 @@ async def test_test_security_says_secure(rig: Rig) -> None:
 async def test_whether_the_master_is_reached_is_told(rig: Rig) -> None:
     assert (await rig.call("TestMasterConnection"))["TestMasterConnectionResult"] is True
     told = await rig.call("TestMasterConnection", writer=NoMaster())
-    assert told == {"TestMasterConnectionResult": False, "error": shown(sdk_answers.NO_MASTER)}
+    assert told == {"TestMasterConnectionResult": False, "error": shown(failures.NO_MASTER)}
 
 
 async def test_a_wrong_password_and_an_unknown_name_have_the_same_answer(rig: Rig) -> None:
     right = await rig.call("ValidatePassword", username="alice", password="password-a")
     assert right["ValidatePasswordResult"] is True
     wrong = [await rig.call("ValidatePassword", username=name, password="wrong") for name in ("alice", "nobody")]
-    assert wrong[0] == wrong[1] == {"ValidatePasswordResult": False, "error": shown(sdk_answers.NO_ERROR)}
+    assert wrong[0] == wrong[1] == {"ValidatePasswordResult": False, "error": shown(failures.NO_ERROR)}
+
+
+async def test_a_wrong_password_and_an_unknown_name_cost_the_same_slow_hash(rig: Rig) -> None:
+    hashed: list[str] = []
+
+    def counted(password: str, _salt: bytes) -> bytes:
+        hashed.append(password)
+        return password.encode()
+
+    rig.directory = Directory((ALICE,), counted)
+    hashed.clear()
+    for name in ("alice", "nobody"):
+        await rig.call("ValidatePassword", username=name, password="wrong")
+    assert hashed == ["wrong", "wrong"]
 
 
 async def test_settings_hide_the_phone_and_an_unknown_user_has_none(rig: Rig) -> None:
@@ -159,7 +185,7 @@ async def test_settings_hide_the_phone_and_an_unknown_user_has_none(rig: Rig) ->
         "Devices": 0,
     }
     missing = await rig.call("GetUserSettings", user="nobody")
-    assert (missing["GetUserSettingsResult"], missing["error"]) == (False, shown(sdk_answers.UNKNOWN_USER))
+    assert (missing["GetUserSettingsResult"], missing["error"]) == (False, shown(failures.UNKNOWN_USER))
 
 
 WRITES = sorted(set(OPERATIONS) - {"PfAuthUser_4", "TestSecurity", "TestMasterConnection", "GetUserSettings"}
@@ -169,9 +195,9 @@ WRITES = sorted(set(OPERATIONS) - {"PfAuthUser_4", "TestSecurity", "TestMasterCo
 @pytest.mark.parametrize("name", WRITES)
 async def test_no_write_is_made_without_a_master_activation_or_a_common_past(rig: Rig, name: str) -> None:
     for standing, failure in (
-        (lone_standing(), sdk_answers.NO_MASTER),
-        (Standing(), sdk_answers.NOT_ACTIVATED),
-        (Standing(lone_standing().membership, divergence="what to do"), sdk_answers.DIVERGENT),
+        (lone_standing(), failures.NO_MASTER),
+        (Standing(), failures.NOT_ACTIVATED),
+        (Standing(lone_standing().membership, divergence="what to do"), failures.DIVERGENT),
     ):
         rig.standing = standing
         told = await rig.call(name, writer=NoMaster(), user="alice")

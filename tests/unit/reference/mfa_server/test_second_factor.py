@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, cast
@@ -95,7 +97,7 @@ async def test_what_the_cloud_says_decides_how_the_first_half_ends(
 ) -> None:
     factor, _ = second_factor(answer)
     assert await factor.begin(user, "7") == FirstHalf(begun, "7")
-    judged = factor.verify(user.name, "7", OTP)
+    judged = await factor.verify(user.name, "7", OTP)
     assert judged is (Outcome.ACCEPTED if begun is Begun.TEXT_SENT else Outcome.UNKNOWN), "only a sent text has a code"
 
 
@@ -117,10 +119,10 @@ async def test_a_code_counts_for_its_user_and_its_server_only() -> None:
     asked, _ = second_factor(answered(otp=OTP))
     other, _ = second_factor(answered(otp=OTP))
     await asked.begin(TEXTED, "7")
-    assert other.verify("alice", "7", OTP) is Outcome.UNKNOWN
-    assert asked.verify("bob", "7", OTP) is Outcome.UNKNOWN
-    assert asked.verify("alice", "7", "000000") is Outcome.WRONG
-    assert asked.verify("ALICE", "7", OTP) is Outcome.ACCEPTED
+    assert await other.verify("alice", "7", OTP) is Outcome.UNKNOWN
+    assert await asked.verify("bob", "7", OTP) is Outcome.UNKNOWN
+    assert await asked.verify("alice", "7", "000000") is Outcome.WRONG
+    assert await asked.verify("ALICE", "7", OTP) is Outcome.ACCEPTED
 
 
 async def test_the_log_tells_outcomes_and_holds_neither_names_nor_phones_nor_codes(
@@ -128,10 +130,10 @@ async def test_the_log_tells_outcomes_and_holds_neither_names_nor_phones_nor_cod
 ) -> None:
     caplog.set_level(logging.INFO)
     factor, _ = second_factor(answered("state:0123456789abcdef", otp=OTP))
-    await factor.begin(TEXTED, "state:0123456789abcdef")
-    factor.verify("alice", "state:0123456789abcdef", "000000")
-    factor.verify("alice", "state:0123456789abcdef", OTP)
-    factor.verify("alice", "9999", OTP)
+    await factor.begin(TEXTED, "state:0123456789abcdef", "192.0.2.7")
+    await factor.verify("alice", "state:0123456789abcdef", "000000")
+    await factor.verify("alice", "state:0123456789abcdef", OTP)
+    await factor.verify("alice", "9999", OTP)
     facts = [vars(record) for record in caplog.records]
     assert [(fact["levelname"], fact["outcome"]) for fact in facts] == [
         ("INFO", "text sent"),
@@ -141,6 +143,7 @@ async def test_the_log_tells_outcomes_and_holds_neither_names_nor_phones_nor_cod
     ]
     assert {fact["user"] for fact in facts} == {short_id("ALICE")}
     assert facts[-1]["authreqid"] == "9999"
+    assert facts[0]["client"] == "192.0.2.7"
     secrets = (OTP, "000000", "Alice", "alice", TEXTED.phone, "password-a", "0123456789abcdef")
     said = [told(record) for record in caplog.records]
     assert not [secret for line in said for secret in secrets if secret in line]
@@ -207,9 +210,9 @@ async def test_a_cloud_that_knows_no_activation_of_this_server_is_told_apart() -
 async def test_a_code_that_was_used_is_told_as_used_until_a_new_one_is_sent() -> None:
     factor, _ = second_factor(answered(otp=OTP))
     await factor.begin(TEXTED, "7")
-    assert [factor.verify("alice", "7", OTP) for _ in range(3)] == [Outcome.ACCEPTED, Outcome.USED, Outcome.USED]
+    assert [await factor.verify("alice", "7", OTP) for _ in range(3)] == [Outcome.ACCEPTED, Outcome.USED, Outcome.USED]
     await factor.begin(TEXTED, "7")
-    assert factor.verify("alice", "7", OTP) is Outcome.ACCEPTED
+    assert await factor.verify("alice", "7", OTP) is Outcome.ACCEPTED
 
 
 @pytest.mark.parametrize(
@@ -226,7 +229,7 @@ async def test_a_code_that_was_used_is_told_as_used_until_a_new_one_is_sent() ->
 async def test_a_user_pin_is_typed_behind_the_code(typed: str, outcome: Outcome) -> None:
     factor, _ = second_factor(answered(otp=OTP))
     await factor.begin(PINNED, "7")
-    assert factor.verify("CAROL", "7", typed) is outcome
+    assert await factor.verify("CAROL", "7", typed) is outcome
 
 
 async def test_a_code_is_late_by_the_servers_own_clock() -> None:
@@ -235,4 +238,42 @@ async def test_a_code_is_late_by_the_servers_own_clock() -> None:
     factor = SecondFactor("mfa1", "http://cloud.test", cast("aiohttp.ClientSession", session), lambda: now[0])
     await factor.begin(TEXTED, "7")
     now[0] += 181.0
-    assert factor.verify("alice", "7", OTP) is Outcome.EXPIRED
+    assert await factor.verify("alice", "7", OTP) is Outcome.EXPIRED
+
+
+class SlowPin(UserPin):
+    """A user PIN whose hash takes as long as the test wants, as a busy machine makes it."""
+
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def is_right(self, pin: str) -> bool:
+        self.has_begun.set()
+        assert self.may_end.wait(30), "the event loop stood still"
+        return super().is_right(pin)
+
+
+async def test_a_user_pin_is_hashed_beside_the_event_loop_which_serves_others_meanwhile() -> None:
+    factor, _ = second_factor(answered(otp=OTP))
+    slow = SlowPin(PIN.salt, PIN.digest)
+    await factor.begin(replace(PINNED, pin=slow), "7")
+    judged = asyncio.ensure_future(factor.verify("carol", "7", OTP + "2468"))  # noqa: TID251 - own
+    assert await asyncio.to_thread(slow.has_begun.wait, 30)
+    await factor.begin(TEXTED, "7")
+    assert await factor.verify("alice", "7", OTP) is Outcome.ACCEPTED
+    assert not judged.done()
+    slow.may_end.set()
+    assert await judged is Outcome.ACCEPTED
+
+
+async def test_a_user_pin_that_was_right_for_an_older_code_does_not_count_for_a_newer_one() -> None:
+    factor, _ = second_factor(answered(otp=OTP))
+    slow = SlowPin(PIN.salt, PIN.digest)
+    slow.has_begun.clear()
+    slow.may_end.clear()
+    await factor.begin(replace(PINNED, pin=slow), "7")
+    judged = asyncio.ensure_future(factor.verify("carol", "7", OTP + "2468"))  # noqa: TID251 - own
+    assert await asyncio.to_thread(slow.has_begun.wait, 30)
+    await factor.begin(replace(PINNED, pin=UserPin.of("9753")), "7")  # the user PIN was changed meanwhile
+    slow.may_end.set()
+    assert await judged is Outcome.WRONG
+    assert await factor.verify("carol", "7", OTP + "9753") is Outcome.ACCEPTED

@@ -28,24 +28,24 @@ def users(data: Pfdata) -> GroupUsers:
     return GroupUsers(Directory((ALICE, STRANGER)), data)
 
 
-def test_the_directory_knows_the_password_and_the_group_s_data_the_phone(data: Pfdata, users: GroupUsers) -> None:
+async def test_the_directory_knows_the_password_and_the_group_s_data_the_phone(data: Pfdata, users: GroupUsers) -> None:
     texts = {"user": "alice", "phone": "+49 30 1", "method": "phone_call"}
     data.write(lambda db: perform(db, "UpdateUser", texts, NOW), NOW)
-    assert users.check("ALICE", "password-a") == User("alice", "", "+49 30 1", Method.PHONE_CALL)
-    assert users.check("alice", "wrong") is None
-    assert users.find("alice") == users.check("alice", "password-a")
+    assert await users.check("ALICE", "password-a") == User("alice", "", "+49 30 1", Method.PHONE_CALL)
+    assert await users.check("alice", "wrong") is None
+    assert users.find("alice") == await users.check("alice", "password-a")
 
 
 @pytest.mark.parametrize("name", ["stranger", "nobody"])
-def test_who_is_no_user_of_the_group_does_not_sign_in(users: GroupUsers, name: str) -> None:
-    assert users.check(name, "password-s") is None
+async def test_who_is_no_user_of_the_group_does_not_sign_in(users: GroupUsers, name: str) -> None:
+    assert await users.check(name, "password-s") is None
     assert users.find(name) is None
-    assert users.is_password(name, "password-s") is (name == "stranger")
+    assert await users.is_password(name, "password-s") is (name == "stranger")
 
 
-def test_a_user_who_is_disabled_does_not_sign_in(data: Pfdata, users: GroupUsers) -> None:
+async def test_a_user_who_is_disabled_does_not_sign_in(data: Pfdata, users: GroupUsers) -> None:
     data.write(lambda db: perform(db, "Disable", {"user": "alice"}, NOW), NOW)
-    assert users.check("alice", "password-a") is None
+    assert await users.check("alice", "password-a") is None
     assert users.find("alice") is None
     record = users.record("alice")
     assert record is not None

@@ -60,8 +60,8 @@ def test_each_level_has_a_text_and_they_are_numbered_as_support_has_them() -> No
 
 def test_an_access_without_account_and_certificate_is_no_access() -> None:
     with pytest.raises(ValueError, match="account or a client certificate"):
-        SdkAccess.read({"url": "https://sdk.example/"})
-    assert SdkAccess.read({"url": "u", "cert": "c", "key": "k"}).cert == "c"
-    access = SdkAccess.read({"url": "u", "account": {"name": "svc", "password": "hidden"}})
+        SdkAccess("https://sdk.example/")
+    assert SdkAccess("u", cert="c", key="k").cert == "c"
+    access = SdkAccess("u", account=Account("svc", "hidden"))
     assert access.account == Account("svc", "hidden")
     assert "hidden" not in repr(access)

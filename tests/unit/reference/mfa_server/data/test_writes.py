@@ -12,18 +12,21 @@ from mfalb.reference.mfa_server.data.records import UserRecord, devices_of, find
 from mfalb.reference.mfa_server.data.user_pins import is_pin
 from mfalb.reference.mfa_server.data.writes import (
     ACTIVATION_LIFE_S,
-    ACTIVATION_REFUSED,
-    BAD_ARGUMENT,
     DEVICE_LIMIT,
-    KNOWN_USER,
-    PIN_REFUSED,
     TEXT_LIMIT,
-    TOO_MANY_DEVICES,
-    UNKNOWN_DEVICE,
-    UNKNOWN_USER,
     WriteRefused,
     import_users,
     perform,
+)
+from mfalb.reference.mfa_server.failures import (
+    ACTIVATION_REFUSED,
+    BAD_ARGUMENT,
+    KNOWN_USER,
+    PIN_REFUSED,
+    TOO_MANY_DEVICES,
+    UNKNOWN_DEVICE,
+    UNKNOWN_USER,
+    Failure,
 )
 
 NOW = 1_000_000.0
@@ -78,12 +81,12 @@ def user(data: Pfdata, name: str) -> UserRecord:
     ],
 )
 def test_what_cannot_be_done_is_refused_and_changes_nothing(
-    data: Pfdata, do: Perform, name: str, texts: dict[str, str], reason: tuple[int, str]
+    data: Pfdata, do: Perform, name: str, texts: dict[str, str], reason: Failure
 ) -> None:
     before = data.digest()
     with pytest.raises(WriteRefused) as refusal:
         do(name, **texts)
-    assert (refusal.value.code, refusal.value.text) == reason
+    assert refusal.value.failure == reason
     assert data.digest() == before
 
 
@@ -162,5 +165,5 @@ def test_a_user_has_only_so_many_devices_and_may_activate_one_again(do: Perform)
         do("ConfirmDevice", confirmationCode=activate(f"phone{number}")["ConfirmationCode"])
     with pytest.raises(WriteRefused) as refusal:
         activate("one-too-many")
-    assert refusal.value.code == TOO_MANY_DEVICES[0]
+    assert refusal.value.failure == TOO_MANY_DEVICES
     activate("phone3")
