@@ -16,7 +16,7 @@ from programs.process import Launch, ProgramFailed
 import mfalb
 from contenders import HttpsContender, HttpsTask, RadiusContender, RadiusTask
 
-# As in conf/contoso/balancer.yaml: the one place where benches say how RADIUS backends are watched.
+# As in conf/contoso/balancer-inside/balancer.yaml: the one place where benches say how RADIUS backends are watched.
 RADIUS_HEALTH_CHECK: Final = {"type": "radius"}
 # Faster than RFC 3539 allows: a silent server is found before a NAS has used up three tries of 3 s.
 FAST_HEALTH_CHECK: Final = {"type": "radius", "interval": "2s", "fast": True}

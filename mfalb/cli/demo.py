@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,19 +11,15 @@ from typing import Annotated, Final
 
 import typer
 
+from mfalb.cli.demo_balancer import start_balancer
+from mfalb.cli.demo_failures import DemoFailed
 from mfalb.cli.demo_setup import Site, new_site, write_configuration
 from mfalb.cli.demo_sign_ins import Demonstration, Halves
 from mfalb.errors import MfalbError
 from mfalb.reference.config.values import User
 from mfalb.reference.estate import Estate
 
-_READY_TIMEOUT_S: Final = 30.0
-_STOP_TIMEOUT_S: Final = 10.0
 _SIGN_INS_EACH: Final = 2  # of a kind, so that both servers are seen at work
-
-
-class DemoFailed(MfalbError):  # noqa: N818 - says what happened
-    """The demonstration could not go on."""
 
 
 def demo(
@@ -49,7 +43,7 @@ async def _demo(site: Site, *, once: bool) -> None:
         print("Starting two MFA servers, two User Portals and the cloud MFA Service ...")
         estate = await stack.enter_async_context(Estate(site.plan(), site.directory))
         configuration = write_configuration(site, estate)
-        await _start_balancer(configuration, stack)
+        await start_balancer(configuration, stack)
         await _sign_in_everybody(site, estate)
         _print_addresses(site, estate)
         if once:
@@ -58,37 +52,6 @@ async def _demo(site: Site, *, once: bool) -> None:
         await stop.wait()
         print("\nStopping ...")
     print("Stopped.")
-
-
-async def _start_balancer(configuration: Path, stack: AsyncExitStack) -> None:
-    """`mfalb serve` as a process of its own, as an operator runs it."""
-    read_end, write_end = os.pipe()
-    log = configuration.with_name("balancer.log")
-    with log.open("wb") as log_file:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mfalb", "serve", "-c", str(configuration), "--ready-fd", str(write_end),
-            stdin=asyncio.subprocess.DEVNULL, stderr=log_file, pass_fds=[write_end],
-        )  # fmt: skip
-    os.close(write_end)
-    stack.push_async_callback(_stop, process)
-    with os.fdopen(read_end, "rb", buffering=0) as ready:
-        try:
-            line = await asyncio.wait_for(asyncio.to_thread(ready.readline), _READY_TIMEOUT_S)
-        except TimeoutError:
-            line = b""
-    if line != b"ready\n":
-        raise DemoFailed(f"the balancer did not start:\n{log.read_text('utf-8')}")
-    print(f"The balancer is up, configured by {configuration}")
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 async def _sign_in_everybody(site: Site, estate: Estate) -> None:

@@ -6,8 +6,6 @@ nodes would. Portal: a browser with a cookie jar.
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import ssl
 from dataclasses import dataclass
@@ -16,22 +14,15 @@ from xml.sax.saxutils import escape
 
 import aiohttp
 
-from mfalb.cli.demo_setup import LOOPBACK, Site
-from mfalb.errors import MfalbError
+from mfalb.cli.demo_failures import SignInFailed
+from mfalb.cli.demo_radius import Nas
+from mfalb.cli.demo_setup import Site
 from mfalb.reference.config.values import User
 from mfalb.reference.estate import Cloud, Estate
-from mfalb.wire import radius
-from mfalb.wire.radius import Packet, SharedSecret
-from mfalb.wire.radius_hidden import hide_password
 from mfalb.wire.soap import Envelope, read_envelope_untrusted
 
-_ANSWER_TIMEOUT_S: Final = 10.0
 _CSRF: Final = re.compile(r'name="csrf" value="([^"]+)"')
 _SERVED_BY: Final = "X-Served-By"
-
-
-class SignInFailed(MfalbError):  # noqa: N818 - says what happened
-    """A sign-in of the demonstration did not end as it should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +39,14 @@ class Demonstration:
     def __init__(self, site: Site, estate: Estate) -> None:
         self._site = site
         self._estate = estate
+        self._nas = Nas(site.radius_port, site.radius_secret)
         self._tls = ssl.create_default_context(cafile=str(site.ca))
 
     async def radius(self, user: User) -> Halves:
         """PAP with the password, an Access-Challenge, then the code with the State."""
         before = self._server_logs()
-        challenge = await self._ask_radius(user, user.password, None)
-        state = challenge.first(radius.STATE)
-        if challenge.code != radius.ACCESS_CHALLENGE or state is None:
-            raise SignInFailed(f"RADIUS: {user.name} was not challenged (code {challenge.code})")
-        answer = await self._ask_radius(user, await newest_code(self._estate.cloud, user), state)
-        if answer.code != radius.ACCESS_ACCEPT:
-            raise SignInFailed(f"RADIUS: the code of {user.name} was not accepted (code {answer.code})")
+        state = await self._nas.challenge(user.name, user.password)
+        await self._nas.accept(user.name, await newest_code(self._estate.cloud, user), state)
         return self._halves_since(before)
 
     def _server_logs(self) -> dict[str, int]:
@@ -73,18 +60,6 @@ class Demonstration:
                 if event in server.log_text()[before[server.name] :]:
                     took[event] = server.name
         return Halves(took["first half"], took["second half"])
-
-    async def _ask_radius(self, user: User, typed: str, state: bytes | None) -> Packet:
-        secret, authenticator = SharedSecret(self._site.radius_secret.encode()), os.urandom(16)
-        body = radius.attribute(radius.USER_NAME, user.name.encode())
-        body += radius.attribute(radius.USER_PASSWORD, hide_password(typed.encode(), secret, authenticator))
-        if state is not None:
-            body += radius.attribute(radius.STATE, state)
-        request = radius.signed_request(radius.ACCESS_REQUEST, authenticator[0], authenticator, body, secret)
-        answer = radius.read_untrusted(await _one_datagram(request, self._site.radius_port))
-        if not radius.has_valid_message_authenticator(answer, secret, authenticator):
-            raise SignInFailed("RADIUS: the answer is not signed")
-        return answer
 
     async def sdk(self, user: User) -> Halves:
         """PfAuthUser_4 on one connection, the code on another, no cookies."""
@@ -154,25 +129,3 @@ async def newest_code(cloud: Cloud, user: User) -> str:
     if not codes:
         raise SignInFailed(f"no text was sent to {user.name}")
     return codes[0]
-
-
-class _Waiter(asyncio.DatagramProtocol):
-    def __init__(self) -> None:
-        self.received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    def datagram_received(self, data: bytes, _address: object) -> None:
-        if not self.received.done():
-            self.received.set_result(data)
-
-
-async def _one_datagram(request: bytes, port: int) -> bytes:
-    """Send a request from a socket of its own and wait for its answer."""
-    loop = asyncio.get_running_loop()
-    transport, waiter = await loop.create_datagram_endpoint(_Waiter, remote_addr=(LOOPBACK, port))
-    try:
-        transport.sendto(request)
-        return await asyncio.wait_for(waiter.received, _ANSWER_TIMEOUT_S)
-    except TimeoutError:
-        raise SignInFailed("RADIUS: no answer") from None
-    finally:
-        transport.close()

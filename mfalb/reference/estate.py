@@ -9,6 +9,7 @@ import asyncio
 import json
 import secrets
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +19,13 @@ from typing import Final, Self
 import aiohttp
 
 from mfalb.errors import MfalbError
+from mfalb.reference.certificates import Authority
 from mfalb.reference.config.cloud import CloudSettings
 from mfalb.reference.config.files import Settings, write_settings
 from mfalb.reference.config.mfa_server import GroupSettings, MfaServerSettings, RadiusSettings
 from mfalb.reference.config.portal import PortalSettings
 from mfalb.reference.config.sdk_access import SdkAccess
 from mfalb.reference.config.values import Account, Endpoint, StateKind, User
-from mfalb.reference.group_certificates import GroupAuthority
 
 _READY_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 5.0
@@ -127,7 +128,7 @@ class Estate:
 
     def __init__(self, plan: EstatePlan, run_directory: Path) -> None:
         self._plan = plan
-        self._directory = run_directory
+        self._directory = run_directory.resolve()  # services run there
         self._activation_code = secrets.token_hex(8)
         self._stack = AsyncExitStack()
         self.cloud: Cloud
@@ -138,11 +139,11 @@ class Estate:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(aiohttp.ClientSession())
             self.cloud = Cloud(await self._start("cloud", "cloud_service", self._cloud(), stack), session)
-            authority = GroupAuthority(self._directory / "group")
+            authority = Authority("replication group")
             for number in range(1, self._plan.mfa_servers + 1):
                 settings = self._mfa_server(f"mfa{number}", authority)  # the first one that is activated is the master
                 server = await self._start(settings.name, "mfa_server", settings, stack)
-                await _until_in_group(server, session)
+                await until_in_group(server, session)
                 self.mfa_servers.append(server)
             for number in range(1, self._plan.portals + 1):
                 portal = self._portal(f"portal{number}")
@@ -165,9 +166,12 @@ class Estate:
         codes = (self._activation_code,)
         return CloudSettings(answer_delay_s=self._plan.answer_delay_s, activation_codes=codes)
 
-    def _mfa_server(self, name: str, authority: GroupAuthority) -> MfaServerSettings:
+    def _mfa_server(self, name: str, authority: Authority) -> MfaServerSettings:
         plan = self._plan
-        files = authority.issue(name, (_LOOPBACK,))
+        folder = self._directory / "group"
+        ca, cert, key = folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key"
+        authority.write_ca(ca)
+        authority.issue(name, (_LOOPBACK,)).write(cert, key)
         return MfaServerSettings(
             name=name,
             cloud_url=self.cloud.url,
@@ -179,8 +183,8 @@ class Estate:
                 name=_GROUP,
                 activation_code=self._activation_code,
                 data=str(self._directory / f"{name}-PhoneFactor.pfdata"),
-                rpc=Endpoint(_LOOPBACK, 0, str(files.cert), str(files.key)),  # one machine: each has a port of its own
-                ca=str(authority.ca),
+                rpc=Endpoint(_LOOPBACK, 0, str(cert), str(key)),  # one machine: each has a port of its own
+                ca=str(ca),
                 poll_s=_CLOUD_POLL_S,
             ),
             control=Endpoint(_LOOPBACK),
@@ -192,26 +196,34 @@ class Estate:
         return PortalSettings(name, self._endpoint(), SdkAccess(plan.sdk_url, ca, plan.account))
 
     async def _start(self, name: str, module: str, settings: Settings, stack: AsyncExitStack) -> Service:
-        settings_file, log = self._directory / f"{name}.json", self._directory / f"{name}.log"
+        settings_file = self._directory / f"{name}.json"
         write_settings(settings_file, settings)
-        with log.open("wb") as log_file:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                f"mfalb.reference.{module}",
-                "--settings",
-                str(settings_file),
-                stdin=asyncio.subprocess.PIPE,  # closes with us, and the service ends
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log_file,
-            )
-        service = Service(name, process, {}, log)
-        stack.push_async_callback(service.stop)
-        service.ports.update(await _ready(service, process))
-        return service
+        command = ["-m", f"mfalb.reference.{module}", "--settings", str(settings_file)]
+        return await start_service(name, command, self._directory, stack)
 
 
-async def _until_in_group(server: Service, session: aiohttp.ClientSession) -> None:
+async def start_service(name: str, command: Sequence[str], directory: Path, stack: AsyncExitStack) -> Service:
+    """Start a service, `python` with these arguments in its directory, and wait until it listens. Raises ServiceFailed.
+
+    It ends with the stack, and when we end. Its log goes on in `NAME.log` there when it is started again.
+    """
+    log = directory / f"{name}.log"
+    with log.open("ab") as log_file:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *command,
+            cwd=directory,
+            stdin=asyncio.subprocess.PIPE,  # closes with us, and the service ends
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log_file,
+        )
+    service = Service(name, process, {}, log)
+    stack.push_async_callback(service.stop)
+    service.ports.update(await _ready(service, process))
+    return service
+
+
+async def until_in_group(server: Service, session: aiohttp.ClientSession) -> None:
     """Wait until a server is activated and has the group's data. Raises ServiceFailed."""
     url = f"http://{_LOOPBACK}:{server.ports['control']}/status.json"
     try:

@@ -31,6 +31,9 @@ async def start(settings: SettingsFile, stack: AsyncExitStack) -> Mapping[str, i
     sdk = SdkClient(sdk_caller(adfs.sdk, session), "AD FS")
     node = AdfsNode(adfs.name, farm, sdk, faults.unix_time)
     ports = {"https": await serve_http(node.application(faults), adfs.endpoint, stack)}
+    if adfs.certificate_endpoint is not None:
+        application = node.application(faults)
+        ports["certificates"] = await serve_http(application, adfs.certificate_endpoint, stack)
     if adfs.control is not None:
         ports["control"] = await serve_http(faults.control_application(), adfs.control, stack)
     return ports

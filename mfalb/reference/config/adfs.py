@@ -31,7 +31,8 @@ class AdfsSettings:
 
     `farm_key` is the file with the farm's secret (32 bytes in base64), by which a node knows what another one began;
     `token_cert` and `token_key` are the certificate (PEM, RSA or P-256) that tokens are signed with; `issuer` is the
-    farm's address as users see it, the name that tokens carry.
+    farm's address as users see it, the name that tokens carry. `certificate_endpoint` is where clients come that have
+    to show a certificate (49443 at AD FS): its `client_ca` says whose.
     """
 
     name: str
@@ -44,11 +45,14 @@ class AdfsSettings:
     relying_parties: tuple[RelyingPartyTrust, ...]
     token_life_s: int = 300
     control: Endpoint | None = None
+    certificate_endpoint: Endpoint | None = None
 
     @classmethod
     def read(cls, tables: dict[str, Any]) -> Self:
         """Raises KeyError, TypeError and ValueError for tables that are not such settings."""
-        control = tables.get("control")
+        control, certificates = tables.get("control"), tables.get("certificate_endpoint")
+        if certificates is not None and not certificates.get("client_ca"):
+            raise ValueError("certificate_endpoint needs client_ca: whose certificates clients have to show")
         return cls(
             name=tables["name"],
             endpoint=Endpoint(**tables["endpoint"]),
@@ -60,4 +64,5 @@ class AdfsSettings:
             relying_parties=tuple(RelyingPartyTrust.read(one) for one in tables["relying_parties"]),
             token_life_s=int(tables.get("token_life_s", 300)),
             control=None if control is None else Endpoint(**control),
+            certificate_endpoint=None if certificates is None else Endpoint(**certificates),
         )

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
+from mfalb.reference.certificates import Authority
 from mfalb.reference.config.mfa_server import MfaServerSettings
 from mfalb.reference.config.portal import PortalSettings
 from mfalb.reference.config.sdk_access import SdkAccess
 from mfalb.reference.config.values import Account, Endpoint, StateKind, User
 from mfalb.reference.estate import Cloud, Estate, EstatePlan, Service, ServiceFailed, _ready
-from mfalb.reference.group_certificates import GroupAuthority
 
 USERS = (User("alice", "password-a", "+1 555 0101"),)
 PLAN = EstatePlan(USERS, Account("svc", "service-password"), "radius-secret", "http://127.0.0.1:1/sdk")
@@ -39,7 +39,7 @@ def started(log: Path, said: bytes, ports: dict[str, int] | None = None) -> tupl
 async def settings_of(plan: EstatePlan, tmp_path: Path) -> tuple[MfaServerSettings, PortalSettings]:
     estate = Estate(plan, tmp_path)
     estate.cloud = Cloud(started(tmp_path / "cloud.log", b"", {"http": 2})[0], cast("Any", None))
-    return estate._mfa_server("mfa1", GroupAuthority(tmp_path / "group")), estate._portal("portal1")
+    return estate._mfa_server("mfa1", Authority("group")), estate._portal("portal1")
 
 
 async def test_a_plan_becomes_the_settings_of_servers_and_portals(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ async def test_servers_are_of_one_group_which_the_cloud_can_activate_and_each_ha
 ) -> None:
     estate = Estate(PLAN, tmp_path)
     estate.cloud = Cloud(started(tmp_path / "cloud.log", b"", {"http": 2})[0], cast("Any", None))
-    authority = GroupAuthority(tmp_path / "group")
+    authority = Authority("group")
     one, two = (estate._mfa_server(name, authority).group for name in ("mfa1", "mfa2"))
     assert one is not None
     assert two is not None
