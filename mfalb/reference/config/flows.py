@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 from mfalb.flows.values import Call, Caller, Comers, Door, Spot, Traffic, Transport, is_every_address, is_loopback
 from mfalb.reference.config.adfs import AdfsSettings
 from mfalb.reference.config.cloud import CloudSettings
-from mfalb.reference.config.mfa_server import MfaServerSettings
+from mfalb.reference.config.mfa_server import GroupSettings, MfaServerSettings
 from mfalb.reference.config.mobile_app import MobileAppSettings
 from mfalb.reference.config.portal import PortalSettings
 from mfalb.reference.config.relying_party import RelyingPartySettings
@@ -108,9 +108,17 @@ def _mfa_server(say: _Sayings) -> Traffic:
         calls.append(say.call(settings.ldap.url, "directory (LDAP)", "ldap", "url"))
     group = settings.group
     if group is not None:
-        doors += say.door(group.rpc, "replication, slave to master", Comers.MEMBERS, "group", "rpc")
+        doors += say.door(_rpc(group), "replication, slave to master", Comers.MEMBERS, "group", "rpc")
     doors += say.control(settings.control)
     return Traffic(tuple(doors), tuple(calls), None if group is None else group.name)
+
+
+def _rpc(group: GroupSettings) -> Endpoint:
+    """Where peers come: at every address listens who is reached at the one that it tells them."""
+    if group.rpc_address is None or not is_every_address(group.rpc.host):
+        return group.rpc
+    host, _, port = group.rpc_address.rpartition(":")
+    return replace(group.rpc, host=host, port=int(port))
 
 
 def _radius(say: _Sayings, settings: MfaServerSettings) -> Iterator[Door]:
@@ -150,7 +158,11 @@ def _mobile_app(say: _Sayings) -> Traffic:
 
 def _adfs(say: _Sayings) -> Traffic:
     settings = AdfsSettings.read(say.tables)
-    doors = [*say.door(settings.endpoint, "AD FS", Comers.PEOPLE, "endpoint"), *say.control(settings.control)]
+    doors = [
+        *say.door(settings.endpoint, "AD FS", Comers.PEOPLE, "endpoint"),
+        *say.door(settings.certificate_endpoint, "AD FS by certificate", Comers.PEOPLE, "certificate_endpoint"),
+        *say.control(settings.control),
+    ]
     sign_in = say.call(settings.issuer, "AD FS sign-in", "issuer", caller=Caller.PEOPLE)
     return Traffic(tuple(doors), (say.sdk(settings.sdk), sign_in))
 
