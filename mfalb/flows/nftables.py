@@ -21,6 +21,7 @@ table inet {TABLE} {{
     chain forward {{
         type filter hook forward priority filter; policy drop;
         ct state established,related accept
+        ct state invalid counter drop comment "invalid"
 """
 _FOOT: Final = """\
         counter comment "dropped"
