@@ -21,9 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 from unittest import mock
+from xml.sax.saxutils import escape
 
 from mfalb.cli.deployment import BALANCER, ServiceFile, read_deployment
 from mfalb.cli.deployment_files import CLIENTS, furnish
+from mfalb.wire.soap import read_envelope_untrusted
 from programs.balancer import Metrics
 from programs.host_network import HostNetwork, address_of, addresses_in
 from programs.process import Launch, Logged, Program, wait_until
@@ -31,8 +33,6 @@ from programs.process import Launch, Logged, Program, wait_until
 CONF: Final = Path(__file__).parents[2] / "conf" / "contoso"
 BROWSER: Final = "browser"
 BALANCERS: Final = ("balancer-inside", "balancer-perimeter")
-SDK_PATH: Final = "/MultiFactorAuthWebServiceSdk/PfWsSdk.asmx"
-APP_PATH: Final = "/MultiFactorAuthMobileAppWebService/PfPaWs.asmx"
 _ADMIN: Final = "http://127.0.0.1:9300"
 _CONTROL: Final = "http://127.0.0.1:9443"
 _PHONES: Final = "http://127.0.0.1:8080"
@@ -127,6 +127,22 @@ class ContosoSite:
         with mock.patch.object(socket, "getaddrinfo", told):
             yield
 
+    def call(self, url: str, server: str, operation: str, *, limit_s: float = 10.0, **texts: str) -> dict[str, str]:
+        """What a SOAP operation of one server says, asked by the balancer that stands before it; nothing in time: {}."""
+        name, _, port = url.split("/")[2].partition(":")
+        balancer = BALANCERS[server.startswith("up-")]
+        account = self.tables("up-mas1/user-portal")["sdk"]["account"]
+        inside = "".join(f"<{key}>{escape(text)}</{key}>" for key, text in texts.items())
+        answer = self.curl(
+            balancer,
+            url,
+            *self.resolved(name, port or "443", address_of(self._hosts, server)),
+            *("--user", f"{account['name']}:{account['password']}", "--header", "Content-Type: text/xml"),
+            *("--data", f"<Envelope><Body><{operation}>{inside}</{operation}></Body></Envelope>"),
+            limit_s=limit_s,
+        )
+        return dict(read_envelope_untrusted(answer.encode()).texts) if answer else {}
+
     def secret(self, *place: str) -> str:
         return self._folder.joinpath(*place).read_text("utf-8").strip()
 
@@ -134,7 +150,7 @@ class ContosoSite:
         """A service's settings."""
         return self._services[title].tables
 
-    def up(self, balancer: str, pool: str, backend: str) -> bool:
+    def is_up(self, balancer: str, pool: str, backend: str) -> bool:
         metrics = Metrics.parse(self.curl(balancer, f"{_ADMIN}/metrics"))
         return metrics.total("mfalb_backend_up", pool=pool, backend=backend) == 1
 

@@ -129,9 +129,9 @@ class HostNetwork:
             if "counter" in part
         ]
 
-    def forget(self, source: str, destination: str, transport: str, port: int) -> None:
-        """The router knows no more of connections from an address to a port: their next packet is for the rules."""
-        words = ["-D", "-p", transport, "-s", source, "-d", destination, "--dport", str(port)]
+    def forget(self, destination: str, transport: str, port: int) -> None:
+        """The router knows no more of any connection to a port: the next packet of each is for the rules."""
+        words = ["-D", "-p", transport, "-d", destination, "--dport", str(port)]
         self._in_router("conntrack", *words, may_fail=True)  # it fails when there were none
 
     def _in_router(self, *words: str, text: str = "", may_fail: bool = False) -> str:
