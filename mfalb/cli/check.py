@@ -20,6 +20,7 @@ from mfalb.errors import Problem
 
 _FILES_HELP: Final = "The configuration file; with --flows any number of them: [HOST=][SERVICE:]FILE."
 
+
 def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help=_FILES_HELP)],
     *,

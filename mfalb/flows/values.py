@@ -79,7 +79,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service in its place: the file of its settings, and the hosts or addresses it was said to run on (if it was)."""
+    """A service in its place: the file of its settings, and the hosts or addresses that it was said to run on."""
 
     file: str
     traffic: Traffic

@@ -128,7 +128,7 @@ class ContosoSite:
             yield
 
     def call(self, url: str, server: str, operation: str, *, limit_s: float = 10.0, **texts: str) -> dict[str, str]:
-        """What a SOAP operation of one server says, asked by the balancer that stands before it; nothing in time: {}."""
+        """What one server answers to a SOAP operation, asked from its balancer's host; {} when none comes in time."""
         name, _, port = url.split("/")[2].partition(":")
         balancer = BALANCERS[server.startswith("up-")]
         account = self.tables("up-mas1/user-portal")["sdk"]["account"]
@@ -171,7 +171,9 @@ class ContosoSite:
         """Whether one MFA Server is master, and the other has the same data."""
         one, other = self.status("mfa1"), self.status("mfa2")
         has_roles = {one["role"], other["role"]} == {"master", "slave"}
-        return has_roles and one["digest"] == other["digest"] and one["is_master_reached"] and other["is_master_reached"]
+        return (
+            has_roles and one["digest"] == other["digest"] and one["is_master_reached"] and other["is_master_reached"]
+        )
 
     def promote(self, server: str) -> None:
         """`mfalb reference promote` at the server."""

@@ -42,7 +42,7 @@ class Counted:
 
 
 class HostNetwork:
-    """The hosts with their addresses, first ones first; a context manager. `hosts` is the content of /etc/hosts there."""
+    """Hosts with their addresses, the one they call from first; a context manager. `hosts` is their /etc/hosts."""
 
     def __init__(self, addresses: Mapping[str, Sequence[str]], run_dir: Path, hosts: str) -> None:
         self._addresses = addresses

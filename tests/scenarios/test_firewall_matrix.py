@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,7 +123,7 @@ def sign_in_by_radius(site: ContosoSite) -> None:
 
 
 def repeat_until(names: set[str], do: Callable[[], set[str]]) -> None:
-    """Until each of them has done it: workers take turns each by itself, so one of two may come several times in a row."""
+    """Until each of them has done it: workers take turns each by itself, and so one of two may come again and again."""
     seen: set[str] = set()
     end_s = time.monotonic() + WAIT_S
     while not names <= seen:
@@ -145,24 +144,25 @@ def works(site: ContosoSite, flow: Flow) -> bool:
     source, to, port = host_of(flow["sources"][0]), host_of(flow["destination"]), flow["port"]
     match source, to, port:
         case "any", _, 49443:
-            return bool(certificate_page(site, MISSED_S))
+            is_working = bool(certificate_page(site, MISSED_S))
         case "any", _, _:
             page = {"10.0.3.10": PORTAL, "10.0.3.11": f"https://sts.contoso.com{PROBE}", "203.0.113.20": EXPENSES}
-            return bool(site.curl(BROWSER, page[flow["destination"]], limit_s=MISSED_S))
+            is_working = bool(site.curl(BROWSER, page[flow["destination"]], limit_s=MISSED_S))
         case "10.0.5.0/24", _, 1812:
-            return is_radius_answered(site)
-        case ("balancer-inside" | "balancer-perimeter"), _, _:
-            return site.is_up(source, flow["purposes"][0].removeprefix("pool "), to)
+            is_working = is_radius_answered(site)
+        case (("balancer-inside" | "balancer-perimeter"), _, _):
+            is_working = site.is_up(source, flow["purposes"][0].removeprefix("pool "), to)
         case _, "balancer-inside", 443 if source.startswith("adfs"):
-            return does_node_ask(site, source)
+            is_working = does_node_ask(site, source)
         case _, "balancer-inside", 443:
-            return is_good(site, APP_BEHIND, source, "TestPfWsSdkConnection")
+            is_working = is_good(site, APP_BEHIND, source, "TestPfWsSdkConnection")
         case _, "cloud", 443:
-            return is_good(site, SDK_BEHIND, source, "PfAuthUser_4", username=TEXTED[0])
+            is_working = is_good(site, SDK_BEHIND, source, "PfAuthUser_4", username=TEXTED[0])
         case _, _, 4443:  # what a slave is told to write its master writes
-            return is_good(site, SDK_BEHIND, source, "UpdateUser", user="dave", phone="+1 555 0104")
+            is_working = is_good(site, SDK_BEHIND, source, "UpdateUser", user="dave", phone="+1 555 0104")
         case _:
             raise AssertionError(f"nobody knows what this is for: {flow}")
+    return is_working
 
 
 def is_good(site: ContosoSite, url: str, server: str, operation: str, **texts: str) -> bool:
@@ -271,5 +271,7 @@ def test_without_its_rule_a_backend_is_down_and_the_others_stay_up(site: Contoso
     assert len(cut) == len(flows) / 2
     wait_until(lambda: all(works(site, flow) for flow in flows), "all up", deadline_s=WAIT_S)
     with without(site, cut):
-        wait_until(lambda: not any(works(site, flow) for flow in cut), "those without a way to be down", deadline_s=WAIT_S)
+        wait_until(
+            lambda: not any(works(site, flow) for flow in cut), "those without a way to be down", deadline_s=WAIT_S
+        )
         assert [title(flow) for flow in flows if flow not in cut and not works(site, flow)] == []

@@ -9,8 +9,8 @@ from typing import assert_never
 from mfalb.balancer.config.document import Document, Loc
 from mfalb.balancer.config.health_models import RadiusCheck
 from mfalb.balancer.config.models import Config, HttpListener, Pool
-from mfalb.balancer.config.radius_models import RadiusListener, ServiceKind
-from mfalb.balancer.config.radsec_models import RadsecListener
+from mfalb.balancer.config.radius_models import RadiusClient, RadiusListener, ServiceKind
+from mfalb.balancer.config.radsec_models import RadsecClient, RadsecListener
 from mfalb.balancer.config.tcp_models import TcpListener
 from mfalb.balancer.config.values import Address
 from mfalb.flows.values import Call, Caller, Comers, Door, Spot, Traffic, Transport
@@ -60,15 +60,16 @@ class _Reader:
             yield Door(spot, _purpose(listener), line, Comers.AS_BEHIND, leads_to=leads_to)
             if listener.proxy_protocol is not None:
                 networks = tuple(str(network) for network in listener.proxy_protocol.from_)
-                line = self._line((*loc, "proxy_protocol", "from"))
-                yield Door(spot, "load balancers with PROXY protocol", line, Comers.ALLOWED, networks)
+                at = self._line((*loc, "proxy_protocol", "from"))
+                yield Door(spot, "load balancers with PROXY protocol", at, Comers.ALLOWED, networks)
 
     def _radius_doors(self, loc: Loc, listener: RadiusListener | RadsecListener) -> Iterator[Door]:
         """Only known clients are answered: with each network that they may come from."""
         transport = Transport.UDP if isinstance(listener, RadiusListener) else Transport.TCP
         over = "" if transport is Transport.UDP else " over TLS"
         for spot, _ in self._binds(loc, listener.bind, transport):
-            for index, client in enumerate(listener.clients):
+            clients: tuple[RadiusClient | RadsecClient, ...] = listener.clients
+            for index, client in enumerate(clients):
                 networks = () if client.network is None else (str(client.network),)
                 line = self._line((*loc, "clients", index, "network"))
                 purpose = f"{_SERVICES[listener.service]}{over} of {client.name}"
@@ -112,8 +113,11 @@ def _spot(address: Address, transport: Transport = Transport.TCP) -> Spot:
 def _purpose(listener: HttpListener | TcpListener) -> str:
     """What comes, and the names that it comes for."""
     if isinstance(listener, HttpListener):
-        names, kind = [route.host for route in listener.routes], listener.protocol
-    else:
-        names, kind = [route.sni for route in listener.routes], "TLS passed through" if listener.reads_names else "TCP"
+        return _for(listener.protocol, [route.host for route in listener.routes], listener.name)
+    kind = "TLS passed through" if listener.reads_names else "TCP passed through"
+    return _for(kind, [route.sni for route in listener.routes], listener.name)
+
+
+def _for(kind: str, names: list[str | None], otherwise: str) -> str:
     told = ", ".join(dict.fromkeys(name for name in names if name is not None))
-    return f"{kind} for {told or listener.name}"
+    return f"{kind} for {told or otherwise}"
