@@ -128,7 +128,13 @@ def _flow(sources: tuple[str, ...], spot: Spot, purpose: str, place: str) -> Flo
 
 
 def _between_hosts(flows: Iterable[Flow]) -> Iterator[Flow]:
-    return (flow for flow in flows if flow.destination not in flow.sources and not is_loopback(flow.destination))
+    """Without what stays within a host, and without sources of another IP version than the destination's."""
+    for flow in flows:
+        version = _version(flow.destination)
+        sources = tuple(one for one in flow.sources if None in (version, _version(one)) or _version(one) == version)
+        is_possible = bool(sources) or not flow.sources
+        if is_possible and flow.destination not in flow.sources and not is_loopback(flow.destination):
+            yield replace(flow, sources=sources)
 
 
 def _merged(flows: Iterable[Flow]) -> list[Flow]:
@@ -186,6 +192,11 @@ def _network(source: str) -> IPv4Network | IPv6Network | None:
         return ip_network(source)
     except ValueError:
         return None
+
+
+def _version(host: str) -> int | None:
+    network = _network(host)
+    return None if network is None else network.version
 
 
 def _order(flow: Flow) -> tuple[object, ...]:

@@ -45,10 +45,7 @@ def ruleset(flows: Sequence[Flow]) -> str:
 def _rule(flow: Flow) -> str:
     destination = ip_network(flow.destination)
     family = "ip" if destination.version == 4 else "ip6"  # noqa: PLR2004 - IPv4
-    sources = [source for source in map(ip_network, flow.sources) if source.version == destination.version]
-    words = [f"{family} saddr {_set(sources)}"] if sources else []
-    if flow.sources and not sources:
-        return f"# {_shown(flow)}: no source has an address of its destination's family"
+    words = [f"{family} saddr {_set([ip_network(source) for source in flow.sources])}"] if flow.sources else []
     words.append(f"{family} daddr {_set([destination])}")
     words.append(f'{flow.transport.value} dport {flow.port} ct state new counter accept comment "{_shown(flow)}"')
     return " ".join(words)
