@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from mfalb.flows.values import Call, Caller, Comers, Door, Spot, Traffic, Transport, is_every_address, is_loopback
 from mfalb.reference.config.adfs import AdfsSettings
@@ -42,8 +42,11 @@ class SettingsLines:
         """Raises OSError and ValueError."""
         try:
             self.tables: Final = YAML(typ="rt").load(path.read_text("utf-8"))
-        except YAMLError as error:
-            raise ValueError(str(error)) from None
+        except MarkedYAMLError as error:  # not with its words: they show the lines around, where secrets may be
+            line = 1 if error.problem_mark is None else error.problem_mark.line + 1
+            raise ValueError(f"line {line}: this is not YAML") from None
+        except YAMLError:
+            raise ValueError("this is not YAML") from None
         if not isinstance(self.tables, dict):
             raise ValueError("the settings of a service are a table")  # noqa: TRY004 - the file's fault, not a caller's
 
