@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOAK_S ?= 1800
+TOPOLOGY ?= simple
 
 COMPILED := build/compiled
 
@@ -10,7 +11,7 @@ COMPILED := build/compiled
 
 demo: $(VENV)/.ready
 	@sh .ci/need demo
-	$(BIN)/mfalb demo
+	$(BIN)/mfalb demo --topology $(TOPOLOGY)
 
 # Everything: the last line is the total of all tests.
 test: lint test-compiled $(VENV)/sslyze/.ready

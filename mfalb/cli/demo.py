@@ -6,6 +6,7 @@ import asyncio
 import signal
 import tempfile
 from contextlib import AsyncExitStack
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,6 +14,7 @@ import typer
 
 from mfalb.cli.demo_balancer import start_balancer
 from mfalb.cli.demo_failures import DemoFailed
+from mfalb.cli.demo_ha import HaDemonstration, print_what_to_try, start_ha
 from mfalb.cli.demo_setup import Site, new_site, write_configuration
 from mfalb.cli.demo_sign_ins import Demonstration, Halves
 from mfalb.errors import MfalbError
@@ -22,23 +24,58 @@ from mfalb.reference.estate import Estate
 _SIGN_INS_EACH: Final = 2  # of a kind, so that both servers are seen at work
 
 
+class Topology(Enum):
+    """What is started."""
+
+    SIMPLE = "simple"
+    HA = "ha"
+
+
 def demo(
     *,
+    topology: Annotated[
+        Topology,
+        typer.Option("--topology", help="simple: MFA servers, portals, cloud, balancer. ha: all of conf/contoso."),
+    ] = Topology.SIMPLE,
     once: Annotated[bool, typer.Option("--once", help="End after the sign-ins instead of staying up.")] = False,
+    sign_ins: Annotated[
+        int, typer.Option("--sign-ins", min=1, help="With ha: how many sign-ins at AD FS are made each time.")
+    ] = 20,
 ) -> None:
-    """Start two MFA servers, two portals, a cloud service and the balancer on loopback; sign users in; stay up."""
+    """Start MFA servers, portals, a cloud service and the balancer on loopback; sign users in; stay up.
+
+    With `--topology ha --once` the master is killed and replaced, and a server drained, between the sign-ins.
+    """
     with tempfile.TemporaryDirectory(prefix="mfalb-demo-") as directory:
         try:
-            asyncio.run(_demo(new_site(Path(directory)), once=once))
+            if topology is Topology.HA:
+                asyncio.run(_ha(Path(directory), sign_ins, once=once))
+            else:
+                asyncio.run(_simple(new_site(Path(directory)), once=once))
         except MfalbError as error:
             typer.echo(f"mfalb demo: {error}", err=True)
             raise typer.Exit(1) from None
 
 
-async def _demo(site: Site, *, once: bool) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+async def _ha(folder: Path, sign_ins: int, *, once: bool) -> None:
+    stop = _stop_signal()
+    async with AsyncExitStack() as stack:
+        running = await start_ha(folder, stack)
+        demonstration = HaDemonstration(running, sign_ins)
+        await demonstration.sign_in_everywhere()
+        if once:
+            await demonstration.lose_and_replace_the_master()
+            await demonstration.drain_a_server()
+        await demonstration.print_balance()
+        if once:
+            return
+        print_what_to_try(running)
+        await _stay_up(stop)
+    print("Stopped.")
+
+
+async def _simple(site: Site, *, once: bool) -> None:
+    stop = _stop_signal()
     async with AsyncExitStack() as stack:
         print("Starting two MFA servers, two User Portals and the cloud MFA Service ...")
         estate = await stack.enter_async_context(Estate(site.plan(), site.directory))
@@ -48,10 +85,22 @@ async def _demo(site: Site, *, once: bool) -> None:
         _print_addresses(site, estate)
         if once:
             return
-        print("\nEverything stays up until Ctrl-C.", flush=True)
-        await stop.wait()
-        print("\nStopping ...")
+        await _stay_up(stop)
     print("Stopped.")
+
+
+def _stop_signal() -> asyncio.Event:
+    """Set by SIGTERM and Ctrl-C."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _stay_up(stop: asyncio.Event) -> None:
+    print("\nEverything stays up until Ctrl-C.", flush=True)
+    await stop.wait()
+    print("\nStopping ...")
 
 
 async def _sign_in_everybody(site: Site, estate: Estate) -> None:

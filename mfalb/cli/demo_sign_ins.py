@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from xml.sax.saxutils import escape
@@ -18,7 +19,7 @@ from mfalb.cli.demo_failures import SignInFailed
 from mfalb.cli.demo_radius import Nas
 from mfalb.cli.demo_setup import Site
 from mfalb.reference.config.values import User
-from mfalb.reference.estate import Cloud, Estate
+from mfalb.reference.estate import Cloud, Estate, Service
 from mfalb.wire.soap import Envelope, read_envelope_untrusted
 
 _CSRF: Final = re.compile(r'name="csrf" value="([^"]+)"')
@@ -33,33 +34,42 @@ class Halves:
     second: str
 
 
+class ServerLogs:
+    """What MFA Servers say in their logs of who took which half; answers of RADIUS and AD FS do not tell."""
+
+    def __init__(self, servers: Mapping[str, Service]) -> None:
+        self._servers = servers
+
+    def mark(self) -> dict[str, int]:
+        """Where the logs end now, for `since`."""
+        return {name: len(server.log_text()) for name, server in self._servers.items()}
+
+    def since(self, mark: dict[str, int]) -> Halves:
+        """Who took the halves since then; `?` where nobody did."""
+        took = {"first half": "?", "second half": "?"}
+        for name, server in self._servers.items():
+            for event in took:
+                if event in server.log_text()[mark[name] :]:
+                    took[event] = name
+        return Halves(took["first half"], took["second half"])
+
+
 class Demonstration:
     """Signs users in through the balancer."""
 
     def __init__(self, site: Site, estate: Estate) -> None:
         self._site = site
         self._estate = estate
+        self._logs = ServerLogs({server.name: server for server in estate.mfa_servers})
         self._nas = Nas(site.radius_port, site.radius_secret)
         self._tls = ssl.create_default_context(cafile=str(site.ca))
 
     async def radius(self, user: User) -> Halves:
         """PAP with the password, an Access-Challenge, then the code with the State."""
-        before = self._server_logs()
+        mark = self._logs.mark()
         state = await self._nas.challenge(user.name, user.password)
-        await self._nas.accept(user.name, await newest_code(self._estate.cloud, user), state)
-        return self._halves_since(before)
-
-    def _server_logs(self) -> dict[str, int]:
-        return {server.name: len(server.log_text()) for server in self._estate.mfa_servers}
-
-    def _halves_since(self, before: dict[str, int]) -> Halves:
-        """RADIUS answers do not say who made them; the servers' own logs do."""
-        took = {"first half": "?", "second half": "?"}
-        for server in self._estate.mfa_servers:
-            for event in took:
-                if event in server.log_text()[before[server.name] :]:
-                    took[event] = server.name
-        return Halves(took["first half"], took["second half"])
+        await self._nas.accept(user.name, await newest_code(self._estate.cloud, user.name), state)
+        return self._logs.since(mark)
 
     async def sdk(self, user: User) -> Halves:
         """PfAuthUser_4 on one connection, the code on another, no cookies."""
@@ -68,7 +78,7 @@ class Demonstration:
             "PfAuthUser_4", f"<username>{name}</username><authenticationType>adfs</authenticationType>"
         )
         request_id = begun.texts.get("authreqid", "")
-        code = await newest_code(self._estate.cloud, user)
+        code = await newest_code(self._estate.cloud, user.name)
         second, ended = await self._call(
             "VerifyOneWayOtp",
             f"<username>{name}</username><authreqid>{escape(request_id)}</authreqid><otp>{code}</otp>",
@@ -102,7 +112,7 @@ class Demonstration:
             first, page = await self._page(
                 browser, "login", {"user": user.name, "password": user.password, "csrf": _csrf(page)}
             )
-            code = await newest_code(self._estate.cloud, user)
+            code = await newest_code(self._estate.cloud, user.name)
             await self._page(browser, "otp", {"otp": code, "csrf": _csrf(page)})
             second, page = await self._page(browser, "", None)
         if f"Served by {second}" not in page:
@@ -123,9 +133,9 @@ def _csrf(page: str) -> str:
     return found.group(1)
 
 
-async def newest_code(cloud: Cloud, user: User) -> str:
+async def newest_code(cloud: Cloud, user: str) -> str:
     """The code that the user reads on the phone."""
-    codes = await cloud.codes(user.name)
+    codes = await cloud.codes(user)
     if not codes:
-        raise SignInFailed(f"no text was sent to {user.name}")
+        raise SignInFailed(f"no text was sent to {user}")
     return codes[0]

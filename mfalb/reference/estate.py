@@ -101,7 +101,8 @@ class Cloud:
 
     def __init__(self, service: Service, session: aiohttp.ClientSession) -> None:
         self.service = service
-        self.url = f"http://{_LOOPBACK}:{service.ports['http']}"
+        # Where MFA Servers need certificates, the phones are at an address of their own
+        self.url = f"http://{_LOOPBACK}:{service.ports.get('handsets', service.ports['http'])}"
         self._session = session
 
     async def codes(self, user: str) -> list[str]:
