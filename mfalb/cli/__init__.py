@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import mfalb
-from mfalb.cli import check, demo, drain, operate, reference, serve, why
+from mfalb.cli import check, demo, drain, furnish, operate, reference, serve, why
 
 app = typer.Typer(
     name="mfalb",
@@ -33,6 +33,7 @@ app.command("weight")(operate.weight)
 app.command("reload")(operate.reload)
 app.command("pins")(operate.pins)
 app.command("why")(why.why)
+reference.app.command("furnish")(furnish.furnish)
 app.add_typer(reference.app, name="reference")
 
 

@@ -14,6 +14,7 @@ import aiohttp
 from mfalb.cli.demo_failures import DemoFailed
 from mfalb.cli.demo_ha_sign_ins import READ_ONLY, TEXTED, HaSignIns, addresses_of
 from mfalb.cli.deployment import CONTOSO, read_deployment
+from mfalb.cli.free_ports import LOOPBACK
 from mfalb.cli.loopback import on_loopback, users, write
 from mfalb.cli.running_deployment import MFA_SERVER, RunningDeployment
 
@@ -150,8 +151,9 @@ def print_what_to_try(running: RunningDeployment) -> None:
     people = users(deployment)
     listed = "\n".join(f"  {name:<7} password {user['password']}   {user['method']}" for name, user in people.items())
     mfalb = "mfalb" if shutil.which("mfalb") else f"{sys.executable} -m mfalb"
+    fault = "curl -H 'Content-Type: application/json' -d"
     secret = (folder / "clients" / "secrets" / "vpn").read_text("ascii").strip()
-    admin = "   ".join(f"{host} http://127.0.0.1:{port}/status" for host, port in running.moved.admin_ports.items())
+    admin = "   ".join(f"{host} http://{LOOPBACK}:{port}/status" for host, port in running.moved.admin_ports.items())
     print(
         f"""
 Addresses (the browser will not know the authority, {folder}/clients/tls/contoso-ca.pem)
@@ -159,7 +161,7 @@ Addresses (the browser will not know the authority, {folder}/clients/tls/contoso
   User Portal       {where.portal}
   Mobile app        {where.app}
   Web Service SDK   {where.sdk}
-  RADIUS            127.0.0.1:{where.radius_port}/udp   secret {secret}
+  RADIUS            {LOOPBACK}:{where.radius_port}/udp   secret {secret}
   Phones            {running.cloud.url}/handset/{TEXTED} (bob, carol, dave)
   All texts         {running.cloud.url}/outbox
   Balancers         {admin}
@@ -183,8 +185,17 @@ Try it
     {mfalb} drain {SLAVE} -c {inside}
     {mfalb} drain up-mas1 -c {perimeter}
 
+  Something is wrong: {SLAVE} answers 5 s late, and every phone rings twice (0 and false end it):
+    {fault} '{{"slow_s": 5}}' {_control(running, SLAVE, MFA_SERVER)}/faults
+    {fault} '{{"duplicate": true}}' {_control(running, "cloud", "cloud")}/faults
+
   What the balancers see:
     {mfalb} status -c {inside}
     {mfalb} status -c {perimeter}""",
         flush=True,
     )
+
+
+def _control(running: RunningDeployment, host: str, kind: str) -> str:
+    """Where a service's fault switches are."""
+    return f"http://{LOOPBACK}:{running.services[f'{host}/{kind}'].ports['control']}"

@@ -101,6 +101,8 @@ def test_what_is_printed_can_be_pasted_and_ctrl_c_leaves_nothing_behind(demo: De
     assert "Your verification code is" in phone.text
     demo.paste("kill")
     assert demo.paste("promote") == "mfa2 is the master now (epoch 2).\n"
+    assert '"slow_s": 5' in demo.paste("slow_s")
+    assert '"duplicate": true' in demo.paste("duplicate")
     assert "mfa-portal/up-mas1 drain" in demo.paste("drain up-mas1")
     assert "up-mas1" in demo.paste("status.*balancer-perimeter")
     os.killpg(demo.process.pid, signal.SIGINT)  # as a terminal does: everybody gets it
