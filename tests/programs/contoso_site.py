@@ -67,7 +67,8 @@ class ContosoSite:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        with self._stack, ThreadPoolExecutor(len(self._services)) as threads:
+            list(threads.map(Program.stop, self.programs))
         for program in self.programs:
             if kind is None:
                 assert "Traceback" not in program.log(), f"{program.run_dir.name}:\n{program.tail()}"
@@ -92,7 +93,6 @@ class ContosoSite:
         ready = (lambda _: self._is_serving(host)) if service.kind == BALANCER else Logged("ready {")
         program = Program(service.kind, argv, self._folder / host, ready=ready, launch=launch)
         program.start()
-        self._stack.callback(program.stop)
         self.programs.append(program)
 
     def _is_serving(self, balancer: str) -> bool:
