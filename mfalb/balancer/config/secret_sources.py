@@ -123,9 +123,9 @@ class SecretSources:
 
 
 def hold_places(place: Place) -> None:
-    """Something in place of each secret that a table names a source for; nothing is read."""
+    """Something in place of each secret that a table names a source for, or wrongly holds; nothing is read."""
     for key, attribute in secret_keys(place.table).items() if place.table is not None else ():
-        sources = [name for name in (f"{key}_file", f"{key}_env") if name in place.data]
+        sources = [name for name in (key, f"{key}_file", f"{key}_env") if name in place.data]
         for name in sources:
             del place.data[name]
         if sources:

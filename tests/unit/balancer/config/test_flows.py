@@ -134,6 +134,12 @@ def test_the_status_page_is_a_door_with_the_line_that_opens_it(tmp_path: Path) -
     assert told.doors[-1] == expected
 
 
+def test_secrets_are_not_asked_for_wherever_they_should_come_from(tmp_path: Path) -> None:
+    inline = RADIUS.replace("secret_env: NOT_SET_ANYWHERE", "secret: made-up")
+    ring = "pins: {cookie_keys_file: nowhere}\n"
+    assert read(tmp_path, inline + ring) == read(tmp_path, RADIUS)
+
+
 def test_what_is_wrong_with_a_file_itself_is_told_and_what_it_names_need_not_be_there(tmp_path: Path) -> None:
     file = tmp_path / "balancer.yaml"
     file.write_text(WEB.replace("pool: web}, {host", "pool: wbe}, {host"))
