@@ -7,7 +7,7 @@ import dataclasses
 import json
 import secrets
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -15,15 +15,40 @@ from mfalb.balancer.config.loader import check as check_file
 from mfalb.balancer.config.models import Config
 from mfalb.balancer.config.schema import json_schema
 from mfalb.balancer.config.secret_sources import COOKIE_KEY_BYTES
+from mfalb.cli.flows import FlowsForm, print_flows
 from mfalb.errors import Problem
+
+_FILES_HELP: Final = "The configuration file; with --flows any number of them: [HOST=][SERVICE:]FILE."
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="The configuration file.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help=_FILES_HELP)],
     *,
     is_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+    wants_flows: Annotated[
+        bool, typer.Option("--flows", help="Print who opens connections to whom: the firewall matrix.")
+    ] = False,
+    hosts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --flows: who is where, in the form of /etc/hosts.")
+    ] = None,
+    form: Annotated[
+        FlowsForm, typer.Option("--format", help="With --flows: a table, or rules for nft -f.")
+    ] = FlowsForm.TABLE,
 ) -> None:
-    """Check a configuration file: every problem with its line and column. Exits 1 when it has errors."""
+    """Check a configuration file: every problem with its line and column. Exits 1 when it has errors.
+
+    With --flows, for any number of files of balancers and reference services, print the connections that have to be
+    let through between their hosts instead. Secrets and certificates need not be there for it.
+    """
+    if wants_flows:
+        print_flows(files, hosts, FlowsForm.JSON if is_json else form)
+        return
+    if len(files) != 1 or hosts is not None or form is not FlowsForm.TABLE:
+        raise typer.BadParameter("one file is checked at a time; several, --hosts and --format go with --flows")
+    _check_one(Path(files[0]), is_json=is_json)
+
+
+def _check_one(file: Path, *, is_json: bool) -> None:
     config, problems = check_file(file)
     if is_json:
         print(json.dumps(_report(file, config, problems)))

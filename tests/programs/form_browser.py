@@ -75,8 +75,9 @@ class _From(HTTPAdapter):
 class FormBrowser:
     """One person at a browser; a context manager."""
 
-    def __init__(self, ca: Path, address: str = "") -> None:
+    def __init__(self, ca: Path, address: str = "", *, timeout_s: float = _TIMEOUT_S) -> None:
         """`address` is where its connections come from, if that matters."""
+        self._timeout_s = timeout_s
         self.session: Final = requests.Session()
         self.session.verify = str(ca)
         self.session.trust_env = False
@@ -93,13 +94,13 @@ class FormBrowser:
 
     def get(self, url: str) -> Shown:
         """Open a page, following redirects."""
-        return self._open(self.session.get(url, timeout=_TIMEOUT_S))
+        return self._open(self.session.get(url, timeout=self._timeout_s))
 
     def submit(self, action: str = "", **typed: str) -> Shown:
         """Fill in and post a form of the page that is open."""
         form = self.page.form(action)
         url = urljoin(self.page.url, form.action)
-        return self._open(self.session.post(url, data=form.fields | typed, timeout=_TIMEOUT_S))
+        return self._open(self.session.post(url, data=form.fields | typed, timeout=self._timeout_s))
 
     def _open(self, answer: requests.Response) -> Shown:
         served_by = answer.headers.get("X-Served-By", "")

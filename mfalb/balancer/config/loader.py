@@ -23,7 +23,7 @@ from mfalb.balancer.config.presets import expand
 from mfalb.balancer.config.proxy_references import check_proxy_protocol
 from mfalb.balancer.config.radius_references import check_radius_references
 from mfalb.balancer.config.references import check_references
-from mfalb.balancer.config.secret_sources import SecretSources, reason
+from mfalb.balancer.config.secret_sources import SecretSources, hold_places, reason
 from mfalb.balancer.config.tcp_references import check_tcp_references
 from mfalb.balancer.config.values import Origin
 from mfalb.balancer.config.wording import Translator
@@ -55,6 +55,24 @@ def check(path: Path, environment: Mapping[str, str] | None = None) -> tuple[Con
     config = reading.validate()
     reading.inspect()
     return (None if findings.has_errors else config), findings.sorted()
+
+
+def check_without_files(path: Path) -> tuple[Config | None, Document | None, list[Problem]]:
+    """The configuration in `path` before the secrets and certificates that it names are there; it cannot serve.
+
+    Something stands in for each secret. The document has the lines; both are None when there are errors.
+    """
+    findings = Findings(str(path))
+    document = _document(path, findings)
+    if document is None:
+        return None, None, findings.sorted()
+    reading = _Reading(path, document, findings)
+    reading.prepare(None)
+    config = reading.validate()
+    check_references(draft(document, path.parent), findings)
+    if findings.has_errors or config is None:
+        return None, None, findings.sorted()
+    return config, document, findings.sorted()
 
 
 def _document(path: Path, findings: Findings) -> Document | None:
@@ -90,12 +108,15 @@ class _Reading:
     document: Document
     findings: Findings
 
-    def prepare(self, environment: Mapping[str, str]) -> None:
-        """Expands presets, then fetches secrets."""
-        sources = SecretSources(self.path.parent, environment, self.document, self.findings)
+    def prepare(self, environment: Mapping[str, str] | None) -> None:
+        """Expands presets, then fetches secrets; without an environment only holds their places."""
+        sources = SecretSources(self.path.parent, environment or {}, self.document, self.findings)
         for place in list(places(self.document.data)):
             expand(place, self.document, self.findings)
-            sources.fetch(place)
+            if environment is None:
+                hold_places(place)
+            else:
+                sources.fetch(place)
 
     def validate(self) -> Config | None:
         """The whole file as a Config; what does not fit becomes findings."""

@@ -122,6 +122,17 @@ class SecretSources:
         self.findings.error(self.document.at_value(loc), message)
 
 
+def hold_places(place: Place) -> None:
+    """Something in place of each secret that a table names a source for, or wrongly holds; nothing is read."""
+    for key, attribute in secret_keys(place.table).items() if place.table is not None else ():
+        sources = [name for name in (key, f"{key}_file", f"{key}_env") if name in place.data]
+        for name in sources:
+            del place.data[name]
+        if sources:
+            stand_in = Secret(bytes(COOKIE_KEY_BYTES))
+            place.data[key] = (stand_in,) if attribute == "cookie_keys" else stand_in
+
+
 def _cookie_key(text: bytes) -> Secret | None:
     try:
         key = base64.b64decode(text, validate=True)

@@ -67,7 +67,18 @@ def test_check_of_a_missing_file_fails_with_its_name(tmp_path: Path) -> None:
     assert result.exit_code == 1
 
 
-@pytest.mark.parametrize("arguments", [["check"], ["check", "a", "b"], ["check", "--nope", "a"], ["nope"], []])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check"],
+        ["check", "a", "b"],
+        ["check", "--hosts", "h", "a"],
+        ["check", "--format", "nftables", "a"],
+        ["check", "--nope", "a"],
+        ["nope"],
+        [],
+    ],
+)
 def test_wrong_usage_exits_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 
