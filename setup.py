@@ -84,6 +84,7 @@ COMPILED = (
     "mfalb/balancer/listeners/http_record.py",
     "mfalb/balancer/listeners/http_relay.py",
     "mfalb/balancer/listeners/http_upload.py",
+    "mfalb/balancer/listeners/pin_changes.py",
     "mfalb/balancer/listeners/radius.py",
     "mfalb/balancer/listeners/radius_dispatch.py",
     "mfalb/balancer/upstreams/http.py",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from mfalb.balancer.affinity.store import Pin, PinChange
+from mfalb.balancer.affinity.store import PinChange
 from mfalb.balancer.exchange import refusals
 from mfalb.balancer.exchange.http import Forward, HttpExchange, NeedBody, Refuse, RequestDecision, Wait
 from mfalb.balancer.exchange.http_affinity import Moment
 from mfalb.balancer.exchange.refusals import Refusal
 from mfalb.balancer.listeners.http_ending import Ending, Phase
 from mfalb.balancer.listeners.http_relay import HttpRelay
+from mfalb.balancer.listeners.pin_changes import change_pins
 from mfalb.balancer.pools.backend import Backend
 from mfalb.balancer.upstreams.http_connection import UpstreamConnection
 from mfalb.balancer.upstreams.pin_sharing import PinSharing
@@ -269,23 +270,9 @@ class HttpFlow(HttpRelay):
 
     def _is_held(self, changes: tuple[PinChange, ...], trailers: list[bytes], now: float) -> bool:
         """What an answer does to pins, done before it leaves. True when it has to wait for the store."""
-        parts = self._parts
-        begun: list[Pin] = []
-        ended: list[Pin] = []
-        for change in changes:
-            if isinstance(change, Pin):
-                parts.pins.put(change, now)  # half two may come at once
-                begun.append(change)
-            else:
-                pin = parts.pins.end(change, now)
-                if pin is not None:
-                    ended.append(pin)
-        sharing = parts.sharing
-        if sharing is None:
-            return False
-        if ended:
-            sharing.end(ended)
-        return bool(begun) and sharing.store(begun, lambda _now: self._stored(trailers))
+        sharing = self._parts.sharing
+        made = change_pins(changes, self._parts.pins, sharing, now)
+        return bool(made) and sharing is not None and sharing.store(made, lambda _now: self._stored(trailers))
 
     def _leave_backend(self, connection: UpstreamConnection, head: ResponseHead) -> None:
         self._connection = None

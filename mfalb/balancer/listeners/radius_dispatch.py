@@ -13,12 +13,13 @@ from ipaddress import ip_address
 from time import monotonic
 from typing import Final, assert_never, cast
 
-from mfalb.balancer.affinity.store import Pin, PinChange, PinStore
+from mfalb.balancer.affinity.store import Pin, PinStore
 from mfalb.balancer.exchange.radius import RadiusExchanges
 from mfalb.balancer.exchange.radius_exchange import Ask, Drop, Forward, RadiusExchange, Reply, RequestDecision, Resend
 from mfalb.balancer.exchange.radius_guards import LOOP
 from mfalb.balancer.exchange.radius_peer import RadiusPeer, RadiusSource
 from mfalb.balancer.exchange.radius_shared import SharedRadiusExchanges
+from mfalb.balancer.listeners.pin_changes import change_pins
 from mfalb.balancer.pools.pool import Pool
 from mfalb.balancer.upstreams.pin_sharing import PinSharing
 from mfalb.balancer.upstreams.radius_carrier import RadiusCarrier
@@ -325,28 +326,11 @@ class RadiusDispatch:
 
     def _reply(self, reply: Reply, source: RadiusSource, now: float) -> None:
         if reply.pins:
-            made = self._change_pins(reply.pins, now)  # before the answer is released: the next half may come at once
+            made = change_pins(reply.pins, self._pins, self._sharing, now)
             if made and self._sharing is not None:
                 self._hold(self._sharing, made, reply, source, now)
                 return
         self._release(reply, source, now)
-
-    def _change_pins(self, changes: tuple[PinChange, ...], now: float) -> list[Pin]:
-        """In this node's table at once, in the store soon. Returns those that were made."""
-        made: list[Pin] = []
-        ended: list[Pin] = []
-        for change in changes:
-            if isinstance(change, Pin):
-                self._pins.put(change, now)
-                made.append(change)
-            else:
-                pin = self._pins.end(change, now)
-                if pin is not None:
-                    ended.append(pin)
-        if ended and self._sharing is not None:
-            again = {pin.key for pin in made}  # a conversation that keeps its State
-            self._sharing.end([pin for pin in ended if pin.key not in again])
-        return made
 
     def _release(self, reply: Reply, source: RadiusSource, now: float) -> None:
         source.path.send(reply.datagram, source.peer)
