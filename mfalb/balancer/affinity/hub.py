@@ -57,10 +57,14 @@ _LOOKED_AT_ONCE: Final = 500
 
 
 class HubPlan(NamedTuple):
-    """How the memory is laid out: `regions` (one for each who writes) that hold `limit` pins each."""
+    """How the memory is laid out: `regions` (one for each who writes) that hold `limit` pins each.
+
+    `seats` is how many of them one generation of workers has; 0 where there is one only.
+    """
 
     regions: int
     limit: int
+    seats: int = 0
 
     @property
     def buckets(self) -> int:
@@ -227,13 +231,14 @@ class Hub(HubReader):
     def __init__(self, memory: mmap.mmap, plan: HubPlan, region: int) -> None:
         super().__init__(memory, plan)
         self._start = self._starts[region]
+        seats = plan.seats or plan.regions
+        self._starts_of_seat = self._starts[region % seats :: seats]
         totals: tuple[int, int, int] = _TOTALS.unpack_from(memory, self._start)
         self._made, self._evicted = totals[:2]
         self._high = self._used(self._start)
         self._free: list[int] = []
-        self._turns: list[
-            tuple[float, int]
-        ] = []  # when to look at a slot: it has expired, or its pin is no longer young
+        # When to look at a slot: it has expired, or its pin is no longer young
+        self._turns: list[tuple[float, int]] = []
         self._to_adopt = self._high  # what a worker before us has left
         self._adopt()
 
@@ -279,14 +284,19 @@ class Hub(HubReader):
         self._memory[held.at + _CHECK_BYTES : held.at + _BODY] = mark
 
     def open_pins(self, whose: Collection[tuple[bytes, str]], now: float) -> Iterator[list[Pin]]:
-        """Of this worker's pins those (by `pin_tag` and backend) that have not ended. A step takes 2 ms at most."""
-        for first in range(1, self._high + 1, _LOOKED_AT_ONCE):
-            last = min(first + _LOOKED_AT_ONCE - 1, self._high)
-            yield [
-                Pin(held.key, held.backend, held.expires_at)
-                for _, held in self._slots(self._start, first, last)
-                if (held.key[-TAG_BYTES:], held.backend) in whose and held.is_open(now)
-            ]
+        """Of this worker's pins, and of those who sat here before an upgrade, those that have not ended.
+
+        `whose`: by `pin_tag` and backend. A step takes 2 ms at most.
+        """
+        for start in self._starts_of_seat:
+            high = self._used(start)
+            for first in range(1, high + 1, _LOOKED_AT_ONCE):
+                last = min(first + _LOOKED_AT_ONCE - 1, high)
+                yield [
+                    Pin(held.key, held.backend, held.expires_at)
+                    for _, held in self._slots(start, first, last)
+                    if (held.key[-TAG_BYTES:], held.backend) in whose and held.is_open(now)
+                ]
 
     def expire(self, now: float) -> None:
         """Let go of what has expired. Called about once a second."""

@@ -28,7 +28,7 @@ class MemoryPlan:
 
     @property
     def hub(self) -> HubPlan:
-        return HubPlan(self.workers * GENERATIONS, self.pin_limit)
+        return HubPlan(self.workers * GENERATIONS, self.pin_limit, self.workers)
 
     @property
     def flights_bytes(self) -> int:

@@ -391,3 +391,14 @@ def test_a_region_never_outgrows_its_limit_and_never_finds_what_is_over(
             backend, expires_at = latest[other]
             assert hub.peek(key(other), now) == backend
             assert expires_at > now
+
+
+def test_a_worker_looks_after_the_open_pins_of_who_sat_there_before_an_upgrade_and_of_nobody_else() -> None:
+    plan = HubPlan(4, 8, 2)
+    memory = memory_for(plan)
+    for seat in range(2):
+        Hub(memory, plan, seat).put(Pin(key(seat), "b1", 1300.0), 1000.0)
+    following = Hub(memory, plan, 2)
+    following.put(Pin(key(2), "b1", 1300.0), 1001.0)
+    found = [pin.key for pins in following.open_pins({(MFA, "b1")}, 1002.0) for pin in pins]
+    assert sorted(found) == sorted([key(0), key(2)])
