@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from mfalb.errors import MalformedMessage
 
 # What the library raises for certificates that contradict themselves or the standard
 _FAULTS: Final = (
+    TypeError,  # a name's attribute whose kind of value its type does not allow (a bit string as a common name)
     ValueError,
     x509.DuplicateExtension,
     x509.InvalidVersion,
@@ -39,7 +39,7 @@ def peer_certificate_untrusted(der: bytes) -> PeerCertificate:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            warnings.simplefilter("ignore")
             certificate = x509.load_der_x509_certificate(der)
             subject = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
             names = _alternative_names(certificate)

@@ -14,7 +14,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 _RECORD_BYTES: Final = 16_384  # the most that one record says (RFC 8446, section 5.1)
 _BUFFER_BYTES: Final = 65_536
@@ -31,14 +31,25 @@ _OPEN: Final = 2
 _CLOSING: Final = 3
 
 
+class TlsDoor(Protocol):
+    """Who may begin a handshake with a server."""
+
+    def enter(self, client: str) -> str | None:
+        """What a client's handshake is counted under, from its address; None when there is no room."""
+
+    def leave(self, source: str) -> None:
+        """A handshake that was counted is over, well or not."""
+
+
 class TlsTerms:
     """What connections of one kind have in common; `under_way` counts those whose handshake is not done."""
 
-    __slots__ = ("context", "handshake_timeout_s", "under_way")
+    __slots__ = ("context", "door", "handshake_timeout_s", "under_way")
 
-    def __init__(self, context: ssl.SSLContext, handshake_timeout_s: float) -> None:
+    def __init__(self, context: ssl.SSLContext, handshake_timeout_s: float, door: TlsDoor | None = None) -> None:
         self.context = context
         self.handshake_timeout_s = handshake_timeout_s
+        self.door = door
         self.under_way = 0
 
 
@@ -47,25 +58,32 @@ class TlsEnd:
 
     A server's end, or, with the name that is asked for, a client's: who connects waits for `opened` then. `protocol`
     reads, writes and closes as with asyncio's TLS: there is no half-close, and a peer that ends its side has left.
-    `close` sends what was written and close_notify, and waits for the peer's end, for 5 s at most.
+    `close` sends what was written and close_notify, and waits for the peer's end, for 5 s at most. `client` is a
+    server's client where another address counts than that of the connection.
     """
 
     __slots__ = (
         "_arrived",
+        "_client",
         "_end",
         "_is_paused",
         "_opened",
         "_protocol",
         "_raw",
         "_received",
+        "_source",
         "_state",
         "_terms",
         "_timer",
         "_to_send",
     )
 
-    def __init__(self, terms: TlsTerms, protocol: asyncio.Protocol, server_name: str | None = None) -> None:
+    def __init__(
+        self, terms: TlsTerms, protocol: asyncio.Protocol, server_name: str | None = None, client: str = ""
+    ) -> None:
         self._terms = terms
+        self._client = client
+        self._source: str | None = None
         self._protocol: asyncio.Protocol | None = protocol
         self._received: Callable[[bytes], None] = protocol.data_received
         self._arrived = ssl.MemoryBIO()
@@ -84,9 +102,17 @@ class TlsEnd:
     # ------------------------------------------------------------------------------ the event loop's side
 
     def connection_made(self, transport: asyncio.Transport) -> None:
+        terms = self._terms
+        if terms.door is not None:
+            peer = transport.get_extra_info("peername")
+            self._source = terms.door.enter(self._client or (peer[0] if peer else ""))
+            if self._source is None:
+                self._protocol, self._state = None, _REFUSED
+                transport.abort()
+                return
         self._raw = transport
-        self._terms.under_way += 1
-        self._timer = asyncio.get_running_loop().call_later(self._terms.handshake_timeout_s, transport.abort)
+        terms.under_way += 1
+        self._timer = asyncio.get_running_loop().call_later(terms.handshake_timeout_s, transport.abort)
         if not self._end.server_side:
             self._shake_hands()  # who calls speaks first
 
@@ -121,7 +147,7 @@ class TlsEnd:
         if protocol is None:
             return
         if self._state in {_SHAKING_HANDS, _REFUSED}:
-            self._terms.under_way -= 1
+            self._leave_door()
             self._failed(error or ConnectionResetError("the connection ended in the TLS handshake"))
         else:
             self._state = _CLOSING
@@ -225,11 +251,17 @@ class TlsEnd:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._terms.under_way -= 1
+        self._leave_door()
         self._state = _OPEN
         protocol.connection_made(self)  # type: ignore[arg-type]  # all of a transport that they use
         if self._opened is not None and not self._opened.done():
             self._opened.set_result(None)
+
+    def _leave_door(self) -> None:
+        terms = self._terms
+        terms.under_way -= 1
+        if terms.door is not None and self._source is not None:
+            terms.door.leave(self._source)
 
     def _failed(self, error: Exception) -> None:
         if self._opened is not None and not self._opened.done():

@@ -237,6 +237,18 @@ def test_under_tls_too_whoever_is_turned_away_is_told(limited: Limited) -> None:
             assert read_all(refused).startswith(b"HTTP/1.1 503 ")
 
 
+def test_handshakes_that_do_not_go_on_are_as_few_as_connections_may_be(limited: Limited) -> None:
+    before = limited.drops("source_connection_limit")
+    with from_source(limited.crowded_tls, "127.0.0.1"):  # never says anything
+        with from_source(limited.crowded_tls, "127.0.0.2") as refused:  # of the same /30
+            assert read_all(refused) == b""
+        assert limited.drops("source_connection_limit") == before + 1
+        with from_source(limited.crowded_tls, "127.0.0.5") as other:
+            other.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                other.recv(1)
+
+
 def test_a_flood_past_the_limit_costs_no_memory_that_stays(limited: Limited) -> None:
     held = [from_source(limited.crowded, "127.0.0.1") for _ in range(2)]
     wait_until(lambda: connections(limited, "crowded") == 2, "two connections")

@@ -10,13 +10,13 @@ from typing import Final
 from urllib.parse import quote
 
 from cryptography import x509
-from cryptography.utils import CryptographyDeprecationWarning
 
 from mfalb.balancer.config.tls_models import IdentityHeaders
 
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n"
 _FIRST_PRINTABLE, _LAST_PRINTABLE = 0x20, 0x7E
-_UNREADABLE: Final = (ValueError, x509.InvalidVersion)
+# TypeError: a name's attribute whose kind of value its type does not allow (a bit string as a common name)
+_UNREADABLE: Final = (ValueError, TypeError, x509.InvalidVersion)
 
 
 def identity_lines(der: bytes | None, headers: IdentityHeaders) -> bytes:
@@ -36,7 +36,7 @@ def identity_lines(der: bytes | None, headers: IdentityHeaders) -> bytes:
 
 def _readable(der: bytes, headers: IdentityHeaders) -> list[tuple[str | None, str | None]]:
     with warnings.catch_warnings():  # odd certificates were the TLS library's to judge
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        warnings.simplefilter("ignore")
         try:
             certificate = x509.load_der_x509_certificate(der)
         except _UNREADABLE:

@@ -31,6 +31,28 @@ _REFUSALS: Final = {
 }
 
 
+class _Handshakes:
+    """TLS handshakes under way: as many at once as there may be connections, in all and from one network."""
+
+    def __init__(self, parts: HttpParts) -> None:
+        self._counters = parts.counters
+        self.crowd = Crowd(parts.limits)
+
+    def enter(self, client: str) -> str | None:
+        """As TlsDoor says."""
+        source = self.crowd.network(client)
+        crowding = self.crowd.crowding(source)
+        if crowding is not None:
+            self._counters.drops[crowding.value] += 1
+            return None
+        self.crowd.enter(source)
+        return source
+
+    def leave(self, source: str) -> None:
+        """As TlsDoor says."""
+        self.crowd.leave(source)
+
+
 class HttpListener(ConnectionHost):
     """Owns the bound sockets it is given and the connections that arrive on them."""
 
@@ -44,7 +66,9 @@ class HttpListener(ConnectionHost):
         self.parts = parts
         self.is_tls = tls is not None
         self._sockets = sockets
-        self._terms = TlsTerms(tls, parts.limits.handshake_timeout_s) if tls is not None else None
+        self._shaking_hands = _Handshakes(parts)
+        timeout_s = parts.limits.handshake_timeout_s
+        self._terms = TlsTerms(tls, timeout_s, self._shaking_hands) if tls is not None else None
         self._servers: list[asyncio.Server] = []
         self._connections: set[ClientConnection] = set()
         self._turned_away: set[ClientConnection] = set()  # are being told so
@@ -80,7 +104,10 @@ class HttpListener(ConnectionHost):
 
     def _protocol(self, endpoints: Endpoints | None) -> asyncio.BaseProtocol:
         connection = cast(asyncio.Protocol, ClientConnection(self, endpoints))
-        return connection if self._terms is None else cast(asyncio.BaseProtocol, TlsEnd(self._terms, connection))
+        if self._terms is None:
+            return connection
+        client = "" if endpoints is None else endpoints.client[0]
+        return cast(asyncio.BaseProtocol, TlsEnd(self._terms, connection, client=client))
 
     def facts(self, transport: asyncio.Transport, endpoints: Endpoints | None) -> ClientFacts:
         if endpoints is None and self.parts.tells_endpoints:
@@ -144,7 +171,7 @@ class HttpListener(ConnectionHost):
 
     def limit(self) -> None:
         """The limits of `parts` are others now."""
-        limits = self._crowd.limits = self.parts.limits
+        limits = self._crowd.limits = self._shaking_hands.crowd.limits = self.parts.limits
         if self._terms is not None:
             self._terms.handshake_timeout_s = limits.handshake_timeout_s
 

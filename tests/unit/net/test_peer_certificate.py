@@ -52,6 +52,13 @@ def test_a_serial_number_that_is_not_positive_is_read_without_a_warning(der: byt
     assert peer_certificate_untrusted(changed).dns_names == peer_certificate_untrusted(der).dns_names
 
 
+def test_a_common_name_that_is_a_bit_string_is_malformed(der: bytes) -> None:
+    changed = der.replace(b"\x55\x04\x03\x0c", b"\x55\x04\x03\x03")  # a UTF8String before
+    assert changed != der
+    with pytest.raises(MalformedMessage, match="bad_certificate"):
+        peer_certificate_untrusted(changed)
+
+
 @given(st.data())
 def test_a_certificate_with_changed_bytes_is_read_or_malformed(der: bytes, data: st.DataObject) -> None:
     changed = bytearray(der)

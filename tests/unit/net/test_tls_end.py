@@ -324,6 +324,43 @@ async def test_who_is_too_slow_is_let_go(contexts: Contexts) -> None:
     assert made.terms.under_way == 0
 
 
+class Door:
+    """Lets so many in, and writes down who came and left."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.seen: list[str] = []
+
+    def enter(self, client: str) -> str | None:
+        if not self.room:
+            return None
+        self.room -= 1
+        self.seen.append(client)
+        return client
+
+    def leave(self, source: str) -> None:
+        self.seen.append(f"{source} left")
+
+
+async def test_handshakes_take_room_until_they_are_over_and_without_room_there_is_none(contexts: Contexts) -> None:
+    door = Door(2)
+    terms = TlsTerms(contexts[0], 60.0, door)
+    begun = []
+    for client in ("", "198.51.100.7", "198.51.100.8"):  # of the connection, or told by somebody who is believed
+        raw, heard = Raw(), Recorder()
+        end = TlsEnd(terms, heard, client=client)
+        end.connection_made(cast(asyncio.Transport, raw))
+        begun.append(Meeting(end, raw, heard, Peer(contexts[1]), terms))
+    assert [one.raw.is_aborted for one in begun] == [False, False, True]
+    assert (door.seen, terms.under_way) == (["192.0.2.1", "198.51.100.7"], 2)
+    begun[0].pass_on()
+    for one in begun:
+        one.end.connection_lost(None)
+    assert door.seen[2:] == ["192.0.2.1 left", "198.51.100.7 left"]
+    assert [one.heard.events for one in begun] == [["made", ("lost", None)], [], []]
+    assert terms.under_way == 0
+
+
 async def test_pauses_of_the_transport_below_reach_the_protocol(contexts: Contexts) -> None:
     made = met(contexts)
     made.end.pause_writing()

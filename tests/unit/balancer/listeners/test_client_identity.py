@@ -54,6 +54,14 @@ def test_a_verified_certificate_is_told_in_six_lines() -> None:
     }
 
 
+def test_a_name_that_cannot_be_read_has_no_line_and_the_others_have() -> None:
+    der = certificate("alice").public_bytes(Encoding.DER)
+    der = der.replace(b"\x55\x04\x0a\x0c", b"\x55\x04\x0a\x03")  # the organization is no text, but a bit string
+    found = fields(identity_lines(der, IdentityHeaders()))
+    assert "X-SSL-Client-S-DN" not in found
+    assert found["X-SSL-Client-I-DN"] == "CN=the authority"
+
+
 def test_without_a_certificate_only_that_is_told() -> None:
     assert identity_lines(None, IdentityHeaders()) == b"X-SSL-Client-Verify: NONE\r\n"
 
