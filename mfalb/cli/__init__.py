@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import mfalb
-from mfalb.cli import check, demo, drain, furnish, operate, reference, serve, upgrade, why
+from mfalb.cli import check, demo, drain, furnish, hash_password, operate, reference, serve, upgrade, why
 
 app = typer.Typer(
     name="mfalb",
@@ -35,6 +35,7 @@ app.command("upgrade")(upgrade.upgrade)
 app.command("pins")(operate.pins)
 app.command("why")(why.why)
 reference.app.command("furnish")(furnish.furnish)
+reference.app.command("hash-password")(hash_password.hash_password)
 app.add_typer(reference.app, name="reference")
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Any, Self
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from mfalb.reference.config.adfs import AdfsSettings
 from mfalb.reference.config.cloud import CloudSettings
@@ -28,6 +29,14 @@ def write_settings(path: Path, settings: Settings) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(asdict(settings), file, default=_enum_value)
+
+
+def _yaml_fault(error: YAMLError) -> str:
+    """Where the fault is, and which, without what stands there: str(error) shows the line, and lines hold secrets."""
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return "this is no YAML"
+    problem = re.sub(r"(['\"]).*\1", "...", error.problem or "this is no YAML", flags=re.DOTALL)
+    return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {problem}"
 
 
 def _enum_value(value: object) -> object:
@@ -49,7 +58,7 @@ class SettingsFile:
         try:
             tables = YAML(typ="safe").load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
         except YAMLError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(_yaml_fault(error)) from None
         if not isinstance(tables, dict):
             raise ValueError("the settings of a service are a table")  # noqa: TRY004 - the file's fault, not a caller's
         return cls(tables)

@@ -114,7 +114,7 @@ class MfaServerSettings:
     test) asks for its status, promotes it and throws its fault switches. Callers of the SDK show `account`, or one of
     the client certificates in `callers`. `cloud_tls` is what this server shows the cloud, and knows it by; without it
     an `https` cloud is verified with the system's authorities. With `ldap`, passwords are checked there and not against
-    those in `users`.
+    those in `users`, which need none then.
     """
 
     name: str
@@ -136,3 +136,6 @@ class MfaServerSettings:
                 "radius.protocols: mschapv2 needs the users' NT hashes, which an LDAP directory does not give; "
                 'with ldap say protocols: ["pap"]'
             )
+        for number, user in enumerate(self.users if self.ldap is None else ()):
+            if not user.password and user.password_hash is None:
+                raise ValueError(f"users[{number}]: password or password_hash is wanted")

@@ -2,11 +2,13 @@
 
 A value is read by the types of its dataclass's fields: texts, numbers, booleans, Enums by their values, other such
 dataclasses, tuples of these, and None where a field may be None. `metadata={"defaults": {...}}` of a field holds what a
-table under it need not say. What types cannot say, a dataclass says in `__post_init__` by a ValueError.
+table under it need not say; `metadata={"unsaid": ...}` is its value in a table without it, though code has to give one.
+What types cannot say, a dataclass says in `__post_init__` by a ValueError.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
 from enum import Enum
@@ -25,12 +27,14 @@ def read_table(kind: type[_Value], table: object, at: str = "") -> _Value:
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # it is a dataclass
     for name in table:
         if name not in known:
-            raise ValueError(f"{_place(at, name)}: there is no such setting{_meant(str(name), list(known))}")
+            raise ValueError(f"{_place(at, _shown(name))}: there is no such setting{_meant(str(name), list(known))}")
     types = get_type_hints(kind)
     values = {}
     for name, field in known.items():
         if name in table:
             values[name] = _value(types[name], _with_defaults(field, table[name]), _place(at, name))
+        elif "unsaid" in field.metadata:
+            values[name] = field.metadata["unsaid"]
         elif field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"{_place(at, name)}: is missing")
     try:
@@ -41,6 +45,11 @@ def read_table(kind: type[_Value], table: object, at: str = "") -> _Value:
 
 def _place(at: str, name: object) -> str:
     return f"{at}.{name}" if at else str(name)
+
+
+def _shown(name: object) -> object:
+    """Without a space behind its colon, a setting's value is part of its name to YAML: `{password:secret}`."""
+    return name if re.fullmatch(r"[A-Za-z]\w{0,30}", str(name)) else "?"
 
 
 def _meant(name: str, known: list[str]) -> str:

@@ -12,6 +12,8 @@ from enum import Enum
 from ipaddress import ip_network
 from typing import Final, Self
 
+from mfalb.reference.config.passwords import NT_HASH_BYTES, PasswordHash, check_hexadecimal
+
 _LAST_PORT: Final = 65_535
 PIN_COST: Final = 2**14  # 16 MiB, some 40 ms
 
@@ -67,14 +69,29 @@ def _pin_digest(pin: str, salt: str, cost: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user, and how they are asked for the second factor. `device_token` is the phone app's, for pushes."""
+    """A user, and how they are asked for the second factor. `device_token` is the phone app's, for pushes.
+
+    The password is one of `password` and `password_hash`, or unknown here ("" and None). With the hash, MS-CHAPv2 needs
+    `nt_hash` (hexadecimal) as well, because it can be had from a password only.
+    """
 
     name: str
-    password: str = field(repr=False)
+    password: str = field(repr=False, metadata={"unsaid": ""})
     phone: str
     method: Method = Method.ONE_WAY_SMS
     pin: UserPin | None = field(default=None, repr=False)
     device_token: str = field(default="", repr=False)
+    password_hash: PasswordHash | None = field(default=None, repr=False)
+    nt_hash: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, which shows no value, for what does not go together."""
+        if self.password and self.password_hash is not None:
+            raise ValueError("password and password_hash: only one of them is wanted")
+        if self.nt_hash is not None:
+            if self.password_hash is None:
+                raise ValueError("nt_hash goes with password_hash; of a password it is made")
+            check_hexadecimal("nt_hash", self.nt_hash, NT_HASH_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

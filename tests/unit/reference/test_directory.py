@@ -3,8 +3,9 @@ import threading
 
 import pytest
 
+from mfalb.reference.config.passwords import PasswordHash, scrypt_digest
 from mfalb.reference.config.values import User
-from mfalb.reference.directory import Directory, nt_hash, scrypt_digest
+from mfalb.reference.directory import Directory, nt_hash
 
 ALICE = User("Alice", "right-password", "+1 555 0101")
 BOB = User("bob", "pässwörd", "+1 555 0102")
@@ -112,3 +113,57 @@ def test_an_nt_hash_is_asked_about_once_for_an_unknown_name_too_and_only_a_known
     assert len(asked) == 2
     assert len(asked[1]) == 16
     assert nt_hash("right-password").hex() not in repr(directory._entries)
+
+
+HASHED = User("carol", "", "+1 555 0103", password_hash=PasswordHash.of("hers"), nt_hash=nt_hash("hers").hex().upper())
+UNPROVED = User("dave", "", "+1 555 0104", password_hash=PasswordHash.of("his"))
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "user"),
+    [
+        ("CAROL", "hers", HASHED),
+        ("dave", "his", UNPROVED),
+        ("alice", "right-password", ALICE),
+        ("carol", "his", None),
+        ("dave", "", None),
+        ("nobody", "hers", None),
+    ],
+)
+async def test_a_user_whose_password_is_given_as_a_hash_signs_in_with_that_password_only(
+    name: str, password: str, user: User | None
+) -> None:
+    assert await Directory([ALICE, HASHED, UNPROVED]).check(name, password) is user
+
+
+async def test_a_given_hash_is_not_made_again_and_costs_what_every_other_check_costs() -> None:
+    hashed: list[tuple[str, int]] = []
+
+    def counted(password: str, salt: bytes) -> bytes:
+        hashed.append((password, len(salt)))
+        return scrypt_digest(password, salt)
+
+    directory = Directory([HASHED, UNPROVED], counted)
+    assert len(hashed) == 1, "only nobody's was made"
+    hashed.clear()
+    for name in ("carol", "dave", "nobody"):
+        await directory.check(name, "wrong")
+    assert hashed == [("wrong", 16)] * 3
+
+
+def test_without_an_nt_hash_even_the_right_answer_is_refused_and_as_much_is_asked_as_for_an_unknown_name() -> None:
+    asked: list[bytes] = []
+
+    def say_yes(given: bytes) -> bool:
+        asked.append(given)
+        return True
+
+    directory = Directory([HASHED, UNPROVED])
+    assert directory.check_nt_hash("carol", say_yes) is HASHED
+    assert directory.check_nt_hash("dave", say_yes) is None
+    assert directory.check_nt_hash("nobody", say_yes) is None
+    assert asked[0] == nt_hash("hers")
+    assert asked[1] == asked[2], "nobody's"
+    assert asked[1] not in (nt_hash("his"), nt_hash(""))
+    assert len(asked[1:]) == 2
+    assert "hash" not in repr(directory._entries)

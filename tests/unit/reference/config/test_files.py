@@ -155,3 +155,26 @@ def test_a_mobile_app_service_waits_for_pushes_as_long_as_people_do(wait_s: floa
     tables = {"name": "app1", "endpoint": {}, "sdk": {"url": "u", "cert": "c", "key": "k"}, "push_wait_s": wait_s}
     with pytest.raises(ValueError, match="push_wait_s"):
         SettingsFile(tables).mobile_app()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("users: [{name: alice, password: a-secret: b}]", "line 1, column 41: expected ..."),
+        ("name: mfa1\npassword: a-secret: b", "line 2, column 19: mapping values are not allowed here"),
+        ('name: mfa1\npassword_hash: {salt: "a-secret', "line 2, column 32: found unexpected end of stream"),
+        ("password: !a-secret x", "line 1, column 11: could not determine a constructor for the tag ..."),
+        ("password: *a-secret", "line 1, column 11: found undefined alias ..."),
+        ("password: p\npassword: a-secret", "line 2, column 1: found duplicate key ..."),
+        ("password: \x07a-secret", "this is no YAML"),
+    ],
+)
+def test_what_is_no_yaml_is_told_with_its_place_and_without_what_stands_there(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    path = tmp_path / "mfa1.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r".") as refusal:
+        SettingsFile.read(path)
+    assert str(refusal.value).startswith(fault)
+    assert "secret" not in str(refusal.value)

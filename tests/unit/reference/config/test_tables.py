@@ -50,7 +50,13 @@ def test_a_table_becomes_values_of_their_types_and_what_is_left_out_its_default(
         (CloudSettings, {"activation_codes": ["a", 7]}, "activation_codes[1]: a text is wanted"),
         (CloudSettings, {"answering": "maybe"}, "answering: 'maybe' is none of auto, manual"),
         (MfaServerSettings, {}, "name: is missing"),
-        (MfaServerSettings, {**SERVER, "users": [{"name": "alice"}]}, "users[0].password: is missing"),
+        (MfaServerSettings, {**SERVER, "users": [{"name": "alice"}]}, "users[0].phone: is missing"),
+        (
+            MfaServerSettings,
+            {**SERVER, "users": [{"name": "alice", "phone": ""}]},
+            "users[0]: password or password_hash is wanted",
+        ),
+        (MfaServerSettings, {**SERVER, "users": [{"name": "a", "password:secret": None}]}, "users[0].?: there is no"),
         (
             MfaServerSettings,
             {**SERVER, "radius": {**SERVER["radius"], "client_network": "10.0.0.1/8"}},

@@ -12,6 +12,7 @@ from unit.telemetry.told import told
 from unit.wire.pyrad_peer import accepts_reply
 
 from mfalb.reference.config.mfa_server import RadiusProtocol, RadiusSettings
+from mfalb.reference.config.passwords import PasswordHash
 from mfalb.reference.config.values import Endpoint, Method, StateKind, User
 from mfalb.reference.directory import Directory, nt_hash
 from mfalb.reference.faults import Faults
@@ -26,7 +27,8 @@ from mfalb.wire.radius_hidden import hide_password
 SECRET = SharedSecret(b"radius-secret")
 TEXTED = User("Alice", "password-a", "+1 555 0101")
 CALLED = User("bob", "password-b", "+1 555 0102", Method.PHONE_CALL)
-DIRECTORY = Directory([TEXTED, CALLED])
+WITHOUT_NT_HASH = User("carol", "", "+1 555 0103", Method.PHONE_CALL, password_hash=PasswordHash.of("password-c"))
+DIRECTORY = Directory([TEXTED, CALLED, WITHOUT_NT_HASH])
 CODE = "123456"
 NAS = ("127.0.0.1", 40_000)
 STRANGER = ("192.0.2.1", 40_000)
@@ -416,12 +418,12 @@ async def test_the_log_of_a_sign_in_holds_no_password_or_code(server: Server, ca
 CHALLENGE, PEER = b"c" * 16, b"p" * 16
 
 
-def by_mschapv2(user: str, password: str) -> bytes:
+def by_mschapv2(user: str, password: str, identifier: int = 7) -> bytes:
     proof = Exchange(user.encode(), 5, CHALLENGE, PEER, b"").expected(nt_hash(password))
     inner = (b"\x0b\x12" + CHALLENGE, b"\x19\x34\x05\x00" + PEER + bytes(8) + proof)
     vendor = b"".join(radius.attribute(radius.VENDOR_SPECIFIC, b"\0\0\x01\x37" + one) for one in inner)
     body = radius.attribute(radius.USER_NAME, user.encode()) + vendor
-    return radius.signed_request(radius.ACCESS_REQUEST, 7, b"m" * 16, body, SECRET)
+    return radius.signed_request(radius.ACCESS_REQUEST, identifier, b"m" * 16, body, SECRET)
 
 
 async def test_mschapv2_is_answered_with_the_servers_proof_and_two_keys(server: Server) -> None:
@@ -435,14 +437,28 @@ async def test_mschapv2_is_answered_with_the_servers_proof_and_two_keys(server: 
     assert salts[0] != salts[1]
 
 
-@pytest.mark.parametrize(("user", "password"), [("bob", "wrong"), ("nobody", CALLED.password)])
-async def test_a_wrong_mschapv2_proof_rings_nobody(server: Server, user: str, password: str) -> None:
+@pytest.mark.parametrize(
+    ("user", "password"), [("bob", "wrong"), ("nobody", CALLED.password), ("carol", "password-c"), ("carol", "")]
+)
+async def test_a_wrong_mschapv2_proof_or_one_that_cannot_be_checked_rings_nobody(
+    server: Server, user: str, password: str
+) -> None:
     answer = await server.asked(by_mschapv2(user, password))
     assert answer.code == radius.ACCESS_REJECT
     (error,) = answer.every(radius.VENDOR_SPECIFIC)
     assert error[4:] == b"\x02" + bytes((len(error) - 4,)) + b"\x05" + error[7:]
     assert b"E=691 R=0 C=" in error
+    wrong = await server.asked(by_mschapv2("alice", "wrong", identifier=8))
+    assert wrong.every(radius.VENDOR_SPECIFIC) != [error], "another challenge"
+    assert [(kind, len(value)) for kind, value in answer.attributes()] == [
+        (kind, len(value)) for kind, value in wrong.attributes()
+    ]
     assert server.factor.rung == []
+
+
+async def test_who_has_no_nt_hash_signs_in_by_pap(server: Server) -> None:
+    server.factor.begun = Begun.AUTHENTICATED
+    assert (await server.asked(request("carol", "password-c"))).code == radius.ACCESS_ACCEPT
 
 
 @pytest.mark.parametrize(
