@@ -29,8 +29,8 @@ def keep_large_blocks_apart() -> bool:
 
     uvloop has a block of that size for each connection of its own TLS (RadSec's; HTTP has `net.tls_end`) and uses its
     first page. By default such blocks come to lie in the heap after a while, over pages that a handshake has used:
-    45 KB for an idle connection instead of 25 KB (measured with 1,000). Smaller ones, what is read at once for one, stay
-    in the heap, of which 2 MiB are kept.
+    45 KB for an idle connection instead of 25 KB (measured with 1,000). Smaller ones, what is read at once for one,
+    stay in the heap, of which 2 MiB are kept.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
