@@ -242,3 +242,8 @@ def _fitting(parts: Sequence[tuple[int, bytes]]) -> bytes:
             break
         body += attribute(kind, value)
     return body
+
+
+def forged_by_a_bit(datagram: bytes) -> bytes:
+    """The same with another last byte, whatever it was."""
+    return datagram[:-1] + bytes((datagram[-1] ^ 1,))

@@ -191,6 +191,7 @@ def test_by_default_there_is_a_socket_where_its_folder_is_and_one_that_is_served
     with sock:
         assert path == admin_socket
         assert stat.S_IMODE(admin_socket.stat().st_mode) == 0o660
+        sock.listen()
         assert bind_admin(Admin(), admin_socket) is None
         assert "no admin socket" in caplog.text
     admin_socket.unlink()

@@ -15,7 +15,6 @@ from mfalb.balancer.supervisor.sockets import CannotBind
 
 DEFAULT_SOCKET: Final = Path("/run/mfalb/admin.sock")
 _MODE: Final = 0o660
-_BACKLOG: Final = 16
 
 _log = logging.getLogger("mfalb.supervisor.admin_socket")
 
@@ -53,8 +52,7 @@ def _bound(path: Path, group: str | None) -> socket.socket:
             os.umask(before)
         if group is not None:
             os.chown(path, -1, grp.getgrnam(group).gr_gid)
-        sock.listen(_BACKLOG)
-        sock.setblocking(False)
+        sock.setblocking(False)  # whoever serves it listens: until then verbs are refused, and need not wait
     except KeyError:
         path.unlink(missing_ok=True)
         sock.close()

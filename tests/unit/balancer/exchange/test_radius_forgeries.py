@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from programs.radius_mutations import forged_by_a_bit
 from unit.balancer.exchange.radius_world import (
     ENTROPY,
     World,
@@ -35,7 +36,7 @@ def forged(kind: str, world: World) -> tuple[bytes, str]:
             radius.signed_response(2, 200, bytes(16), b"", exchange.upstream.secret),
             "bad_response_authenticator",
         ),
-        "a changed byte": (genuine[:-1] + b"!", "bad_response_authenticator"),
+        "a changed byte": (forged_by_a_bit(genuine), "bad_response_authenticator"),
         "an accept made of a reject": (b"\2" + server_answer(exchange, 3)[1:], "bad_response_authenticator"),
         "a wrong signature": (wrongly_signed(exchange.upstream.secret, exchange.upstream_authenticator),
             "bad_message_authenticator"),

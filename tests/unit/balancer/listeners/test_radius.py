@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 import pytest
+from programs.radius_mutations import forged_by_a_bit
 from unit.balancer.exchange.radius_world import CLIENT, World, sign_in, status_server
 from unit.balancer.listeners.test_radius_dispatch import Desk
 
@@ -105,7 +106,7 @@ def test_a_fault_of_ours_with_one_datagram_costs_no_other_of_its_batch(
 
 def test_a_warning_names_the_address_of_the_client_s_socket(caplog: pytest.LogCaptureFixture) -> None:
     site = Site()
-    site.arrive(sign_in()[:-1] + b"!")
+    site.arrive(forged_by_a_bit(sign_in()))
     (record,) = caplog.records
     assert (vars(record)["client"], vars(record)["host"]) == ("vpn", "10.0.0.5")
 

@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass, field
 
 import pytest
+from programs.radius_mutations import forged_by_a_bit
 from unit.balancer.exchange.radius_world import (
     AUTHENTICATOR,
     CLIENT,
@@ -241,7 +242,7 @@ def test_the_path_of_a_source_hears_why_its_datagram_was_discarded_and_of_nothin
     """A connection ends for some of these reasons (RFC 6613 section 2.6.4)."""
     desk = Desk(World())
     desk.receive(sign_in())
-    desk.receive(sign_in()[:-1] + b"!")
+    desk.receive(forged_by_a_bit(sign_in()))
     assert desk.path.discarded_reasons == ["bad_message_authenticator"]
 
 
@@ -250,7 +251,7 @@ def test_the_upstream_hears_why_an_answer_was_discarded() -> None:
     desk.receive(sign_in())
     (exchange, _) = desk.upstream.sent[0]
     genuine = server_answer(exchange, radius.ACCESS_ACCEPT)
-    assert desk.dispatch.answered(exchange, genuine[:-1] + b"!", 1.0) == "bad_response_authenticator"
+    assert desk.dispatch.answered(exchange, forged_by_a_bit(genuine), 1.0) == "bad_response_authenticator"
     assert desk.dispatch.answered(exchange, genuine, 1.0) is None
 
 
@@ -298,7 +299,7 @@ def test_c3_the_answer_to_a_superseded_request_is_late_and_no_forgery(caplog: py
 
 def test_c3_a_forged_answer_does_not_take_the_identifier_of_a_superseded_request() -> None:
     desk, older, _ = superseded()
-    forged = server_answer(older, radius.ACCESS_ACCEPT)[:-1] + b"!"
+    forged = forged_by_a_bit(server_answer(older, radius.ACCESS_ACCEPT))
     assert desk.dispatch.answered(older, forged, 5.0) == "bad_response_authenticator"
     assert desk.upstream.released == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+from programs.radius_mutations import forged_by_a_bit
 from unit.balancer.exchange.radius_world import CLIENT, SOURCE, World, access_request, server_answer, sign_in
 from unit.balancer.exchange.test_radius_accounting import AccountingWorld, record
 from unit.balancer.listeners.test_radius_dispatch import Path, Upstream
@@ -133,7 +134,7 @@ def test_a_sign_in_where_there_is_only_accounting_is_dropped_and_the_connection_
 
 def test_a_forged_request_for_no_service_is_dropped_with_a_reason_that_ends_its_connection() -> None:
     desk = two_services()
-    desk.receive(asked(radius.COA_REQUEST)[:-1] + b"!")
+    desk.receive(forged_by_a_bit(asked(radius.COA_REQUEST)))
     assert desk.answers() == []
     assert desk.path.discarded_reasons == ["bad_request_authenticator"]
 
