@@ -61,15 +61,18 @@ class OperatorsDesks:
             self._api = AdminApi(self._operations)
             await self._api.start(self.socket[1].dup())
 
-    def leave(self) -> None:
-        """They are another process's now. Who is being answered has a moment for the end of it."""
-        self._is_left = True
-        self._tasks.start("leave", self._leave())
+    async def leave(self) -> None:
+        """They are another process's now, and so is who comes from now on.
 
-    async def _leave(self) -> None:
+        Who is being answered has a moment for the end of it.
+        """
+        self._is_left = True
         await self._server.stop_accepting()
         if self._api is not None:
             await self._api.stop_accepting()
+        self._tasks.start("leave", self._leave())
+
+    async def _leave(self) -> None:
         await self._operations.close()
         await asyncio.sleep(_LAST_ANSWER_S)
         await self._stop_serving()

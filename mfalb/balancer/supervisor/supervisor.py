@@ -193,6 +193,7 @@ class Supervisor:
         """Let a new process take over, with the code that is on the disk now. Raises CannotUpgrade."""
         async with self._reloading:
             done = await self._succession.hand_over()
+            await self._desks.leave()  # before the answer: who has it and asks again has to ask the other process
             self._stop.set()
             return done
 
@@ -206,7 +207,6 @@ class Supervisor:
     async def _end_in_peace(self) -> None:
         """What our workers have begun ends here; all else is the other process's."""
         self._stop.clear()
-        self._desks.leave()
         await self._tasks.close()
         await self._prober.close()
         await self._succession.end_in_peace(self._stop)
