@@ -17,14 +17,13 @@ from time import monotonic
 from typing import Final
 
 from mfalb.errors import MalformedMessage
+from mfalb.net.arrivals import Arrivals
 from mfalb.net.lifecycle import Tasks
 from mfalb.telemetry.metrics import ListenerCounters
 from mfalb.telemetry.rare_log import RareLog
 from mfalb.wire.proxy_protocol import Endpoints, ProxyHeaderReader
 
 _BACKLOG: Final = 4096
-_ACCEPTED_AT_ONCE: Final = 64  # in one round of the loop, so that a flood of clients does not stop everything else
-_ACCEPT_AGAIN_S: Final = 1.0  # after the kernel had no descriptor or memory for one more
 _LOOK_BYTES: Final = 2048
 
 _log = logging.getLogger("mfalb.listeners.proxied")
@@ -60,17 +59,14 @@ class ProxiedArrivals:
 
     def __init__(self, wiring: ProxiedWiring) -> None:
         self._wiring = wiring
-        self._sockets: list[socket.socket] = []
+        self._arrivals = Arrivals(self._begin, _log)
         self._waiting: dict[socket.socket, _Waiting] = {}
         self._tasks = Tasks("proxied connections")
         self._rare_log = RareLog(_log)
 
     def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on these, which are closed in the end."""
-        self._sockets = list(sockets)
-        for sock in self._sockets:
-            sock.listen(_BACKLOG)
-            self._accept_from(sock)
+        self._arrivals.start(sockets, _BACKLOG)
 
     def tick(self, now: float) -> None:
         """Let go of those whose header does not come. Called about once a second."""
@@ -80,11 +76,7 @@ class ProxiedArrivals:
 
     def stop(self) -> None:
         """Accept nobody more."""
-        loop = asyncio.get_running_loop()
-        for sock in self._sockets:
-            loop.remove_reader(sock)
-            sock.close()
-        self._sockets.clear()
+        self._arrivals.stop()
 
     async def close(self) -> None:
         """Accept nobody more, and let go of those who are not passed on yet."""
@@ -98,31 +90,12 @@ class ProxiedArrivals:
 
     # ------------------------------------------------------------------------------ arrivals
 
-    def _accept_from(self, sock: socket.socket) -> None:
-        if sock in self._sockets:
-            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
-
-    def _accept(self, sock: socket.socket) -> None:
-        for _ in range(_ACCEPTED_AT_ONCE):
-            try:
-                arrived, address = sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._rare_log.warning("accept", "cannot accept", {"reason": error.strerror or "no reason given"})
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(sock)
-                loop.call_later(_ACCEPT_AGAIN_S, self._accept_from, sock)
-                return
-            self._begin(arrived, str(address[0]))
-
     def _begin(self, arrived: socket.socket, host: str) -> None:
         wiring = self._wiring
         if wiring.open() + len(self._waiting) + len(self._tasks) >= wiring.limit:
             wiring.counters.drops["connection_limit"] += 1
             arrived.close()
             return
-        arrived.setblocking(False)
         address = ip_address(host)
         if any(address in network for network in wiring.networks):
             self._waiting[arrived] = _Waiting(ProxyHeaderReader(), host, monotonic() + wiring.header_timeout_s)

@@ -17,14 +17,13 @@ from mfalb.balancer.listeners.radsec_clients import RadsecClients
 from mfalb.balancer.listeners.radsec_connection import RadsecConnection
 from mfalb.balancer.listeners.radsec_dispatches import RadsecDispatches
 from mfalb.errors import MalformedMessage
+from mfalb.net.arrivals import Arrivals
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.peer_certificate import PeerCertificate, peer_certificate_untrusted
 from mfalb.net.rounds import WriteRound
 from mfalb.telemetry.rare_log import RareLog
 
 _BACKLOG: Final = 1024
-_ACCEPTED_AT_ONCE: Final = 64  # in one round of the loop, so that a flood of clients does not stop everything else
-_ACCEPT_AGAIN_S: Final = 1.0  # after the kernel had no descriptor or memory for one more
 _SHUTDOWN_TIMEOUT_S: Final = 5.0
 _KEY_BYTES: Final = 8
 
@@ -48,7 +47,7 @@ class RadsecListener:
         self._limits = limits
         self._tls = tls
         self._keys = itertools.count()
-        self._sockets: list[socket.socket] = []
+        self._arrivals = Arrivals(self._begin, _log)
         self._connections: set[RadsecConnection] = set()
         self._handshakes = Tasks("radsec handshakes")
         self._rare_log = RareLog(_log)
@@ -57,10 +56,7 @@ class RadsecListener:
 
     def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on these, which are closed with the listener."""
-        self._sockets = list(sockets)
-        for sock in self._sockets:
-            sock.listen(_BACKLOG)
-            self._accept_from(sock)
+        self._arrivals.start(sockets, _BACKLOG)
 
     @property
     def connections(self) -> int:
@@ -68,11 +64,7 @@ class RadsecListener:
 
     def retire(self) -> None:
         """Accept nobody more. Connections that are open go on until they are idle for too long."""
-        loop = asyncio.get_running_loop()
-        for sock in self._sockets:
-            loop.remove_reader(sock)
-            sock.close()
-        self._sockets.clear()
+        self._arrivals.stop()
 
     def say_goodbye(self) -> None:
         """Read nothing more from who is connected: each leaves once what it asked is answered."""
@@ -110,30 +102,11 @@ class RadsecListener:
 
     # ------------------------------------------------------------------------------ arrivals
 
-    def _accept_from(self, sock: socket.socket) -> None:
-        if sock in self._sockets:
-            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
-
-    def _accept(self, sock: socket.socket) -> None:
-        for _ in range(_ACCEPTED_AT_ONCE):
-            try:
-                arrived, address = sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._rare_log.warning("accept", "cannot accept", {"reason": error.strerror or "no reason given"})
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(sock)
-                loop.call_later(_ACCEPT_AGAIN_S, self._accept_from, sock)
-                return
-            if len(self._connections) >= self._limits.connections:
-                self.dispatches.lost("connection_limit")
-                arrived.close()
-            else:
-                self._begin(arrived, str(address[0]))
-
     def _begin(self, arrived: socket.socket, host: str) -> None:
-        arrived.setblocking(False)
+        if len(self._connections) >= self._limits.connections:
+            self.dispatches.lost("connection_limit")
+            arrived.close()
+            return
         arrived.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = RadsecConnection(self)
         self._connections.add(connection)
