@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from programs.balancer import Balancer, write_secret
+from programs.http_backend import HttpBackend
+from programs.http_pool import http_pool, new_front, read_all
 from programs.ports import LOOPBACK, free_udp_port
 from programs.process import wait_until
 from programs.radius_pool import radius_pool
@@ -106,3 +108,28 @@ def test_without_descriptors_servers_over_tls_stay_up(tmp_path: Path) -> None:
         wait_until(balancer.is_answering, "the admin port")
         assert_nobody_was_blamed(balancer)
         wait_until(lambda: sign_in(port, b"alice") == radius.ACCESS_ACCEPT, "a connection")
+
+
+def test_connections_that_arrive_without_descriptors_are_accepted_as_soon_as_there_are_some(tmp_path: Path) -> None:
+    front = new_front()
+    proxied = front.listener("web", [{"pool": "web"}], proxy_protocol={"from": [f"{LOOPBACK}/32"]})
+    with ExitStack() as stack:
+        backend = stack.enter_context(HttpBackend("b1", tmp_path / "b1"))
+        config = {"listeners": [proxied], "pools": {"web": http_pool(backend.address)}}
+        balancer = stack.enter_context(Balancer(config, tmp_path / "mfalb"))
+        before_s = cpu_s(balancer.worker)
+        with shortage(balancer.worker):
+            waiting = stack.enter_context(front.open())
+            waiting.sendall(b"PROXY TCP4 192.0.2.77 198.51.100.1 40000 80\r\n")
+            waiting.sendall(b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            wait_until(lambda: "cannot accept" in balancer.log(), "a word about it")
+            time.sleep(PATIENCE_S)
+            assert balancer.log().count("cannot accept") == 1, "it is said rarely"
+        assert cpu_s(balancer.worker) - before_s < PATIENCE_S / 2, "and not tried without a pause"
+        assert read_all(waiting).startswith(b"HTTP/1.1 200 ")
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
