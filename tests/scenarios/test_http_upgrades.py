@@ -24,8 +24,8 @@ from programs.http_backend import HttpBackend, RawBackend, RawPeer, answering
 from programs.http_pool import Front, Responses, http_pool, new_front, read_all
 from programs.ports import LOOPBACK
 from programs.process import wait_until
+from programs.websocket_client import WebSocketClient
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 
 ASK = b"GET /raw HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -68,17 +68,11 @@ class Upgrading:
     servers: tuple[HttpBackend, HttpBackend]
     raw: RawBackend
 
-    def websocket(self, target: str = "/ws", cookie: str = "") -> ClientConnection:
+    def websocket(self, target: str = "/ws", cookie: str = "") -> WebSocketClient:
         scheme, context = "ws", None
         if self.front.certificate is not None:
             scheme, context = "wss", ssl.create_default_context(cafile=str(self.front.certificate.ca))
-        return connect(
-            f"{scheme}://{LOOPBACK}:{self.front.port}{target}",
-            ssl=context,
-            additional_headers={"Cookie": cookie} if cookie else None,
-            proxy=None,
-            max_size=None,
-        )
+        return WebSocketClient(f"{scheme}://{LOOPBACK}:{self.front.port}{target}", context, cookie)
 
     def line(self, *words: str) -> dict[str, str]:
         """The fields of the one line of the access log that has these words; waits for it."""
@@ -153,13 +147,13 @@ def site(running: Upgrading) -> Iterator[Upgrading]:
 def test_messages_of_every_size_and_fragments_pass_both_ways(site: Upgrading, target: str) -> None:
     with site.websocket(target) as client:
         if target == "/ws":
-            assert client.recv(timeout=10) in ("b1", "b2")
+            assert client.recv() in ("b1", "b2")
         for message in ("", "é", b"\x00\xff", "x" * 70_000, LARGE):
             client.send(message)
-            assert client.recv(timeout=10) == message
+            assert client.recv() == message
         client.send(["in ", "three ", "fragments"])
-        assert client.recv(timeout=10) == "in three fragments"
-        assert client.ping().wait(10)
+        assert client.recv() == "in three fragments"
+        client.ping()
 
 
 @pytest.mark.parametrize("target", ["/ws", "/other"], ids=["aiohttp's server", "the server of websockets"])
@@ -185,12 +179,11 @@ def test_a_websocket_and_the_requests_of_its_session_are_served_by_the_same_serv
     homes = []
     for _ in range(4):
         with site.websocket() as client:
-            home = client.recv(timeout=10)
-            assert client.response is not None
-            cookie = client.response.headers["Set-Cookie"].partition(";")[0]
+            home = client.recv()
+            cookie = client.cookie
             assert {json.loads(site.front.get("/echo", Cookie=cookie)[1])["name"] for _ in range(3)} == {home}
         with site.websocket(cookie=cookie) as again:
-            assert again.recv(timeout=10) == home
+            assert again.recv() == home
         homes.append(home)
     assert sorted(set(homes)) == ["b1", "b2"], "sessions are spread, so that staying means something"
 
@@ -335,12 +328,12 @@ def test_a_server_that_dies_ends_its_tunnels_and_no_others(site: Upgrading) -> N
 
     site.raw.script = script
     with site.websocket() as other, site.front.open() as client:
-        other.recv(timeout=10)
+        other.recv()
         switch(client)
         died.set()
         assert read_all(client) == b""
         other.send("still there")
-        assert other.recv(timeout=10) == "still there"
+        assert other.recv() == "still there"
 
 
 def _echoing(peer: RawPeer) -> None:
@@ -352,19 +345,19 @@ def _echoing(peer: RawPeer) -> None:
 
 def test_a_killed_server_is_seen_by_its_websockets_and_a_new_one_is_served_by_the_other(tmp_path: Path) -> None:
     with upgrading(tmp_path, None) as site, site.websocket() as client:
-        home = client.recv(timeout=10)
+        home = client.recv()
         next(server for server in site.servers if server.name == home).kill()
         with pytest.raises(ConnectionClosed):
-            client.recv(timeout=10)
+            client.recv()
         with site.websocket() as again:
-            assert again.recv(timeout=10) in {"b1", "b2"} - {home}
+            assert again.recv() in {"b1", "b2"} - {home}
 
 
 def test_a_balancer_that_is_told_to_stop_ends_open_tunnels_and_exits_cleanly(tmp_path: Path) -> None:
     with upgrading(tmp_path, None) as site, site.websocket() as client:
-        client.recv(timeout=10)
+        client.recv()
         site.balancer.signal(signal.SIGTERM)
         with pytest.raises(ConnectionClosed):
-            client.recv(timeout=30)
+            client.recv(30)
         wait_until(lambda: not site.balancer.is_running(), "the balancer to end", deadline_s=30)
         assert site.balancer.exit_code == 0
