@@ -41,7 +41,7 @@ HEALTH: Final[Mapping[str, Any]] = {
 }
 _ACCOUNT: Final = Account("CONTOSO\\svc-mfa", "a-service-password")
 _ASKED_EVERY_S: Final = 0.05
-_EVENT: Final = re.compile(r' (first|second) half server=(\S+) user=\S+ authreqid=(\S+) outcome=("[^"]*"|\S+)')
+_EVENT: Final = re.compile(r' (first|second) half server=(\S+) user=(\S+) authreqid=(\S+) outcome=("[^"]*"|\S+)')
 
 
 def users(count: int) -> tuple[User, ...]:
@@ -51,10 +51,14 @@ def users(count: int) -> tuple[User, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """One half of a sign-in as a server logged it. `request_id` is `shown_id` of the State."""
+    """One half of a sign-in as a server logged it. `user` is a `short_id`.
+
+    `request_id` is `shown_id` of the State, or an `authreqid`: below 10000, so that two users may have the same.
+    """
 
     is_first: bool
     server: str
+    user: str
     request_id: str
     outcome: str
 
@@ -62,8 +66,8 @@ class Half:
 def halves_in(log: str) -> list[Half]:
     """What a server's log tells, in order."""
     return [
-        Half(kind == "first", server, request_id, outcome.strip('"'))
-        for kind, server, request_id, outcome in _EVENT.findall(log)
+        Half(kind == "first", server, user, request_id, outcome.strip('"'))
+        for kind, server, user, request_id, outcome in _EVENT.findall(log)
     ]
 
 

@@ -212,8 +212,8 @@ def test_all_sign_ins_that_are_between_their_halves_when_the_address_moves_end_a
 
 def assert_each_ended_where_it_began(site: SmsNetwork, count: int) -> None:
     halves = site.halves()
-    began = {half.request_id: half.server for half in halves if half.is_first}
+    began = {(half.user, half.request_id): half.server for half in halves if half.is_first}
     ended = [half for half in halves if not half.is_first]
     assert Counter(half.outcome for half in ended) == {"accepted": count}
-    assert [half for half in ended if began[half.request_id] != half.server] == []
+    assert [half for half in ended if began[half.user, half.request_id] != half.server] == []
     assert set(Counter(half.server for half in ended)) == set(SERVERS)
