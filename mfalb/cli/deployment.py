@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ruamel.yaml import YAML
 
-from mfalb.cli.reference import SERVICES
+from mfalb.cli.services import SERVICES
 
 CONTOSO: Final = Path(__file__).parent / "contoso"  # the same folder as conf/contoso: there is one description only
 BALANCER: Final = "balancer"

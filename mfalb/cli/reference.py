@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
+from mfalb.cli.services import SERVICES
 from mfalb.errors import MfalbError
 from mfalb.reference.config.files import SettingsFile
 from mfalb.reference.config.mfa_server import MfaServerSettings
 from mfalb.reference.service import run
 
-# What can be started: the name that is typed, and the module whose `start` it is. A service is one line here.
-SERVICES: Final = {
-    "cloud": "mfalb.reference.cloud_service.__main__",
-    "mfa-server": "mfalb.reference.mfa_server.__main__",
-    "user-portal": "mfalb.reference.user_portal.__main__",
-    "mobile-app": "mfalb.reference.mobile_app.__main__",
-    "adfs": "mfalb.reference.adfs.__main__",
-    "relying-party": "mfalb.reference.relying_party.__main__",
-}
+_ELSEWHERE: Final = {"furnish": "furnish", "hash-password": "hash_password"}  # commands that are files of their own
 _TIMEOUT_S: Final = 60.0  # a promotion waits for the old master's last changes
 _OK: Final = 200
-
-app = typer.Typer(no_args_is_help=True, help="Run a service of the reference estate; promote an MFA Server.")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The service's settings, JSON or YAML.")]
 
 
-def _serving(name: str) -> None:
-    @app.command(name, help=f"Run the reference service {name} until SIGTERM or Ctrl-C.")
+def command_line(word: str = "") -> typer.Typer:
+    """The commands behind `mfalb reference`; of those that need more than this file only the one that is typed."""
+    app = typer.Typer(no_args_is_help=True, help="Run a service of the reference estate; promote an MFA Server.")
+    own = {"status": status, "promote": promote, "rejoin": rejoin}
+    for name in SERVICES:
+        app.command(name, help=f"Run the reference service {name} until SIGTERM or Ctrl-C.")(_serving(name))
+    for name, function in own.items():
+        app.command(name)(function)
+    for name, place in _ELSEWHERE.items():
+        if name == word or word not in SERVICES | own | _ELSEWHERE:
+            app.command(name)(getattr(importlib.import_module(f"mfalb.cli.{place}"), place))
+    return app
+
+
+def _serving(name: str) -> Callable[[Path], None]:
     def serve(config: Config) -> None:
         module = importlib.import_module(SERVICES[name])  # only this one's libraries are loaded
         try:
@@ -43,25 +48,20 @@ def _serving(name: str) -> None:
         except (KeyError, TypeError) as error:
             _fail(f"{config}: a setting is missing or makes no sense: {error}")
 
-
-for _name in SERVICES:
-    _serving(_name)
+    return serve
 
 
-@app.command("status")
 def status(config: Config) -> None:
     """Print what an MFA Server is in its group, and how far behind its master."""
     print(json.dumps(_ask(_mfa_server(config), "GET", "/status.json"), indent=2))
 
 
-@app.command("promote")
 def promote(config: Config) -> None:
     """Make an MFA Server the master of its group. The old one steps down, at once or when it comes back."""
     told = _ask(_mfa_server(config), "POST", "/promotion", {})
     print(f"{told['server']} is the master now (epoch {told['epoch']}).")
 
 
-@app.command("rejoin")
 def rejoin(
     config: Config,
     *,

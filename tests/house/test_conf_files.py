@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from mfalb.balancer.config.loader import check
 from mfalb.balancer.config.outline import accepted_keys
 from mfalb.balancer.config.tables import Table
-from mfalb.cli.reference import SERVICES
+from mfalb.cli.services import SERVICES
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(file.relative_to(CONF) for file in CONF.rglob("*.yaml"))

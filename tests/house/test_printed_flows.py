@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mfalb.cli import app
+from mfalb.cli import command_line
 
 CONF = Path(__file__).parents[2] / "conf" / "contoso"
 
@@ -22,4 +22,4 @@ def test_the_matrix_in_the_readme_is_what_the_command_above_it_prints(monkeypatc
         for word in found[1].split()
         for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])  # as a shell does
     ]
-    assert CliRunner().invoke(app, words).stdout == found[2]
+    assert CliRunner().invoke(command_line(), words).stdout == found[2]

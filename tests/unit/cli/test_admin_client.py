@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mfalb.balancer.supervisor.admin_socket import DEFAULT_SOCKET
-from mfalb.cli import app
+from mfalb.cli import command_line
 from mfalb.cli.admin_client import client, duration_text, print_table
 
 
@@ -38,12 +38,12 @@ def test_a_file_that_cannot_be_read_is_wrong_usage(tmp_path: Path, text: str | N
     file = tmp_path / "b.yaml"
     if text is not None:
         file.write_bytes(text.encode("utf-8", "surrogateescape"))
-    result = CliRunner(env={"COLUMNS": "400"}).invoke(app, ["status", "-c", str(file)])
+    result = CliRunner(env={"COLUMNS": "400"}).invoke(command_line(), ["status", "-c", str(file)])
     assert result.exit_code == 2
     assert said in result.output
 
 
 def test_nobody_at_the_socket_is_an_exit_code_of_its_own(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["status", "--socket", str(tmp_path / "nobody.sock")])
+    result = CliRunner().invoke(command_line(), ["status", "--socket", str(tmp_path / "nobody.sock")])
     assert result.exit_code == 3
     assert "no balancer answers at" in result.stderr

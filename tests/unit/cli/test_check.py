@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import mfalb
-from mfalb.cli import app
+from mfalb.cli import command_line
 
 GOOD = """\
 listeners:
@@ -23,7 +23,7 @@ LOUD = "level: 'loud' is not one of debug, info, warning, error"
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, arguments)
+    return CliRunner().invoke(command_line(), arguments)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from mfalb.cli import app
+from mfalb.cli import command_line
 from mfalb.cli.flows import FileArgument
 
 BALANCER = """\
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, *arguments: str) -> Result:
     """With the folder's files where an argument says `./`."""
     words = [word.replace("./", f"{folder}/") for word in arguments]
-    return CliRunner().invoke(app, ["check", "--flows", *words])
+    return CliRunner().invoke(command_line(), ["check", "--flows", *words])
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
-from mfalb.cli import app, hash_password
+from mfalb.cli import command_line, hash_password
 from mfalb.reference.config.tables import read_table
 from mfalb.reference.config.values import User
 from mfalb.reference.directory import Directory
 
 
 def run(typed: bytes | str, *options: str) -> Result:
-    return CliRunner().invoke(app, ["reference", "hash-password", *options], input=typed)
+    return CliRunner().invoke(command_line(), ["reference", "hash-password", *options], input=typed)
 
 
 def pasted(printed: str) -> User:

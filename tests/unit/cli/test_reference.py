@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mfalb.cli import app
-from mfalb.cli.reference import SERVICES
+from mfalb.cli import command_line
+from mfalb.cli.services import SERVICES
 from mfalb.reference.config.files import write_settings
 from mfalb.reference.config.mfa_server import MfaServerSettings, RadiusSettings
 from mfalb.reference.config.values import Account, Endpoint
@@ -26,14 +26,14 @@ def settings(path: Path, control: Endpoint | None) -> Path:
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_every_service_has_a_start_and_a_command(name: str) -> None:
     assert callable(importlib.import_module(SERVICES[name]).start)
-    assert CliRunner().invoke(app, ["reference", name, "--help"]).exit_code == 0
+    assert CliRunner().invoke(command_line(), ["reference", name, "--help"]).exit_code == 0
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_a_misspelt_setting_is_told_with_what_was_meant_by_every_service(tmp_path: Path, name: str) -> None:
     path = tmp_path / "settings.json"
     path.write_text('{"controll": {"port": 0}}')
-    ended = CliRunner().invoke(app, ["reference", name, "-c", str(path)])
+    ended = CliRunner().invoke(command_line(), ["reference", name, "-c", str(path)])
     assert ended.exit_code == 1
     assert ended.output == f"mfalb reference: {path}: controll: there is no such setting; did you mean control?\n"
 
@@ -43,13 +43,13 @@ def test_settings_that_make_no_sense_end_a_service_with_a_line_and_no_traceback(
     path = tmp_path / "mfa1.json"
     path.write_text(text)
     for command in ("mfa-server", "promote"):
-        ended = CliRunner().invoke(app, ["reference", command, "-c", str(path)])
+        ended = CliRunner().invoke(command_line(), ["reference", command, "-c", str(path)])
         assert ended.exit_code == 1
         assert ended.output.startswith(f"mfalb reference: {path}: ")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    ended = CliRunner().invoke(app, ["reference", "cloud", "-c", str(tmp_path / "missing.json")])
+    ended = CliRunner().invoke(command_line(), ["reference", "cloud", "-c", str(tmp_path / "missing.json")])
     assert ended.exit_code == 1
     assert "missing.json" in ended.output
 
@@ -58,7 +58,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_server_without_a_control_port_cannot_be_spoken_to(tmp_path: Path, control: Endpoint | None) -> None:
     path = settings(tmp_path / "mfa1.json", control)
     for words in (["promote"], ["rejoin", "--discard-local"], ["status"]):
-        ended = CliRunner().invoke(app, ["reference", *words, "-c", str(path)])
+        ended = CliRunner().invoke(command_line(), ["reference", *words, "-c", str(path)])
         assert ended.exit_code == 1
         assert "`control`" in ended.output
         assert "secret" not in ended.output

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mfalb.cli import app
+from mfalb.cli import command_line
 from mfalb.cli.why import _read_cookie
 
 SECRET = "a-value-that-nobody-may-repeat"
@@ -22,7 +22,7 @@ SECRET = "a-value-that-nobody-may-repeat"
     ],
 )
 def test_wrong_usage_is_explained_without_repeating_what_was_asked(arguments: list[str], said: str) -> None:
-    result = CliRunner(env={"COLUMNS": "400"}).invoke(app, ["why", *arguments, "--socket", "/nowhere"])
+    result = CliRunner(env={"COLUMNS": "400"}).invoke(command_line(), ["why", *arguments, "--socket", "/nowhere"])
     assert result.exit_code == 2
     assert said in result.output
     assert SECRET not in result.output
