@@ -11,7 +11,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,8 @@ from programs.radius_responder import Manners, RadiusResponder
 from programs.systemd_host import UNITS, SystemdHost
 from scenarios.test_upgrade import PATIENT, Caller, ask_all_the_time, load_on
 
+from mfalb.balancer.admin import api_models as api
+from mfalb.cli.admin_client import AdminClient
 from mfalb.wire import radius
 
 WORKERS: Final = 2
@@ -36,6 +38,7 @@ SECRET: Final = "towards-the-servers-0"
 ETC: Final = "/etc/mfalb"
 CONFIG: Final = f"{ETC}/balancer.yaml"
 ACCESS_LOG: Final = "/var/log/mfalb/access.log"
+ADMIN_SOCKET: Final = "/run/mfalb/admin.sock"
 DROP_INS: Final = "/etc/systemd/system/mfalb.service.d"
 SERVICE: Final = "mfalb.service"
 SERVE: Final = f"{WORKERS} of {WORKERS} workers serve"
@@ -72,6 +75,10 @@ class Node:
         path = self.host.path(f"{DROP_INS}/{name}.conf")
         path.write_text("\n".join((*lines, "")))
         self.host.systemctl("daemon-reload")
+
+    def status(self) -> api.Status:
+        """What `mfalb status` shows."""
+        return AdminClient(self.host.path(ADMIN_SOCKET), 30.0).get(api.Status, "/v1/status")
 
     def journal(self) -> str:
         return self.host.journal_text(SERVICE)
@@ -111,6 +118,7 @@ def configuration(pool: RadiusPool, backend: HttpBackend) -> dict[str, Any]:
         "bind": ["0.0.0.0:443"],
         "tls": {"certificates": [pair]},
         "routes": [{"pool": "web"}],
+        "limits": {"handshake_timeout": "1s"},  # so long a former process waits for who began a handshake
     }
     return {
         "workers": WORKERS,
@@ -121,18 +129,38 @@ def configuration(pool: RadiusPool, backend: HttpBackend) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def node(installed: Node) -> Iterator[Node]:
-    """With the service started, whatever the test before has left; no traceback and no secret may be told."""
-    for server in installed.servers:
+@contextmanager
+def watched(node: Node) -> Iterator[Node]:
+    """As it was installed, whatever the test before has left; no traceback and no secret may be told."""
+    for server in node.servers:
         server.manners = Manners(challenges=True)
-    installed.write_config()
-    installed.host.run("systemctl", "reset-failed", SERVICE, may_fail=True)  # starts are counted, too
-    installed.host.systemctl("start", SERVICE)
-    yield installed
-    log = installed.journal()
+    node.write_config()
+    for path in node.host.path(DROP_INS).iterdir():
+        if path.name != "debian-12.conf":
+            path.unlink()
+    node.host.systemctl("daemon-reload")
+    node.host.run("systemctl", "reset-failed", SERVICE, may_fail=True)  # starts are counted, too
+    yield node
+    log = node.journal()
     assert "Traceback" not in log
     assert not any(secret in log for secret in (SECRET, CLIENT_SECRET))
+
+
+@pytest.fixture
+def node(installed: Node) -> Iterator[Node]:
+    """The service runs."""
+    with watched(installed) as node:
+        node.host.systemctl("start", SERVICE)
+        yield node
+
+
+@pytest.fixture
+def stopped(installed: Node) -> Iterator[Node]:
+    """The service is for the test to start, and does not go on behind it."""
+    installed.host.systemctl("stop", SERVICE)
+    with watched(installed) as node:
+        yield node
+        node.host.systemctl("stop", SERVICE)
 
 
 # ------------------------------------------------------------------------------------ locked up, and at work
@@ -160,7 +188,7 @@ def test_a_start_returns_when_every_worker_serves_with_one_capability_and_nothin
     assert len(pids) == WORKERS + 2, "the supervisor, the nursery, the workers"
     for pid in pids:
         for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-            assert int(*fields(node, pid, name), 16) == NET_BIND_SERVICE
+            assert int(fields(node, pid, name)[0], 16) == NET_BIND_SERVICE, name
         assert fields(node, pid, "Uid")[0].split() == [uid] * 4
         assert fields(node, pid, "NoNewPrivs", "Seccomp") == ["1", "2"], "SECCOMP_MODE_FILTER"
         for place in ("/", "/etc", "/proc/sys", "/sys/fs/cgroup"):
@@ -196,14 +224,14 @@ def access_lines(node: Node) -> list[str]:
 def test_the_access_log_is_the_services_own_and_a_reload_begins_another_one(node: Node) -> None:
     path = node.host.path(ACCESS_LOG)
     before = len(access_lines(node))
-    assert node.front.get("/echo?first")[0] == 200
+    assert node.front.get("/echo/first")[0] == 200
     wait_until(lambda: len(access_lines(node)) > before, "its line")
     assert node.host.run("stat", "--format=%U %a", ACCESS_LOG).split() == ["mfalb", "600"]
     path.rename(path.with_name("access.log.1"))
     node.host.systemctl("reload", SERVICE)
     wait_until(path.exists, "another file")
-    assert node.front.get("/echo?second")[0] == 200
-    wait_until(lambda: any("second" in line for line in access_lines(node)), "its line")
+    assert node.front.get("/echo/second")[0] == 200
+    wait_until(lambda: any("/echo/second" in line for line in access_lines(node)), "its line")
 
 
 def served_certificate(front: Front) -> bytes:
@@ -224,27 +252,15 @@ def test_a_certificate_that_was_renewed_is_taken_up(node: Node, tmp_path: Path) 
 
 
 def test_operators_are_answered_and_a_killed_worker_is_replaced(node: Node) -> None:
-    assert node.host.path("/run/mfalb/admin.sock").is_socket()
     node.host.verb("drain", "mfa/r2")
-    backends = json.loads(node.host.verb("status", "--json"))["backends"]
-    assert {one["name"]: one["admin_state"] for one in backends} == {"b1": "ready", "r1": "ready", "r2": "drain"}
-    node.host.verb("ready", "mfa/r2")
+    backends = node.status().backends
+    assert {one.name: one.admin_state for one in backends} == {"b1": "ready", "r1": "ready", "r2": "drain"}
     pids = node.host.processes(SERVICE)
     node.host.run("kill", "-KILL", str(max(pids)))
     wait_until(lambda: len(set(node.host.processes(SERVICE)) - set(pids)) == 1, "the next worker")
     wait_until(lambda: node.is_serving, SERVE)
     assert node.front.get("/echo")[0] == 200
     assert node.shown("NRestarts") == "0"
-
-
-def test_members_of_a_group_use_the_admin_socket_with_the_two_lines_that_the_unit_tells(node: Node) -> None:
-    node.host.run("groupadd", "--force", "operators")
-    node.write_config(admin={"socket": "/run/mfalb/admin.sock", "socket_group": "operators"})
-    lines = [line.lstrip("# ") for line in (UNITS / SERVICE).read_text().splitlines()]
-    at = lines.index("SystemCallFilter=@chown")
-    node.drop_in("group", "[Service]", *(one.replace("the-group", "operators") for one in lines[at - 1 : at + 1]))
-    node.host.systemctl("restart", SERVICE)
-    assert node.host.run("stat", "--format=%G %a", "/run/mfalb/admin.sock").split() == ["operators", "660"]
 
 
 # ------------------------------------------------------------------------------------ reload, upgrade, stop
@@ -284,7 +300,7 @@ async def test_an_upgrade_under_load_refuses_nobody_and_systemd_goes_on_with_the
     node.host.install_package("9.9.9")
     async with AsyncExitStack() as stack:
         nases = [await stack.enter_async_context(open_nas(1812, PATIENT)) for _ in range(4)]
-        callers = stack.enter_context(load_on(node.front, 2))
+        callers = stack.enter_context(load_on(node.front, 1))
         async with asyncio.TaskGroup() as group:
             asked = [group.create_task(ask_all_the_time(nas, over)) for nas in nases]
             await asyncio.sleep(0.3)
@@ -296,7 +312,7 @@ async def test_an_upgrade_under_load_refuses_nobody_and_systemd_goes_on_with_the
     wait_until(lambda: not node.host.path(f"/proc/{former}").exists(), "the end of the former process", deadline_s=30)
     assert node.host.main_pid(SERVICE) == done["pid"] != former
     assert (node.is_serving, node.shown("NRestarts")) == (True, "0")
-    assert json.loads(node.host.verb("status", "--json"))["version"] == "9.9.9"
+    assert node.status().version == "9.9.9"
 
     node.host.systemctl("reload", SERVICE)
     node.host.systemctl("stop", SERVICE)
@@ -305,6 +321,16 @@ async def test_an_upgrade_under_load_refuses_nobody_and_systemd_goes_on_with_the
     assert "not our child" not in log
     assert "SIGKILL" not in log
     assert node.host.processes(SERVICE) == []
+
+
+def test_members_of_a_group_use_the_admin_socket_with_the_two_lines_that_the_unit_tells(stopped: Node) -> None:
+    stopped.host.run("groupadd", "--force", "operators")
+    stopped.write_config(admin={"socket": ADMIN_SOCKET, "socket_group": "operators"})
+    lines = [line.lstrip("# ") for line in (UNITS / SERVICE).read_text().splitlines()]
+    at = lines.index("SystemCallFilter=@chown")
+    stopped.drop_in("group", "[Service]", *(one.replace("the-group", "operators") for one in lines[at - 1 : at + 1]))
+    stopped.host.systemctl("start", SERVICE)
+    assert stopped.host.run("stat", "--format=%G %a", ADMIN_SOCKET).split() == ["operators", "660"]
 
 
 # ------------------------------------------------------------------------------------ ends that nobody wanted
@@ -319,20 +345,20 @@ def wait_for_another(node: Node, former: int, restarts: int) -> None:
     assert len(node.host.processes(SERVICE)) == WORKERS + 2
 
 
-def test_a_supervisor_that_stands_still_is_restarted_by_the_watchdog(node: Node) -> None:
-    node.drop_in("watchdog", "[Service]", "WatchdogSec=2s")
-    node.host.systemctl("restart", SERVICE)
-    former = node.host.main_pid(SERVICE)
-    node.host.signal_main(SERVICE, signal.SIGSTOP)
-    wait_for_another(node, former, 1)
-    assert "Watchdog timeout" in node.journal()
+def test_a_supervisor_that_stands_still_is_restarted_by_the_watchdog(stopped: Node) -> None:
+    stopped.drop_in("watchdog", "[Service]", "WatchdogSec=2s")
+    stopped.host.systemctl("start", SERVICE)
+    former = stopped.host.main_pid(SERVICE)
+    stopped.host.signal_main(SERVICE, signal.SIGSTOP)
+    wait_for_another(stopped, former, 1)
+    assert "Watchdog timeout" in stopped.journal()
 
 
 def test_a_supervisor_that_was_killed_is_restarted_and_nothing_of_it_is_left(node: Node) -> None:
-    node.host.systemctl("restart", SERVICE)
+    restarts = int(node.shown("NRestarts"))
     former, pids = node.host.main_pid(SERVICE), node.host.processes(SERVICE)
     node.host.signal_main(SERVICE, signal.SIGKILL)
-    wait_for_another(node, former, 1)
+    wait_for_another(node, former, restarts + 1)
     assert not set(pids) & set(node.host.processes(SERVICE))
     assert not [pid for pid in pids if node.host.path(f"/proc/{pid}").exists()]
 
@@ -356,23 +382,22 @@ def socket_units(node: Node) -> list[str]:
     return [copy.name, *names]
 
 
-async def test_nobody_is_refused_over_a_restart_when_systemd_keeps_the_sockets(node: Node) -> None:
-    units = socket_units(node)
-    node.drop_in("sockets", "[Unit]", f"Requires={' '.join(units)}", f"After={' '.join(units)}")
-    for server in node.servers:
+async def test_nobody_is_refused_over_a_restart_when_systemd_keeps_the_sockets(stopped: Node) -> None:
+    units = socket_units(stopped)
+    stopped.drop_in("sockets", "[Unit]", f"Requires={' '.join(units)}", f"After={' '.join(units)}")
+    for server in stopped.servers:
         server.manners = Manners()
-    node.host.systemctl("stop", SERVICE)
-    node.host.systemctl("start", *units)
+    stopped.host.systemctl("start", *units)
     over = asyncio.Event()
     async with AsyncExitStack() as stack:
-        callers = stack.enter_context(load_on(node.front, 2))
+        callers = stack.enter_context(load_on(stopped.front, 2))
         nases = [await stack.enter_async_context(open_nas(1812, PATIENT)) for _ in range(4)]
         async with asyncio.TaskGroup() as group:
             for nas in nases:
                 group.create_task(ask_all_the_time(nas, over))
-            for _ in range(2):
+            for verb in ("start", "restart"):
                 await asyncio.sleep(0.3)
-                await asyncio.to_thread(node.host.systemctl, "restart", SERVICE)
+                await asyncio.to_thread(stopped.host.systemctl, verb, SERVICE)
             await asyncio.sleep(0.3)
             over.set()
     failures = [failure for caller in callers for failure in caller.failures]
@@ -380,7 +405,6 @@ async def test_nobody_is_refused_over_a_restart_when_systemd_keeps_the_sockets(n
     assert refused == []
     assert min(caller.served for caller in callers) > 10
     assert len(failures) <= 2 * len(callers), "what was being served when it ended"
-    node.host.systemctl("stop", *units, SERVICE)
-    for name in (*units, "mfalb.service.d/sockets.conf"):
-        node.host.path(f"/etc/systemd/system/{name}").unlink()
-    node.host.systemctl("daemon-reload")
+    stopped.host.systemctl("stop", *units, SERVICE)
+    for name in units:
+        stopped.host.path(f"/etc/systemd/system/{name}").unlink()
