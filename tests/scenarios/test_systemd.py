@@ -43,6 +43,7 @@ DROP_INS: Final = "/etc/systemd/system/mfalb.service.d"
 SERVICE: Final = "mfalb.service"
 SERVE: Final = f"{WORKERS} of {WORKERS} workers serve"
 NET_BIND_SERVICE: Final = 1 << 10
+WEB_NAME: Final = "web.example.test"
 RESTART_S: Final = 20.0
 
 
@@ -103,6 +104,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         for name, secret in (("clients", CLIENT_SECRET), ("servers", SECRET)):
             host.write(f"{ETC}/secrets/{name}", secret)
         node.write_certificate(certificate)
+        with host.path("/etc/hosts").open("a") as hosts:
+            hosts.write(f"{LOOPBACK} {WEB_NAME}\n")
         yield node
 
 
@@ -123,7 +126,7 @@ def configuration(pool: RadiusPool, backend: HttpBackend) -> dict[str, Any]:
     return {
         "workers": WORKERS,
         "listeners": [portal, radius_listener | {"bind": ["0.0.0.0:1812"], "clients": clients}],
-        "pools": {"web": http_pool(backend.address), "mfa": mfa | {"backends": backends}},
+        "pools": {"web": http_pool(f"{WEB_NAME}:{backend.port}"), "mfa": mfa | {"backends": backends}},
         "tls": {"file_check_interval": "500ms"},
         "log": {"access": True, "access_file": ACCESS_LOG},
     }
