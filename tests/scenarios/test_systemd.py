@@ -286,6 +286,8 @@ def test_a_reload_takes_up_another_configuration_and_a_bad_one_changes_nothing_a
     node.host.write(CONFIG, "listeners: [\n")
     node.host.systemctl("reload", SERVICE)
     wait_until(lambda: f"{CONFIG}:2:1" in node.journal(), "its mistake in the journal")
+    told = [one["PRIORITY"] for one in node.host.journal(SERVICE) if f"{CONFIG}:2:1" in one["MESSAGE"]]
+    assert set(told) == {"3"}, "errors"
     wait_until(lambda: node.is_serving, SERVE)
     assert (second.get("/echo")[0], node.front.get("/echo")[0]) == (200, 200)
     assert (node.host.main_pid(SERVICE), node.shown("NRestarts")) == (pid, "0")
@@ -376,6 +378,7 @@ def socket_units(node: Node) -> list[str]:
     for old, new in (
         ("ListenStream=0.0.0.0:443", "ListenDatagram=0.0.0.0:1812\nReusePort=yes"),
         ("FileDescriptorName=portal", "FileDescriptorName=radius"),
+        ("Backlog=4096\nNoDelay=yes\n", ""),
     ):
         assert text.count(old) == 1
         text = text.replace(old, new)
@@ -383,6 +386,21 @@ def socket_units(node: Node) -> list[str]:
     for name in names:
         copy.with_name(name).write_text(text)
     return [copy.name, *names]
+
+
+@contextmanager
+def new_connections(front: Front, count: int) -> Iterator[list[Caller]]:
+    """All the time."""
+
+    def call() -> None:
+        assert front.get("/echo")[0] == 200
+
+    callers = [Caller(call) for _ in range(count)]
+    with ExitStack() as stack:
+        for caller in callers:
+            stack.callback(caller.stop)
+            caller.start()
+        yield callers
 
 
 async def test_nobody_is_refused_over_a_restart_when_systemd_keeps_the_sockets(stopped: Node) -> None:
@@ -393,7 +411,7 @@ async def test_nobody_is_refused_over_a_restart_when_systemd_keeps_the_sockets(s
     stopped.host.systemctl("start", *units)
     over = asyncio.Event()
     async with AsyncExitStack() as stack:
-        callers = stack.enter_context(load_on(stopped.front, 2))
+        callers = stack.enter_context(new_connections(stopped.front, 4))
         nases = [await stack.enter_async_context(open_nas(1812, PATIENT)) for _ in range(4)]
         async with asyncio.TaskGroup() as group:
             for nas in nases:
