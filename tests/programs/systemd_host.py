@@ -39,10 +39,10 @@ _VENV: Final = "/opt/mfalb/.venv"
 # In the new namespaces. The cgroup has to be its own before the cgroup namespace is made, and that before the mount.
 _BEGIN: Final = """
 mount --make-rprivate /
-mount -t cgroup2 none /run
-mkdir "/run/$CGROUP"
-echo 0 >"/run/$CGROUP/cgroup.procs"
-umount /run
+mount -t cgroup2 none "$CGROUPS"
+mkdir "$CGROUPS/$CGROUP"
+echo 0 >"$CGROUPS/$CGROUP/cgroup.procs"
+umount "$CGROUPS"
 exec unshare --cgroup sh -euc "$FURNISH"
 """
 _FURNISH: Final = """
@@ -102,7 +102,10 @@ exec env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_UNIT_PATH=/
     SYSTEMD_GENERATOR_PATH=/run/generators SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/run/generators \
     SYSTEMD_LOG_TARGET=journal-or-kmsg /lib/systemd/systemd --system --unit=multi-user.target --show-status=no
 """
-_REMOVE_CGROUP: Final = 'mount -t cgroup2 none "$1" && find "$1/$2" -depth -type d -exec rmdir {} +'
+_REMOVE_CGROUP: Final = """
+mount -t cgroup2 none "$1" || exit 0
+[ ! -d "$1/$2" ] || find "$1/$2" -depth -type d -exec rmdir {} +
+"""
 
 
 class SystemdHost(Program):
@@ -114,7 +117,9 @@ class SystemdHost(Program):
         if os.geteuid() != 0:
             raise ProgramFailed("a host with a systemd of its own takes root")
         self._cgroup = f"mfalb-test-{os.getpid()}-{secrets.token_hex(4)}"
+        self._cgroups = run_dir / "cgroups"
         environment = {
+            "CGROUPS": str(self._cgroups),
             "CGROUP": self._cgroup,
             "FURNISH": _FURNISH,
             "PYTHON": sys.base_prefix,
@@ -135,14 +140,16 @@ class SystemdHost(Program):
         said = self.run("systemctl", "is-system-running", may_fail=True)
         return said.strip() == "running"
 
+    def start(self) -> None:
+        self._cgroups.mkdir(parents=True)
+        super().start()
+
     def stop(self) -> int:
         """At once, and all that runs there; nothing is left of it."""
         if self.is_running():
             self.kill()  # and with it the first process of the namespace, which takes all the others along
         code = super().stop()
-        place = self.run_dir / "cgroups"
-        place.mkdir(exist_ok=True)
-        command = ["unshare", "--mount", "sh", "-euc", _REMOVE_CGROUP, "sh", str(place), self._cgroup]
+        command = ["unshare", "--mount", "sh", "-euc", _REMOVE_CGROUP, "sh", str(self._cgroups), self._cgroup]
         wait_until(lambda: subprocess.run(command, capture_output=True, check=False).returncode == 0, "an empty cgroup")
         return code
 
