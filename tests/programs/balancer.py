@@ -116,7 +116,7 @@ class Balancer(Program):
     @property
     def workers(self) -> list[int]:
         """The process ids of the workers, who are the nursery's children."""
-        return [worker for nursery in _children_of(self.pid) for worker in _children_of(nursery)]
+        return [worker for nursery in children_of(self.pid) for worker in children_of(nursery)]
 
     @property
     def worker(self) -> int:
@@ -185,6 +185,7 @@ def is_alive(pid: int) -> bool:
     return False
 
 
-def _children_of(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """The process ids of its children."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii")
     return [int(child) for child in listed.split()]

@@ -13,9 +13,9 @@ import ctypes
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -109,7 +109,7 @@ class HostNetwork:
         """What `action` returns when it runs at a host: its sockets are there, and programs that it starts."""
         if host not in self._threads:
             path = f"/run/netns/{self._full(host)}"
-            self._threads[host] = ThreadPoolExecutor(1, initializer=_enter, initargs=(path,))
+            self._threads[host] = ThreadPoolExecutor(1, initializer=_enter, initargs=(Path(path),))
         return self._threads[host].submit(action, *args, **more).result()
 
     # ------------------------------------------------------------------------------ the router
@@ -141,7 +141,19 @@ class HostNetwork:
         return done.stdout
 
 
-def _enter(path: str) -> None:
+@contextmanager
+def entered(path: Path) -> Iterator[None]:
+    """This thread is in another network namespace meanwhile, and so are threads and programs that it starts."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        _enter(path)
+        yield
+    finally:
+        _enter(Path(f"/proc/self/fd/{before}"))
+        os.close(before)
+
+
+def _enter(path: Path) -> None:
     """Moves this thread into a network namespace (Python has os.setns since 3.12)."""
     libc: Any = ctypes.CDLL(None, use_errno=True)
     descriptor = os.open(path, os.O_RDONLY)

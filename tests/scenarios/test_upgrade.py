@@ -14,7 +14,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 import pytest
 import requests
 from programs.balanced_estate import ACCOUNT, CALLED, RADIUS_SECRET, TEXTED, BalancedEstate, balanced_estate
-from programs.balancer import Balancer, is_alive
+from programs.balancer import Balancer, children_of, is_alive
 from programs.certificates import CertificateFiles
 from programs.handset import Handsets
 from programs.http_backend import HttpBackend
@@ -524,6 +524,12 @@ async def test_a_process_that_dies_in_the_midst_of_taking_over_costs_nobody_anyt
 # ------------------------------------------------------------------------------------ the service manager
 
 
+def descendants_of(pid: int) -> list[int]:
+    with suppress(FileNotFoundError, ProcessLookupError):  # it may end while we look
+        return [one for child in children_of(pid) for one in (child, *descendants_of(child))]
+    return []
+
+
 def test_the_service_manager_is_told_which_process_is_the_service(site: Site) -> None:
     manager = site.manager
     manager.forget()
@@ -531,6 +537,7 @@ def test_the_service_manager_is_told_which_process_is_the_service(site: Site) ->
     wait_until(lambda: manager.has("READY=1"), "the next process", deadline_s=30)
     words = [message for message in manager.heard() if message != "WATCHDOG=1"]
     site.replaced_by(int(words[0].removeprefix("MAINPID=")))
+    assert site.balancer.pid not in descendants_of(site.formers[-1]), "systemd would kill it instead of stopping it"
     assert words[1].startswith("READY=1\nSTATUS=2 of 2 workers serve")
     wait_until(lambda: not is_alive(site.formers[-1]), "the end of the former process", deadline_s=30)
     manager.forget()

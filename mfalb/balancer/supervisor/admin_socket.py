@@ -51,12 +51,8 @@ def _bound(path: Path, group: str | None) -> socket.socket:
         finally:
             os.umask(before)
         if group is not None:
-            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+            _give(path, group)
         sock.setblocking(False)  # whoever serves it listens: until then verbs are refused, and need not wait
-    except KeyError:
-        path.unlink(missing_ok=True)
-        sock.close()
-        raise CannotBind(f"admin: socket_group: there is no group {group}") from None
     except OSError as error:
         sock.close()
         raise CannotBind(f"admin: cannot bind {path}: {error.strerror or error}") from error
@@ -64,6 +60,20 @@ def _bound(path: Path, group: str | None) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _give(path: Path, group: str) -> None:
+    """Have its members use the socket. Raises CannotBind with nothing left there."""
+    try:
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    except KeyError:
+        path.unlink(missing_ok=True)
+        raise CannotBind(f"admin: socket_group: there is no group {group}") from None
+    except OSError as error:  # only root gives to groups that it is no member of; a system call filter may forbid it
+        path.unlink(missing_ok=True)
+        raise CannotBind(
+            f"admin: socket_group: cannot give {path} to the group {group}: {error.strerror or error}"
+        ) from error
 
 
 def _make_room(path: Path) -> None:

@@ -6,9 +6,7 @@ import asyncio
 import logging
 import socket
 import sys
-from asyncio.subprocess import Process
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
 from mfalb.balancer.supervisor.hand_over import (
@@ -21,6 +19,7 @@ from mfalb.balancer.supervisor.hand_over import (
     read_to_former_untrusted,
     said,
 )
+from mfalb.balancer.supervisor.midwife import Midwife
 from mfalb.errors import MalformedMessage
 from mfalb.net.control_channel import ControlChannel, Message
 
@@ -50,13 +49,13 @@ class Heir:
 
     def __init__(self) -> None:
         self._channel: ControlChannel
-        self._process: Process
+        self._midwife: Midwife
         self._said: asyncio.Queue[ToFormer | None] = asyncio.Queue()  # None: it is gone
         self._is_over = False
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._midwife.pid
 
     async def start(self, offer: Iterable[Message], environment: Mapping[str, str]) -> None:
         """Begin it, and tell it everything. Raises CannotUpgrade."""
@@ -64,9 +63,7 @@ class Heir:
         with theirs:
             command = heirs_command(sys.orig_argv, sys.executable, theirs.fileno())
             try:
-                self._process = await asyncio.create_subprocess_exec(
-                    *command, env=dict(environment), pass_fds=(theirs.fileno(),)
-                )
+                self._midwife = await Midwife.deliver(command, environment, theirs.fileno())
             except OSError as error:
                 ours.close()
                 raise CannotUpgrade(f"{command[0]} cannot be started: {error.strerror or error}") from error
@@ -86,8 +83,9 @@ class Heir:
         await self._wait_for(Prepared, PREPARE_TIMEOUT_S)
 
     async def serving(self) -> None:
-        """It serves."""
+        """It serves, and is nobody's child."""
         await self._wait_for(Serving, SERVE_TIMEOUT_S)
+        await self._midwife.leave()
 
     async def next_word(self) -> ToFormer | None:
         """What it says afterwards; None when it is gone."""
@@ -96,9 +94,7 @@ class Heir:
     async def give_up(self) -> None:
         """It will not take over: end it, if it has not ended by itself."""
         self._channel.close()
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+        await self._midwife.end_it()
 
     async def _wait_for(self, kind: type[Word], timeout_s: float) -> None:
         try:
@@ -116,7 +112,7 @@ class Heir:
     async def _why_gone(self) -> str:
         try:
             async with asyncio.timeout(_EXIT_TIMEOUT_S):
-                code = await self._process.wait()
+                code = await self._midwife.exit_code()
         except TimeoutError:
             return "the new process does not answer any more"
         how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"

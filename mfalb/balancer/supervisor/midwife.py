@@ -1,0 +1,88 @@
+"""Who brings another process into the world and leaves it an orphan once it serves.
+
+A service manager holds on only to its own children. When a service ends, systemd (252) waits for the main process if
+that is its child, which it looks up when it is told MAINPID; any other it kills at once, with all its connections. An
+orphan of a service is the service manager's child. So there is one more process between us and the next one, until that
+one serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final, Self
+
+_BIRTH_TIMEOUT_S: Final = 10.0
+_PID_BYTES: Final = 16
+
+# Of the running version, not of what lies on the disk. It ends as its child ends, and signals are for others to answer.
+_CODE: Final = """
+import os, signal, sys
+told, handed, *command = sys.argv[1:]
+pid = os.fork()
+if pid == 0:
+    os.close(int(told))
+    os.execv(command[0], command)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+    signal.signal(number, signal.SIG_IGN)
+os.write(int(told), b"%d" % pid)
+os.close(int(told))
+os.close(int(handed))
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
+
+
+class Midwife:
+    """Made by `deliver`. `pid` is the other process's."""
+
+    def __init__(self, process: Process, pid: int) -> None:
+        self._process = process
+        self.pid: Final = pid
+
+    @classmethod
+    async def deliver(cls, command: Sequence[str], environment: Mapping[str, str], handed: int) -> Self:
+        """Start it; of our descriptors it has `handed`. Raises OSError, also when nothing is heard of it."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            words = (sys.executable, "-I", "-S", "-c", _CODE, str(theirs.fileno()), str(handed), *command)
+            process = await asyncio.create_subprocess_exec(
+                *words, env=dict(environment), pass_fds=(theirs.fileno(), handed)
+            )
+            theirs.close()
+            try:
+                async with asyncio.timeout(_BIRTH_TIMEOUT_S):
+                    told = await asyncio.get_running_loop().sock_recv(ours, _PID_BYTES)
+            except TimeoutError:
+                process.kill()
+                raise OSError("nothing is heard of it") from None
+        if not told:
+            raise OSError(f"it ended with {await process.wait()}")
+        return cls(process, int(told))
+
+    async def leave(self) -> None:
+        """The other process is an orphan from now on."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+    async def end_it(self) -> None:
+        """End the other process, if it has not ended by itself."""
+        if self._process.returncode is None:  # else its number may be another's by now
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        await self._process.wait()
+
+    async def exit_code(self) -> int:
+        """How the other process has ended; negative: by that signal."""
+        return await self._process.wait()
