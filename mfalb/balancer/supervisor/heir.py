@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from mfalb.balancer.supervisor.detached_process import DetachedProcess
 from mfalb.balancer.supervisor.hand_over import (
     CannotUpgrade,
     Prepared,
@@ -19,7 +20,6 @@ from mfalb.balancer.supervisor.hand_over import (
     read_to_former_untrusted,
     said,
 )
-from mfalb.balancer.supervisor.midwife import Midwife
 from mfalb.errors import MalformedMessage
 from mfalb.net.control_channel import ControlChannel, Message
 
@@ -49,13 +49,13 @@ class Heir:
 
     def __init__(self) -> None:
         self._channel: ControlChannel
-        self._midwife: Midwife
+        self._process: DetachedProcess
         self._said: asyncio.Queue[ToFormer | None] = asyncio.Queue()  # None: it is gone
         self._is_over = False
 
     @property
     def pid(self) -> int:
-        return self._midwife.pid
+        return self._process.pid
 
     async def start(self, offer: Iterable[Message], environment: Mapping[str, str]) -> None:
         """Begin it, and tell it everything. Raises CannotUpgrade."""
@@ -63,7 +63,7 @@ class Heir:
         with theirs:
             command = heirs_command(sys.orig_argv, sys.executable, theirs.fileno())
             try:
-                self._midwife = await Midwife.deliver(command, environment, theirs.fileno())
+                self._process = await DetachedProcess.start(command, environment, theirs.fileno())
             except OSError as error:
                 ours.close()
                 raise CannotUpgrade(f"{command[0]} cannot be started: {error.strerror or error}") from error
@@ -85,7 +85,7 @@ class Heir:
     async def serving(self) -> None:
         """It serves, and is nobody's child."""
         await self._wait_for(Serving, SERVE_TIMEOUT_S)
-        await self._midwife.leave()
+        await self._process.let_go()
 
     async def next_word(self) -> ToFormer | None:
         """What it says afterwards; None when it is gone."""
@@ -94,7 +94,7 @@ class Heir:
     async def give_up(self) -> None:
         """It will not take over: end it, if it has not ended by itself."""
         self._channel.close()
-        await self._midwife.end_it()
+        await self._process.kill()
 
     async def _wait_for(self, kind: type[Word], timeout_s: float) -> None:
         try:
@@ -112,7 +112,7 @@ class Heir:
     async def _why_gone(self) -> str:
         try:
             async with asyncio.timeout(_EXIT_TIMEOUT_S):
-                code = await self._midwife.exit_code()
+                code = await self._process.exit_code()
         except TimeoutError:
             return "the new process does not answer any more"
         how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"

@@ -1,9 +1,9 @@
-"""Who brings another process into the world and leaves it an orphan once it serves.
+"""A process that is nobody's child once it serves: the double fork of daemons, with its end still told until then.
 
 A service manager holds on only to its own children. When a service ends, systemd (252) waits for the main process if
 that is its child, which it looks up when it is told MAINPID; any other it kills at once, with all its connections. An
-orphan of a service is the service manager's child. So there is one more process between us and the next one, until that
-one serves.
+orphan of a service is the service manager's child. So there is one more process between us and the other one, which
+ends as that one ends, and goes away when that one is let go.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ sys.exit(code)
 """
 
 
-class Midwife:
-    """Made by `deliver`. `pid` is the other process's."""
+class DetachedProcess:
+    """Made by `start`. `pid` is its own, not that of the process in between."""
 
-    def __init__(self, process: Process, pid: int) -> None:
-        self._process = process
+    def __init__(self, between: Process, pid: int) -> None:
+        self._between = between
         self.pid: Final = pid
 
     @classmethod
-    async def deliver(cls, command: Sequence[str], environment: Mapping[str, str], handed: int) -> Self:
+    async def start(cls, command: Sequence[str], environment: Mapping[str, str], handed: int) -> Self:
         """Start it; of our descriptors it has `handed`. Raises OSError, also when nothing is heard of it."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ours.setblocking(False)
             words = (sys.executable, "-I", "-S", "-c", _CODE, str(theirs.fileno()), str(handed), *command)
-            process = await asyncio.create_subprocess_exec(
+            between = await asyncio.create_subprocess_exec(
                 *words, env=dict(environment), pass_fds=(theirs.fileno(), handed)
             )
             theirs.close()
@@ -64,25 +64,25 @@ class Midwife:
                 async with asyncio.timeout(_BIRTH_TIMEOUT_S):
                     told = await asyncio.get_running_loop().sock_recv(ours, _PID_BYTES)
             except TimeoutError:
-                process.kill()
+                between.kill()
                 raise OSError("nothing is heard of it") from None
         if not told:
-            raise OSError(f"it ended with {await process.wait()}")
-        return cls(process, int(told))
+            raise OSError(f"it ended with {await between.wait()}")
+        return cls(between, int(told))
 
-    async def leave(self) -> None:
-        """The other process is an orphan from now on."""
+    async def let_go(self) -> None:
+        """It is an orphan from now on."""
         with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+            self._between.kill()
+        await self._between.wait()
 
-    async def end_it(self) -> None:
-        """End the other process, if it has not ended by itself."""
-        if self._process.returncode is None:  # else its number may be another's by now
+    async def kill(self) -> None:
+        """End it, if it has not ended by itself."""
+        if self._between.returncode is None:  # else its number may be another's by now
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-        await self._process.wait()
+        await self._between.wait()
 
     async def exit_code(self) -> int:
-        """How the other process has ended; negative: by that signal."""
-        return await self._process.wait()
+        """How it has ended; negative: by that signal."""
+        return await self._between.wait()
