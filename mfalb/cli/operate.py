@@ -29,6 +29,10 @@ def status(*, socket: SocketOption = None, config: ConfigOption = None, is_json:
         print_json(found)
         return
     print_backends(found.backends)
+    workers = found.workers
+    if workers.serving < workers.configured:
+        silent = f"; {workers.silent} of them give no sign of life" if workers.silent else ""
+        print(f"{workers.configured - workers.serving} of {workers.configured} workers do not serve{silent}.")
     for pool in found.pools:
         if pool.is_panicking:
             print(f"Pool {pool.name} is in panic: too few of its backends are up, health is ignored for new work.")

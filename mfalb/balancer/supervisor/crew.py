@@ -25,6 +25,8 @@ _LONGEST_PAUSE_S: Final = 30.0
 _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 5.0
 REPORT_TIMEOUT_S: Final = 2.0  # one that stands still must not hold up a scrape
+SILENT_AFTER: Final = 5  # signs of life, one a second, that have not come: it is no worker that serves
+_LONG_WORK: Final = frozenset({"prepare", "commit", "serve", "hand_over"})  # a large configuration is read at one go
 
 _log = logging.getLogger("mfalb.supervisor")
 
@@ -52,12 +54,33 @@ class Seat:
     born_at: float = 0.0
     quick_deaths: int = 0
     restarts: int = 0
-    silences: int = 0  # questions of the supervisor that were not answered in time
-    asked: int = 0  # the number of the last question
+    silences: int = 0  # signs of life that were asked for and did not come in time
+    kills: int = 0
+    unanswered: int = 0  # how many of those in a row, up to now
+    sign: asyncio.Future[dict[str, Any]] | None = None  # the one that is awaited
+    heard: int = 0  # the number of the last question for one that was answered
+    long_work: int = 0  # the number of the last question that may take it long
+    killed_after: int = 0  # `unanswered` then, or 0
     is_ready: bool = False
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     fault: str = ""
+
+    @property
+    def is_silent(self) -> bool:
+        """It should serve, and gives no sign of life."""
+        return self.is_ready and self.unanswered >= SILENT_AFTER
+
+    @property
+    def is_at_long_work(self) -> bool:
+        """It was asked for something that it may do at one go, and has given no sign of life since then."""
+        return self.long_work > self.heard
+
+    def forget_silence(self) -> None:
+        """Another one sits here, or the one that does begins to serve."""
+        if self.sign is not None:
+            self.sign.cancel()
+        self.sign, self.unanswered, self.heard, self.long_work, self.killed_after = None, 0, 0, 0, 0
 
 
 class Crew:
@@ -90,6 +113,16 @@ class Crew:
     @property
     def alive(self) -> int:
         return sum(seat.is_ready for seat in self.seats)
+
+    @property
+    def silent(self) -> int:
+        """How many of those give no sign of life."""
+        return sum(seat.is_silent for seat in self.seats)
+
+    @property
+    def everyone(self) -> list[Seat]:
+        """All who run: those who begin, serve, or end what they have begun while others sit in their seats."""
+        return [seat for seat in (*self.seats, *self._leaving) if seat.channel is not None]
 
     async def start(self) -> None:
         """Begin all workers, and wait until they serve. Raises CannotBind with the reason of the first that cannot."""
@@ -146,7 +179,7 @@ class Crew:
                 timer.cancel()
             if seat.channel is not None:
                 self._leaving.append(seat)
-            self.seats[number] = Seat(number, restarts=seat.restarts, silences=seat.silences)
+            self.seats[number] = Seat(number, restarts=seat.restarts, silences=seat.silences, kills=seat.kills)
 
     def tell_all(self, message: Message) -> None:
         for seat in self.seats:
@@ -159,14 +192,15 @@ class Crew:
 
     async def ask_all(self, question: Callable[[int], Message], timeout_s: float) -> dict[int, dict[str, Any]]:
         """Ask each worker that serves; the answers of those who answer in time, by the number of their seats."""
-        asked = {seat.number: self._ask(seat, question(seat.number)) for seat in self.seats if seat.is_ready}
+        asked = {seat.number: self.ask(seat, question(seat.number)) for seat in self.seats if seat.is_ready}
         if asked:
             await asyncio.wait(asked.values(), timeout=timeout_s)
         for answer in asked.values():
             answer.cancel()
         return {number: answer.result() for number, answer in asked.items() if not answer.cancelled()}
 
-    def _ask(self, seat: Seat, question: Message) -> asyncio.Future[dict[str, Any]]:
+    def ask(self, seat: Seat, question: Message) -> asyncio.Future[dict[str, Any]]:
+        """The answer is its words, `id` with the question's number. Who asks cancels it when it waits no longer."""
         self._last_question += 1
         number = self._last_question
         answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
@@ -174,16 +208,35 @@ class Crew:
         answer.add_done_callback(lambda _: self._questions.pop(number, None))
         if seat.channel is not None:
             words = question.words | {"id": number}
-            seat.asked = number
+            if question.kind in _LONG_WORK:
+                seat.long_work = number
             seat.channel.send(Message(words, question.data, question.descriptors))
         return answer
 
     # ------------------------------------------------------------------------------ birth and death
 
+    def kill(self, seat: Seat) -> None:
+        """SIGKILL, by its parent: who has ended already is nobody else by now. The next one follows its end."""
+        with suppress(OSError):  # the nursery is gone, which was told
+            self._nursery.send(b"k%d" % seat.pid)
+
+    def give_up(self, seat: Seat) -> None:
+        """Wait no longer for the end of one that was killed; the kernel lets it do nothing more."""
+        if seat.channel is not None:
+            seat.channel.close()
+            self._ended(seat)
+
+    def replace_beginners(self) -> None:
+        """Let those who have not begun to serve end, and others begin, with orders as they are now."""
+        for seat in self.seats:
+            if seat.channel is not None and not seat.is_ready:
+                seat.channel.send(Message({"kind": "stop"}))
+
     def _begin(self, seat: Seat) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         seat.channel = ControlChannel(ours, lambda message: self._received(seat, message), lambda: self._ended(seat))
         seat.born_at, seat.is_ready, seat.pid = monotonic(), False, 0
+        seat.forget_silence()
         seat.gone.clear()
         self._expected.append(seat)
         socket.send_fds(self._nursery, [b"w"], [theirs.fileno()])
@@ -207,6 +260,8 @@ class Crew:
         words = json.loads(line)
         if "born" in words:
             self._expected.popleft().pid = words["born"]
+            if not words["born"]:  # the end of its channel, which nobody has, is the end of a worker
+                _log.error("a worker cannot be begun", extra={"reason": os.strerror(words["errno"])})
         elif not self._is_stopping:
             self._died(words["died"], words["status"])
 
@@ -218,6 +273,7 @@ class Crew:
     def _received(self, seat: Seat, message: Message) -> None:
         if message.kind == "ready":
             seat.is_ready, seat.fault = True, ""
+            seat.forget_silence()
             seat.ready.set()
             if seat.restarts:
                 took_ms = round((monotonic() - seat.born_at) * 1000)
@@ -241,6 +297,7 @@ class Crew:
     def _ended(self, seat: Seat) -> None:
         """Its channel is closed: it has stopped, or crashed."""
         seat.channel, seat.is_ready = None, False
+        seat.forget_silence()
         seat.gone.set()
         if seat in self._leaving:
             self._leaving.remove(seat)
