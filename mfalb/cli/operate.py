@@ -29,10 +29,8 @@ def status(*, socket: SocketOption = None, config: ConfigOption = None, is_json:
         print_json(found)
         return
     print_backends(found.backends)
-    workers = found.workers
-    if workers.serving < workers.configured:
-        silent = f"; {workers.silent} of them give no sign of life" if workers.silent else ""
-        print(f"{workers.configured - workers.serving} of {workers.configured} workers do not serve{silent}.")
+    if found.workers.serving < found.workers.configured:
+        print(workers_text(found.workers))
     for pool in found.pools:
         if pool.is_panicking:
             print(f"Pool {pool.name} is in panic: too few of its backends are up, health is ignored for new work.")
@@ -152,6 +150,12 @@ def pins(
     print(f"{found.total} of at most {found.limit} pins; {found.made} made, {found.hits} found, {found.misses} missed.")
     if found.cookie_pools:
         print(f"Pins of {', '.join(found.cookie_pools)} live in cookies and cannot be counted.")
+
+
+def workers_text(workers: api.WorkersStatus) -> str:
+    """One line about a node that is not complete."""
+    silent = f"; no sign of life: {workers.silent}" if workers.silent else ""
+    return f"{workers.serving} of {workers.configured} workers serve{silent}."
 
 
 def print_backends(backends: tuple[api.BackendStatus, ...]) -> None:

@@ -187,12 +187,18 @@ class Crew:
                 seat.channel.send(message)
 
     async def reports(self) -> dict[int, dict[str, Any]]:
-        """The numbers of all workers that answer in time, by the number of their seats."""
-        return await self.ask_all(lambda _: Message({"kind": "report"}), REPORT_TIMEOUT_S)
+        """The numbers of all workers that answer in time, by the number of their seats. Silent ones are not asked."""
+        lively = [seat for seat in self.seats if seat.is_ready and not seat.is_silent]
+        return await self._ask_each(lively, lambda _: Message({"kind": "report"}), REPORT_TIMEOUT_S)
 
     async def ask_all(self, question: Callable[[int], Message], timeout_s: float) -> dict[int, dict[str, Any]]:
         """Ask each worker that serves; the answers of those who answer in time, by the number of their seats."""
-        asked = {seat.number: self.ask(seat, question(seat.number)) for seat in self.seats if seat.is_ready}
+        return await self._ask_each([seat for seat in self.seats if seat.is_ready], question, timeout_s)
+
+    async def _ask_each(
+        self, seats: list[Seat], question: Callable[[int], Message], timeout_s: float
+    ) -> dict[int, dict[str, Any]]:
+        asked = {seat.number: self.ask(seat, question(seat.number)) for seat in seats}
         if asked:
             await asyncio.wait(asked.values(), timeout=timeout_s)
         for answer in asked.values():
