@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import signal
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -155,7 +156,7 @@ class Crew:
         for seat in everyone:
             if seat.channel is not None:
                 _log.warning("a worker does not stop and is killed", extra={"worker": seat.number})
-                os.kill(seat.pid, 9)
+                self.kill(seat)
                 seat.channel.close()
         self._loop.remove_reader(self._nursery.fileno())
         self._nursery.close()
@@ -223,8 +224,13 @@ class Crew:
 
     def kill(self, seat: Seat) -> None:
         """SIGKILL, by its parent: who has ended already is nobody else by now. The next one follows its end."""
-        with suppress(OSError):  # the nursery is gone, which was told
+        if not seat.pid:  # it is not born yet, and 0 would be all of us (kill(2)); without a channel it ends at once
+            return
+        try:
             self._nursery.send(b"k%d" % seat.pid)
+        except OSError:  # the nursery is gone, which was told
+            with suppress(ProcessLookupError):
+                os.kill(seat.pid, signal.SIGKILL)
 
     def give_up(self, seat: Seat) -> None:
         """Wait no longer for the end of one that was killed; the kernel lets it do nothing more."""
