@@ -9,6 +9,7 @@ import asyncio
 import errno
 import json
 import logging
+import os
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -234,7 +235,7 @@ def test_who_is_asked_for_what_takes_long_is_at_long_work_until_a_later_question
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Whom the crew itself kills, which here it does not."""
     pids: list[int] = []
-    monkeypatch.setattr(crew.os, "kill", lambda pid, _: pids.append(pid))
+    monkeypatch.setattr(os, "kill", lambda pid, _: pids.append(pid))
     return pids
 
 

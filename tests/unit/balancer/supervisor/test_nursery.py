@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Iterator
@@ -80,10 +81,10 @@ class FakeProcesses:
 def processes(monkeypatch: pytest.MonkeyPatch) -> FakeProcesses:
     fake = FakeProcesses()
     for name in ("fork", "waitid", "waitpid", "kill"):
-        monkeypatch.setattr(nursery.os, name, getattr(fake, name))
-    monkeypatch.setattr(nursery.os, "_exit", fake.exit)
-    monkeypatch.setattr(nursery.signal, "signal", fake.signal)
-    monkeypatch.setattr(nursery.signal, "set_wakeup_fd", lambda _: -1)
+        monkeypatch.setattr(os, name, getattr(fake, name))
+    monkeypatch.setattr(os, "_exit", fake.exit)
+    monkeypatch.setattr(signal, "signal", fake.signal)
+    monkeypatch.setattr(signal, "set_wakeup_fd", lambda _: -1)
     monkeypatch.setattr(nursery, "calm_the_garbage_collector", lambda: None)
     return fake
 
@@ -288,6 +289,6 @@ def test_the_end_of_a_child_is_told_though_its_signal_was_missed(
         return [], [], []
 
     processes.running = {101}
-    monkeypatch.setattr(nursery.select, "select", nothing_happens)
+    monkeypatch.setattr(select, "select", nothing_happens)
     assert nursery._tend(channel.theirs, channel.child) == 0
     assert channel.told() == [{"died": 101, "status": 0}]
