@@ -136,8 +136,8 @@ def test_a_balancer_that_cannot_start_never_says_that_it_is_ready(backend: HttpB
     manager.close()
 
 
-# Where Python starts with it, the second worker waits until somebody has opened the pipe and closed it again.
-HOLD_THE_SECOND_WORKER = """
+# Where Python starts with it, one of the workers waits until somebody has opened the pipe and closed it again.
+HOLD_A_WORKER = """
 import os
 depth = forks = 0
 def before():
@@ -146,20 +146,20 @@ def before():
 def in_child():
     global depth, forks
     number, depth, forks = forks, depth + 1, 0
-    if (depth, number) == (2, 2):  # the nursery is the supervisor's child, and workers are the nursery's
+    if depth == 2 and number == int(os.environ["HELD"]):  # the supervisor forks a nursery, and that the workers
         open(os.environ["HELD_UNTIL"]).read()
 os.register_at_fork(before=before, after_in_child=in_child)
 """
 
 
-def held(pipe: Path) -> dict[str, str]:
-    """An environment in which it is."""
+def held(pipe: Path, number: int = 2) -> dict[str, str]:
+    """An environment in which it is the `number`th that is begun, from 1 on."""
     os.mkfifo(pipe)
     folder = pipe.parent / "site"
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(HOLD_THE_SECOND_WORKER)
+    (folder / "sitecustomize.py").write_text(HOLD_A_WORKER)
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-    return {"PYTHONPATH": path, "HELD_UNTIL": str(pipe)}
+    return {"PYTHONPATH": path, "HELD_UNTIL": str(pipe), "HELD": str(number)}
 
 
 def status_verb(admin_socket: Path) -> int:
