@@ -78,7 +78,7 @@ class Seat:
         return self.long_work > self.heard
 
     def forget_silence(self) -> None:
-        """Another one sits here, or the one that does begins to serve."""
+        """Nobody sits here any more, or who does begins to serve."""
         if self.sign is not None:
             self.sign.cancel()
         self.sign, self.unanswered, self.heard, self.long_work, self.killed_after = None, 0, 0, 0, 0
@@ -248,7 +248,6 @@ class Crew:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         seat.channel = ControlChannel(ours, lambda message: self._received(seat, message), lambda: self._ended(seat))
         seat.born_at, seat.is_ready, seat.pid = monotonic(), False, 0
-        seat.forget_silence()
         seat.gone.clear()
         self._expected.append(seat)
         socket.send_fds(self._nursery, [b"w"], [theirs.fileno()])

@@ -239,6 +239,20 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return pids
 
 
+def test_nobody_is_at_long_work_who_was_asked_for_none() -> None:
+    assert not Seat(0).is_at_long_work
+
+
+def test_what_a_worker_did_not_answer_while_it_began_is_forgotten_when_it_serves() -> None:
+    async def story(world: World) -> None:
+        seat = world.crew.seats[1]
+        seat.is_ready, seat.unanswered = False, 29
+        world.say(1, kind="ready")
+        assert (seat.is_ready, seat.unanswered) == (True, 0)
+
+    with_crew(story)
+
+
 def test_the_nursery_is_told_whom_to_kill_and_when_it_is_gone_the_crew_kills(killed: list[int]) -> None:
     async def story(world: World) -> None:
         seat, _ = world.seat_with_channel(1)
@@ -279,6 +293,7 @@ def test_the_place_of_one_that_is_given_up_is_taken_by_another_whose_silence_beg
         assert not channel.is_open
         assert seat.sign is None
         await asyncio.sleep(1)
+        assert world.crew._questions == {}, "nobody waits for its answer"
         assert (world.begun, seat.unanswered, seat.killed_after, seat.restarts) == ([1], 0, 0, 1)
 
     with_crew(story)
