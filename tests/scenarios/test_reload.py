@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from programs.balancer import Balancer
@@ -102,7 +102,7 @@ def test_a_worker_that_is_just_being_begun_does_not_serve_the_former_configurati
     with ExitStack() as stack:
         backends = tuple(stack.enter_context(HttpBackend(f"b{n}", tmp_path / f"b{n}")) for n in (1, 2))
         front, pipe = new_front(), tmp_path / "held"
-        config = {
+        config: dict[str, Any] = {
             "workers": WORKERS,
             "listeners": [front.listener("web", [{"pool": "one"}])],
             "pools": {name: http_pool(b.address) for name, b in zip(("one", "two"), backends, strict=True)},

@@ -59,7 +59,7 @@ class Seat:
     kills: int = 0
     unanswered: int = 0  # how many of those in a row, up to now
     sign: asyncio.Future[dict[str, Any]] | None = None  # the one that is awaited
-    heard: int = 0  # the number of the last question for one that was answered
+    heard: int = 0  # the number of the last question that was answered, whatever it was
     long_work: int = 0  # the number of the last question that may take it long
     killed_after: int = 0  # `unanswered` then, or 0
     is_ready: bool = False
@@ -74,7 +74,7 @@ class Seat:
 
     @property
     def is_at_long_work(self) -> bool:
-        """It was asked for something that it may do at one go, and has given no sign of life since then."""
+        """It was asked for something that it may do at one go, and has answered neither that nor anything later."""
         return self.long_work > self.heard
 
     def forget_silence(self) -> None:
@@ -301,6 +301,8 @@ class Crew:
         if not isinstance(number, int) or not 0 < number <= self._last_question:
             return False
         asked, answer = self._questions.get(number, (seat, None))
+        if asked is seat:
+            seat.heard = max(seat.heard, number)
         if asked is seat and answer is not None and not answer.done():
             answer.set_result(message.words | ({"descriptors": message.descriptors} if message.descriptors else {}))
         return asked is seat

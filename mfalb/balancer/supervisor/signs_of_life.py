@@ -53,17 +53,17 @@ class SignsOfLife:
 
     def _look_at(self, seat: Seat) -> None:
         if seat.sign is not None and seat.sign.done():
-            self._has_answered(seat, seat.sign.result()["id"])
+            self._has_answered(seat)
         elif seat.sign is not None or not seat.is_ready:
             self._has_not_answered(seat)
         if seat.is_ready and seat.sign is None:
             seat.sign = self._crew.ask(seat, Message({"kind": "live"}))
 
     @staticmethod
-    def _has_answered(seat: Seat, number: int) -> None:
+    def _has_answered(seat: Seat) -> None:
         if seat.is_silent:
             _log.info("a worker answers again", extra={"worker": seat.number})
-        seat.sign, seat.unanswered, seat.heard = None, 0, number
+        seat.sign, seat.unanswered = None, 0
 
     def _has_not_answered(self, seat: Seat) -> None:
         seat.unanswered += 1
