@@ -156,21 +156,22 @@ def test_when_the_whole_service_stood_still_for_longer_than_that_nobody_is_kille
     site: tuple[Balancer, Operator],
 ) -> None:
     balancer, _ = site
-    workers, processes = balancer.workers, [balancer.pid, *balancer.workers]
-    os.killpg(balancer.pid, signal.SIGSTOP)
+    workers = balancer.workers
     try:
-        wait_until(lambda: {state_of(pid) for pid in processes} == {"T"}, "all to stand still")
+        for worker in workers:
+            stop(worker)
+        threading.Event().wait(1.5)  # each owes an answer when the supervisor stops as well
+        os.killpg(balancer.pid, signal.SIGSTOP)
+        wait_until(lambda: state_of(balancer.pid) == "T", "the supervisor to stand still")
         threading.Event().wait(LIMIT_S + 1)
     finally:
         os.killpg(balancer.pid, signal.SIGCONT)
-    assert balancer.ready_page() == READY
     threading.Event().wait(2)  # rounds
     found = totals(balancer)
     assert (found["kills_total"], found["restarts_total"]) == (0, 0)
-    assert found["silences_total"] <= WORKERS, "one each, when the supervisor wakes first"
+    assert found["silences_total"] >= WORKERS, "nobody owed an answer"
     assert balancer.workers == workers
     assert balancer.ready_page() == READY
-    assert "a worker does not answer" not in balancer.log()
 
 
 def test_a_worker_of_a_former_process_that_stands_still_is_killed_and_the_process_ends(
