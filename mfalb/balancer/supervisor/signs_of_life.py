@@ -63,7 +63,7 @@ class SignsOfLife:
     def _has_answered(seat: Seat) -> None:
         if seat.is_silent:
             _log.info("a worker answers again", extra={"worker": seat.number})
-        seat.sign, seat.unanswered = None, 0
+        seat.sign, seat.unanswered, seat.killed_after = None, 0, 0
 
     def _has_not_answered(self, seat: Seat) -> None:
         seat.unanswered += 1

@@ -165,6 +165,19 @@ def test_the_place_of_one_that_was_killed_and_does_not_end_is_taken_after_five_m
     assert (crew.killed, crew.given_up) == ([PID], [PID])
 
 
+def test_one_that_should_have_been_killed_and_answers_after_all_begins_anew() -> None:
+    async def story(crew: FakeCrew) -> None:
+        for times in (1, 2):
+            await still_for(crew, crew.seats[0], 10)
+            assert crew.killed == [PID] * times
+            crew.wake(crew.seats[0])
+            await rounds(1)
+        await rounds(20)
+
+    crew = with_crew(story)
+    assert crew.given_up == []
+
+
 def test_however_long_everybody_stood_still_together_it_is_one_missed_question_at_most() -> None:
     async def story(crew: FakeCrew) -> None:
         for _ in range(20):  # each time nobody, the supervisor included, does anything for a minute
