@@ -29,6 +29,8 @@ def status(*, socket: SocketOption = None, config: ConfigOption = None, is_json:
         print_json(found)
         return
     print_backends(found.backends)
+    if found.workers.serving < found.workers.configured:
+        print(workers_text(found.workers))
     for pool in found.pools:
         if pool.is_panicking:
             print(f"Pool {pool.name} is in panic: too few of its backends are up, health is ignored for new work.")
@@ -148,6 +150,12 @@ def pins(
     print(f"{found.total} of at most {found.limit} pins; {found.made} made, {found.hits} found, {found.misses} missed.")
     if found.cookie_pools:
         print(f"Pins of {', '.join(found.cookie_pools)} live in cookies and cannot be counted.")
+
+
+def workers_text(workers: api.WorkersStatus) -> str:
+    """One line about a node that is not complete."""
+    silent = f"; no sign of life: {workers.silent}" if workers.silent else ""
+    return f"{workers.serving} of {workers.configured} workers serve{silent}."
 
 
 def print_backends(backends: tuple[api.BackendStatus, ...]) -> None:

@@ -152,16 +152,27 @@ class Balancer(Program):
 
     def get(self, path: str) -> bytes:
         """The body of an admin page. Raises ConnectionError or http.client.HTTPException when there is none."""
+        status, body = self._page(path)
+        if status != http.client.OK:
+            raise http.client.HTTPException(f"GET {path}: {status}")
+        return body
+
+    def ready_page(self) -> tuple[int, str]:
+        """Status and text of /ready; 0 and nothing while the admin port is closed."""
+        try:
+            status, body = self._page("/ready")
+        except ConnectionError:
+            return 0, ""
+        return status, body.decode()
+
+    def _page(self, path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(LOOPBACK, self.admin_port, timeout=_METRICS_TIMEOUT_S)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
-            body = response.read()
+            return response.status, response.read()
         finally:
             connection.close()
-        if response.status != http.client.OK:
-            raise http.client.HTTPException(f"GET {path}: {response.status}")
-        return body
 
     def backend(self, pool: str, name: str = "b1") -> dict[str, Any]:
         """A backend as the status page shows it. Raises KeyError when there is none."""

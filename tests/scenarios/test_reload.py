@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from programs.balancer import Balancer
@@ -19,8 +20,9 @@ from programs.certificates import make_certificate
 from programs.http_backend import HttpBackend
 from programs.http_pool import Front, http_pool, new_front
 from programs.ports import LOOPBACK, free_tcp_port
-from programs.process import wait_until
+from programs.process import Launch, wait_until
 from programs.reload_site import Site, served_by
+from scenarios.test_service_manager import held
 
 WORKERS: Final = 2
 
@@ -94,6 +96,27 @@ def test_a_listener_of_the_first_configuration_is_given_up_by_every_process_and_
         assert "listener more: added" in site.reload(config)
         for _ in range(8):  # whichever worker it comes to
             assert fronts[1].get("/echo")[0] == 200
+
+
+def test_a_worker_that_is_just_being_begun_does_not_serve_the_former_configuration(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        backends = tuple(stack.enter_context(HttpBackend(f"b{n}", tmp_path / f"b{n}")) for n in (1, 2))
+        front, pipe = new_front(), tmp_path / "held"
+        config: dict[str, Any] = {
+            "workers": WORKERS,
+            "listeners": [front.listener("web", [{"pool": "one"}])],
+            "pools": {name: http_pool(b.address) for name, b in zip(("one", "two"), backends, strict=True)},
+        }
+        launch = Launch(environment=held(pipe, WORKERS + 1))
+        balancer = stack.enter_context(Balancer(config, tmp_path / "mfalb", launch=launch))
+        os.kill(balancer.workers[0], signal.SIGKILL)
+        wait_until(lambda: balancer.ready_page() == (503, "workers that do not serve: 1\n"), "a worker that is held")
+        changed = copy.deepcopy(config)
+        changed["listeners"][0]["routes"] = [{"pool": "two"}]
+        Site(balancer, front, backends, config).reload(changed)
+        pipe.write_bytes(b"")
+        wait_until(lambda: balancer.ready_page() == (200, "ready\n"), "all workers")
+        assert {one_request(front) for _ in range(20)} == {"b2"}
 
 
 def test_a_pool_that_gets_another_backend_keeps_what_it_knows_of_the_others(site: Site, tmp_path: Path) -> None:

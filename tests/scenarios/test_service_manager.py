@@ -9,13 +9,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-import requests
 from programs import radclient
 from programs.balancer import Balancer
 from programs.http_backend import HttpBackend
@@ -137,8 +136,8 @@ def test_a_balancer_that_cannot_start_never_says_that_it_is_ready(backend: HttpB
     manager.close()
 
 
-# Where Python starts with it, the second worker waits until somebody has opened the pipe and closed it again.
-HOLD_THE_SECOND_WORKER = """
+# Where Python starts with it, one of the workers waits until somebody has opened the pipe and closed it again.
+HOLD_A_WORKER = """
 import os
 depth = forks = 0
 def before():
@@ -147,28 +146,20 @@ def before():
 def in_child():
     global depth, forks
     number, depth, forks = forks, depth + 1, 0
-    if (depth, number) == (2, 2):  # the nursery is the supervisor's child, and workers are the nursery's
+    if depth == 2 and number == int(os.environ["HELD"]):  # the supervisor forks a nursery, and that the workers
         open(os.environ["HELD_UNTIL"]).read()
 os.register_at_fork(before=before, after_in_child=in_child)
 """
 
 
-def held(pipe: Path) -> dict[str, str]:
-    """An environment in which it is."""
+def held(pipe: Path, number: int = 2) -> dict[str, str]:
+    """An environment in which it is the `number`th that is begun, from 1 on."""
     os.mkfifo(pipe)
     folder = pipe.parent / "site"
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(HOLD_THE_SECOND_WORKER)
+    (folder / "sitecustomize.py").write_text(HOLD_A_WORKER)
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-    return {"PYTHONPATH": path, "HELD_UNTIL": str(pipe)}
-
-
-def ready_page(balancer: Balancer) -> tuple[int, str]:
-    try:
-        answer = requests.get(f"http://{LOOPBACK}:{balancer.admin_port}/ready", timeout=5)
-    except requests.ConnectionError:
-        return 0, ""
-    return answer.status_code, answer.text
+    return {"PYTHONPATH": path, "HELD_UNTIL": str(pipe), "HELD": str(number)}
 
 
 def status_verb(admin_socket: Path) -> int:
@@ -187,7 +178,7 @@ def test_nobody_is_told_of_readiness_before_the_last_worker_serves(backend: Http
         starting = threading.Thread(target=balancer.start)
         starting.start()
         stack.callback(starting.join)
-        wait_until(lambda: ready_page(balancer) == (503, "workers that do not serve: 1\n"), "all workers but one")
+        wait_until(lambda: balancer.ready_page() == (503, "workers that do not serve: 1\n"), "all workers but one")
         assert status_verb(folder / "admin.sock") == 3
         assert manager.heard() == []
         assert starting.is_alive(), "whoever started it was told"
@@ -195,21 +186,21 @@ def test_nobody_is_told_of_readiness_before_the_last_worker_serves(backend: Http
         starting.join()
         stack.callback(balancer.stop)
         wait_until(lambda: manager.has("READY=1"), "READY=1")
-        assert ready_page(balancer) == (200, "ready\n")
+        assert balancer.ready_page() == (200, "ready\n")
         assert status_verb(folder / "admin.sock") == 0
         balancer.assert_clean(balancer.stop())
 
 
 def test_a_node_whose_worker_is_gone_is_not_ready_until_it_is_replaced(backend: HttpBackend, tmp_path: Path) -> None:
     with Balancer(config_of(new_front(), backend.address), tmp_path / "mfalb") as balancer:
-        assert ready_page(balancer) == (200, "ready\n")
+        assert balancer.ready_page() == (200, "ready\n")
         for _ in range(5):  # whoever dies again and again is waited for, longer each time
             wait_until(lambda: len(balancer.workers) == 2, "two workers", deadline_s=20)
             victim = max(balancer.workers)
             os.kill(victim, signal.SIGKILL)
             wait_until(lambda victim=victim: victim not in balancer.workers, "its end")  # type: ignore[misc]
-        wait_until(lambda: ready_page(balancer) == (503, "workers that do not serve: 1\n"), "a worker that is missing")
-        wait_until(lambda: ready_page(balancer) == (200, "ready\n"), "the next worker", deadline_s=20)
+        wait_until(lambda: balancer.ready_page() == (503, "workers that do not serve: 1\n"), "a worker that is missing")
+        wait_until(lambda: balancer.ready_page() == (200, "ready\n"), "the next worker", deadline_s=20)
 
 
 def test_pings_stop_while_the_supervisor_stands_still(backend: HttpBackend, tmp_path: Path) -> None:
@@ -228,37 +219,43 @@ def test_pings_stop_while_the_supervisor_stands_still(backend: HttpBackend, tmp_
     manager.close()
 
 
-def test_a_worker_that_stands_still_is_told_of_and_pings_go_on(backend: HttpBackend, tmp_path: Path) -> None:
+def test_a_worker_that_stands_still_is_told_of_pings_go_on_and_it_may_come_back(
+    backend: HttpBackend, tmp_path: Path
+) -> None:
     manager = FakeManager(str(tmp_path / "notify"))
     launch = Launch(environment=manager.environment)
     with Balancer(config_of(new_front(), backend.address), tmp_path / "mfalb", launch=launch) as balancer:
-        victim = balancer.workers[0]
-        os.kill(victim, signal.SIGSTOP)
-        try:
+        with standing_still(balancer.workers[0]):
             wait_until(lambda: manager.has("STATUS=1 of 2 workers serve"), "the status", deadline_s=30)
             manager.forget()
             wait_until(lambda: manager.has("WATCHDOG=1"), "a ping")
             assert "a worker does not answer" in balancer.log()
-            assert balancer.metrics().total("mfalb_worker_silences_total") >= 1
-        finally:
-            os.kill(victim, signal.SIGCONT)
+            assert balancer.metrics().total("mfalb_worker_silences_total") >= 5
         wait_until(lambda: manager.has("STATUS=2 of 2 workers serve"), "all workers again", deadline_s=30)
     manager.close()
 
 
-def test_pings_stop_when_no_worker_answers(backend: HttpBackend, tmp_path: Path) -> None:
+@contextmanager
+def standing_still(worker: int) -> Iterator[None]:
+    """SIGSTOP, and SIGCONT at the end, where it has not been killed by then."""
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGCONT)
+
+
+def test_pings_stop_while_no_worker_answers(backend: HttpBackend, tmp_path: Path) -> None:
     manager = FakeManager(str(tmp_path / "notify"))
     launch = Launch(environment=manager.environment)
     config = config_of(new_front(), backend.address, workers=1)
     with Balancer(config, tmp_path / "mfalb", launch=launch) as balancer:
-        os.kill(balancer.worker, signal.SIGSTOP)
-        try:
+        with standing_still(balancer.worker):
             wait_until(lambda: manager.has("STATUS=0 of 1 workers serve"), "the status", deadline_s=30)
             manager.forget()
             threading.Event().wait(4 * WATCHDOG_S)
             assert manager.heard() == []
-        finally:
-            os.kill(balancer.worker, signal.SIGCONT)
         wait_until(lambda: manager.has("WATCHDOG=1"), "a ping again", deadline_s=30)
     manager.close()
 

@@ -136,10 +136,24 @@ class PoolStatus(Message):
     waiting: int
 
 
+class WorkersStatus(Message):
+    """How many there should be, and how many serve; `silent` ones should and give no sign of life.
+
+    `restarts` tells how often one was replaced, `kills` how often since it was killed for its silence.
+    """
+
+    configured: int
+    serving: int
+    silent: int
+    restarts: int
+    kills: int
+
+
 class Status(Message):
-    """All pools and backends."""
+    """The workers, and all pools and backends."""
 
     version: str
+    workers: WorkersStatus
     pools: tuple[PoolStatus, ...]
     backends: tuple[BackendStatus, ...]
 

@@ -25,6 +25,10 @@ class Numbers(Protocol):
     def missing(self) -> int:
         """Workers that do not serve now."""
 
+    @property
+    def silent(self) -> int:
+        """Workers that should serve, and have given no sign of life for some seconds."""
+
     async def refresh(self) -> None:
         """Ask the workers."""
 
@@ -71,8 +75,11 @@ class AdminServer:
         A worker that is replaced at once is missing for some 50 ms; what waits for it then is served by the next one.
         """
         empty = [pool.name for pool in self._pools.values() if not pool.can_serve]
-        missing = [f"workers that do not serve: {self._numbers.missing}"] if self._numbers.missing else []
-        faults = missing + ([f"no backend: {', '.join(empty)}"] if empty else [])
+        faults = [f"workers that do not serve: {self._numbers.missing}"] if self._numbers.missing else []
+        if self._numbers.silent:
+            faults.append(f"workers that do not answer: {self._numbers.silent}")
+        if empty:
+            faults.append(f"no backend: {', '.join(empty)}")
         return web.Response(text="; ".join(faults or ["ready"]) + "\n", status=503 if faults else 200)
 
     async def _suspects(self, _request: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import signal
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,8 @@ _LONGEST_PAUSE_S: Final = 30.0
 _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 5.0
 REPORT_TIMEOUT_S: Final = 2.0  # one that stands still must not hold up a scrape
+SILENT_AFTER: Final = 5  # signs of life, one a second, that have not come: it is no worker that serves
+_LONG_WORK: Final = frozenset({"prepare", "commit", "serve", "hand_over"})  # a large configuration is read at one go
 
 _log = logging.getLogger("mfalb.supervisor")
 
@@ -52,12 +55,33 @@ class Seat:
     born_at: float = 0.0
     quick_deaths: int = 0
     restarts: int = 0
-    silences: int = 0  # questions of the supervisor that were not answered in time
-    asked: int = 0  # the number of the last question
+    silences: int = 0  # signs of life that were asked for and did not come in time
+    kills: int = 0
+    unanswered: int = 0  # how many of those in a row, up to now
+    sign: asyncio.Future[dict[str, Any]] | None = None  # the one that is awaited
+    heard: int = 0  # the number of the last question that was answered, whatever it was
+    long_work: int = 0  # the number of the last question that may take it long
+    killed_after: int = 0  # `unanswered` then, or 0
     is_ready: bool = False
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     fault: str = ""
+
+    @property
+    def is_silent(self) -> bool:
+        """It should serve, and gives no sign of life."""
+        return self.is_ready and self.unanswered >= SILENT_AFTER
+
+    @property
+    def is_at_long_work(self) -> bool:
+        """It was asked for something that it may do at one go, and has answered neither that nor anything later."""
+        return self.long_work > self.heard
+
+    def forget_silence(self) -> None:
+        """Nobody sits here any more, or who does begins to serve."""
+        if self.sign is not None:
+            self.sign.cancel()
+        self.sign, self.unanswered, self.heard, self.long_work, self.killed_after = None, 0, 0, 0, 0
 
 
 class Crew:
@@ -91,6 +115,16 @@ class Crew:
     def alive(self) -> int:
         return sum(seat.is_ready for seat in self.seats)
 
+    @property
+    def silent(self) -> int:
+        """How many of those give no sign of life."""
+        return sum(seat.is_silent for seat in self.seats)
+
+    @property
+    def everyone(self) -> list[Seat]:
+        """All who run: those who begin, serve, or end what they have begun while others sit in their seats."""
+        return [seat for seat in (*self.seats, *self._leaving) if seat.channel is not None]
+
     async def start(self) -> None:
         """Begin all workers, and wait until they serve. Raises CannotBind with the reason of the first that cannot."""
         for seat in self.seats:
@@ -122,7 +156,7 @@ class Crew:
         for seat in everyone:
             if seat.channel is not None:
                 _log.warning("a worker does not stop and is killed", extra={"worker": seat.number})
-                os.kill(seat.pid, 9)
+                self.kill(seat)
                 seat.channel.close()
         self._loop.remove_reader(self._nursery.fileno())
         self._nursery.close()
@@ -146,7 +180,7 @@ class Crew:
                 timer.cancel()
             if seat.channel is not None:
                 self._leaving.append(seat)
-            self.seats[number] = Seat(number, restarts=seat.restarts, silences=seat.silences)
+            self.seats[number] = Seat(number, restarts=seat.restarts, silences=seat.silences, kills=seat.kills)
 
     def tell_all(self, message: Message) -> None:
         for seat in self.seats:
@@ -154,19 +188,26 @@ class Crew:
                 seat.channel.send(message)
 
     async def reports(self) -> dict[int, dict[str, Any]]:
-        """The numbers of all workers that answer in time, by the number of their seats."""
-        return await self.ask_all(lambda _: Message({"kind": "report"}), REPORT_TIMEOUT_S)
+        """The numbers of all workers that answer in time, by the number of their seats. Silent ones are not asked."""
+        lively = [seat for seat in self.seats if seat.is_ready and not seat.is_silent]
+        return await self._ask_each(lively, lambda _: Message({"kind": "report"}), REPORT_TIMEOUT_S)
 
     async def ask_all(self, question: Callable[[int], Message], timeout_s: float) -> dict[int, dict[str, Any]]:
         """Ask each worker that serves; the answers of those who answer in time, by the number of their seats."""
-        asked = {seat.number: self._ask(seat, question(seat.number)) for seat in self.seats if seat.is_ready}
+        return await self._ask_each([seat for seat in self.seats if seat.is_ready], question, timeout_s)
+
+    async def _ask_each(
+        self, seats: list[Seat], question: Callable[[int], Message], timeout_s: float
+    ) -> dict[int, dict[str, Any]]:
+        asked = {seat.number: self.ask(seat, question(seat.number)) for seat in seats}
         if asked:
             await asyncio.wait(asked.values(), timeout=timeout_s)
         for answer in asked.values():
             answer.cancel()
         return {number: answer.result() for number, answer in asked.items() if not answer.cancelled()}
 
-    def _ask(self, seat: Seat, question: Message) -> asyncio.Future[dict[str, Any]]:
+    def ask(self, seat: Seat, question: Message) -> asyncio.Future[dict[str, Any]]:
+        """The answer is its words, `id` with the question's number. Who asks cancels it when it waits no longer."""
         self._last_question += 1
         number = self._last_question
         answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
@@ -174,11 +215,34 @@ class Crew:
         answer.add_done_callback(lambda _: self._questions.pop(number, None))
         if seat.channel is not None:
             words = question.words | {"id": number}
-            seat.asked = number
+            if question.kind in _LONG_WORK:
+                seat.long_work = number
             seat.channel.send(Message(words, question.data, question.descriptors))
         return answer
 
     # ------------------------------------------------------------------------------ birth and death
+
+    def kill(self, seat: Seat) -> None:
+        """SIGKILL, by its parent: who has ended already is nobody else by now. The next one follows its end."""
+        if not seat.pid:  # it is not born yet, and 0 would be all of us (kill(2)); without a channel it ends at once
+            return
+        try:
+            self._nursery.send(b"k%d" % seat.pid)
+        except OSError:  # the nursery is gone, which was told
+            with suppress(ProcessLookupError):
+                os.kill(seat.pid, signal.SIGKILL)
+
+    def give_up(self, seat: Seat) -> None:
+        """Wait no longer for the end of one that was killed; the kernel lets it do nothing more."""
+        if seat.channel is not None:
+            seat.channel.close()
+            self._ended(seat)
+
+    def replace_beginners(self) -> None:
+        """Let those who have not begun to serve end, and others begin, with orders as they are now."""
+        for seat in self.seats:
+            if seat.channel is not None and not seat.is_ready:
+                seat.channel.send(Message({"kind": "stop"}))
 
     def _begin(self, seat: Seat) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -207,6 +271,8 @@ class Crew:
         words = json.loads(line)
         if "born" in words:
             self._expected.popleft().pid = words["born"]
+            if not words["born"]:  # the end of its channel, which nobody has, is the end of a worker
+                _log.error("a worker cannot be begun", extra={"reason": os.strerror(words["errno"])})
         elif not self._is_stopping:
             self._died(words["died"], words["status"])
 
@@ -218,6 +284,7 @@ class Crew:
     def _received(self, seat: Seat, message: Message) -> None:
         if message.kind == "ready":
             seat.is_ready, seat.fault = True, ""
+            seat.forget_silence()
             seat.ready.set()
             if seat.restarts:
                 took_ms = round((monotonic() - seat.born_at) * 1000)
@@ -234,6 +301,8 @@ class Crew:
         if not isinstance(number, int) or not 0 < number <= self._last_question:
             return False
         asked, answer = self._questions.get(number, (seat, None))
+        if asked is seat:
+            seat.heard = max(seat.heard, number)
         if asked is seat and answer is not None and not answer.done():
             answer.set_result(message.words | ({"descriptors": message.descriptors} if message.descriptors else {}))
         return asked is seat
@@ -241,6 +310,7 @@ class Crew:
     def _ended(self, seat: Seat) -> None:
         """Its channel is closed: it has stopped, or crashed."""
         seat.channel, seat.is_ready = None, False
+        seat.forget_silence()
         seat.gone.set()
         if seat in self._leaving:
             self._leaving.remove(seat)

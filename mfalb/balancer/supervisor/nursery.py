@@ -31,8 +31,9 @@ def start_nursery(child: Child, *, but: tuple[int, ...] = ()) -> tuple[socket.so
 
     `but` are descriptors that are the supervisor's alone.
 
-    Requests are single bytes, each with one descriptor: the control channel of the worker to be. Answers are lines of
-    JSON: {"born": pid} for each request, in order, and {"died": pid, "status": wait status} for each end.
+    Requests are `w` with one descriptor, the control channel of the worker to be, and `k` with the process id of one to
+    be killed. Answers are lines of JSON: for each `w`, in order, {"born": pid} or {"born": 0, "errno": why not}, and
+    {"died": pid, "status": wait status} for each end.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
@@ -73,16 +74,30 @@ def _noted(_number: int, _frame: object) -> None:
 
 def _serve(channel: socket.socket, child: Child, wake_up: tuple[int, int]) -> bool:
     """One request; False when the supervisor is gone."""
-    data, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+    data, descriptors, _, _ = socket.recv_fds(channel, _LINE_BYTES, 1)
     if not data:
         return False
+    if data.startswith(b"k"):
+        _kill(int(data[1:]))
+        return True
     (control,) = descriptors
-    pid = os.fork()
-    if pid == 0:
-        _become(channel, child, control, wake_up)
+    try:
+        pid = os.fork()
+    except OSError as error:  # a limit of processes or memory, which may be less tight in a moment
+        _say(channel, {"born": 0, "errno": error.errno or 0})
+    else:
+        if pid == 0:
+            _become(channel, child, control, wake_up)
+        _say(channel, {"born": pid})
     os.close(control)
-    _say(channel, {"born": pid})
     return True
+
+
+def _kill(pid: int) -> None:
+    """Only a child that nobody has waited for yet: by then its number may be another process's."""
+    with suppress(ChildProcessError):
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            os.kill(pid, signal.SIGKILL)
 
 
 def _become(channel: socket.socket, child: Child, control: int, wake_up: tuple[int, int]) -> None:

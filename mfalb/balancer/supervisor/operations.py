@@ -158,8 +158,18 @@ class SupervisorOperations:
         pools = self._pools.values()
         return api.Status(
             version=mfalb.__version__,
+            workers=self._workers_status(),
             pools=tuple(map(_pool_status, pools)),
             backends=tuple(_backend_status(backend) for pool in pools for backend in pool.backends.values()),
+        )
+
+    def _workers_status(self) -> api.WorkersStatus:
+        return api.WorkersStatus(
+            configured=self._config.workers,
+            serving=int(self._workers.total("mfalb_workers")),
+            silent=int(self._workers.total("mfalb_workers_silent")),
+            restarts=int(self._workers.total("mfalb_worker_restarts_total")),
+            kills=int(self._workers.total("mfalb_worker_kills_total")),
         )
 
     async def set_admin_state(self, change: api.AdminStateChange) -> api.Changed:

@@ -39,26 +39,39 @@ class Reports:
 
     def families(self) -> list[Metric]:
         """The sums, as of the last `refresh`."""
-        workers = GaugeMetricFamily("mfalb_workers", "Workers that serve.", value=self._crew.alive)
+        serving = self._crew.alive - self._crew.silent
+        workers = GaugeMetricFamily("mfalb_workers", "Workers that serve.", value=serving)
+        silent = GaugeMetricFamily(
+            "mfalb_workers_silent", "Workers that have given no sign of life for 5 s.", value=self._crew.silent
+        )
         restarts = CounterMetricFamily("mfalb_worker_restarts", "Workers that were replaced.", labels=["worker"])
         silences = CounterMetricFamily(
             "mfalb_worker_silences",
-            "Questions of the supervisor, one each 5 s, not answered in time.",
+            "Signs of life, asked for once a second, that did not come before the next one was due.",
             labels=["worker"],
+        )
+        kills = CounterMetricFamily(
+            "mfalb_worker_kills", "Workers that were killed since they gave no sign of life.", labels=["worker"]
         )
         for seat in self._crew.seats:
             silences.add_metric([str(seat.number)], seat.silences)
+            kills.add_metric([str(seat.number)], seat.kills)
             restarts.add_metric([str(seat.number)], seat.restarts)
         ignored = CounterMetricFamily(
             "mfalb_control_messages_ignored", "Messages of workers that meant nothing.", value=self.forged
         )
-        own: list[Metric] = [workers, restarts, silences, ignored]
+        own: list[Metric] = [workers, silent, restarts, silences, kills, ignored]
         return own + summed([*self._gone, *(words["families"] for words in self._last.values())])
 
     @property
     def missing(self) -> int:
         """Workers that do not serve now: not yet, or not again."""
         return len(self._crew.seats) - self._crew.alive
+
+    @property
+    def silent(self) -> int:
+        """Workers that should serve and give no sign of life."""
+        return self._crew.silent
 
     def suspects(self) -> dict[str, object]:
         """The suspects page of all workers, newest first."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import pickle
 import random
 import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, nullcontext, suppress
-from typing import Any, Final
+from typing import Any
 
 from mfalb.balancer.admin import api_models as api
 from mfalb.balancer.admin.server import AdminServer
@@ -32,10 +31,12 @@ from mfalb.balancer.supervisor.legacy import Legacy, follow_standing
 from mfalb.balancer.supervisor.notify import notifier
 from mfalb.balancer.supervisor.operations import SupervisorOperations
 from mfalb.balancer.supervisor.pool_care import PoolCare
+from mfalb.balancer.supervisor.rebriefing import Rebriefing
 from mfalb.balancer.supervisor.reload_plan import CannotReload, ReloadPlan, plan_reload
 from mfalb.balancer.supervisor.reports import Reports
 from mfalb.balancer.supervisor.service import Service
 from mfalb.balancer.supervisor.shared_memory import MemoryPlan, SharedMemory
+from mfalb.balancer.supervisor.signs_of_life import SignsOfLife
 from mfalb.balancer.supervisor.sockets import (
     Bound,
     CannotBind,
@@ -53,8 +54,6 @@ from mfalb.net.control_channel import Message
 from mfalb.net.lifecycle import Tasks
 from mfalb.net.ticket_keys import SECRET_BYTES
 from mfalb.net.tls_files import TlsFiles
-
-_ANSWER_S: Final = 10.0  # a worker that takes longer stands still
 
 _log = logging.getLogger("mfalb.supervisor")
 
@@ -90,6 +89,7 @@ class Supervisor:
         self._tls_files = TlsFiles(self._ticket_secret, config.tls.file_check_interval_s)
         self._prober = Prober(self._tls_files)
         self._crew: Crew
+        self._signs_of_life: SignsOfLife
         self._reports: Reports
         self._service: Service
         self._formers = Formers()
@@ -109,6 +109,7 @@ class Supervisor:
         self._addresses = await found_addresses(self._config)
         address_backends(self._pools, self._addresses)
         self._crew = Crew(self._nursery, self._config.workers, self._brief, self._heard)
+        self._signs_of_life = SignsOfLife(self._crew)
         self._reports = Reports(self._crew, self._pools)
         self._service = Service(notifier(), self._crew, self._pools)
         operations = SupervisorOperations(lambda: self._config, self._pools, self._memory.pins, self)
@@ -120,6 +121,7 @@ class Supervisor:
             stack.callback(lambda: self._formers.close(is_end=not self._succession.is_over))
             stack.push_async_callback(self._tls_files.close)
             stack.push_async_callback(self._crew.stop)
+            stack.push_async_callback(self._signs_of_life.close)
             stack.push_async_callback(self._prober.close)
             stack.push_async_callback(self._tasks.close)
             stack.push_async_callback(self._desks.close)
@@ -131,6 +133,7 @@ class Supervisor:
             _log.info("ready", extra=facts | {"workers": self._config.workers})
             on_ready()
             self._service.start(self._tasks)
+            self._signs_of_life.start()
             await self._stop.wait()
             if self._succession.is_over:
                 await self._end_in_peace()
@@ -326,7 +329,8 @@ class Supervisor:
             swaps = self._client_swaps(config)
             looks = TlsFiles(self._ticket_secret, config.tls.file_check_interval_s)
             shadows = await first_looks(self._config, config, found, looks)
-            await self._prepare_workers(config, bound, found)
+            share, rebriefing = share_for_worker(config), Rebriefing(self._crew)
+            await rebriefing.prepare(lambda number: self._briefing(number, share, bound, found))
         except BaseException as error:
             close_places(fresh, but=former_places)
             if isinstance(error, OSError | ValueError):
@@ -336,8 +340,8 @@ class Supervisor:
             swap()
         await self._change_pools(config, shadows)
         address_backends(self._pools, found)
-        self._config, self._share, self._sockets, self._addresses = config, share_for_worker(config), bound, found
-        await self._commit_workers()
+        self._config, self._share, self._sockets, self._addresses = config, share, bound, found
+        await rebriefing.commit(_states(self._pools.values()))
         close_places(former_places, but=fresh)
 
     def _client_swaps(self, config: Config) -> list[Callable[[], None]]:
@@ -348,27 +352,6 @@ class Supervisor:
             if pool.upstream_tls is not None and (known is None or known.upstream_tls != pool.upstream_tls):
                 swaps.append(self._tls_files.prepare_client(name, pool.upstream_tls.files))
         return swaps
-
-    async def _prepare_workers(self, config: Config, bound: Bound, found: Addresses) -> None:
-        share = share_for_worker(config)
-
-        def question(number: int) -> Message:
-            briefing, descriptors = self._briefing(number, share, bound, found)
-            return Message({"kind": "prepare"}, pickle.dumps(briefing), tuple(descriptors))
-
-        answers = await self._crew.ask_all(question, _ANSWER_S)
-        faults = [str(words.get("fault", "a worker talks nonsense")) for words in answers.values()]
-        fault = next(filter(None, faults), "")
-        if fault or len(answers) < self._crew.alive:
-            self._crew.tell_all(Message({"kind": "abandon"}))
-            raise CannotReload(fault or "a worker does not answer")
-
-    async def _commit_workers(self) -> None:
-        prepared = {seat.number: seat.asked for seat in self._crew.seats}
-        states = _states(self._pools.values())
-        await self._crew.ask_all(
-            lambda number: Message({"kind": "commit", "prepared": prepared[number], "states": states}), _ANSWER_S
-        )
 
     async def _change_pools(self, config: Config, shadows: Mapping[str, Pool]) -> None:
         for name in self._pools.keys() - config.pools.keys():

@@ -2,10 +2,11 @@
 
 From the supervisor: `kept` (before `begin`; a predecessor's sockets towards RADIUS backends), `begin` (once; the
 configuration, the states of backends, descriptors of the shared memory and the sockets), `backends` (states that have
-changed), `report` (asks for numbers), `peek` (asks whose turn is next), `reopen` (the access log was renamed),
-`prepare`, `commit` and `abandon` (another configuration, in two steps), `stop`. When the balancer's code is exchanged
-(`hand_over`) the former supervisor's workers hear `hand_over` (begin nothing more, tell what a successor needs), and
-end when nothing is left); the new one's are told by `begin` to wait, read what they need, and serve from `serve` on.
+changed), `live` (asks for a sign of life), `report` (asks for numbers), `peek` (asks whose turn is next), `reopen`
+(the access log was renamed), `prepare`, `commit` and `abandon` (another configuration, in two steps), `stop`. When the
+balancer's code is exchanged (`hand_over`) the former supervisor's workers hear `hand_over` (begin nothing more, tell
+what a successor needs, end when nothing is left); the new one's are told by `begin` to wait, read what they need, and
+serve from `serve` on.
 From the worker: `ready` or `unfit` after `begin`, `report`, `answer`, `handed` (with a memory descriptor),
 `keep` and `let_go` (a socket towards a RADIUS backend, to be held for a successor, or no more), and evidence
 (`pools.evidence`). When the channel ends the supervisor is gone, and the worker goes, too.
@@ -158,6 +159,8 @@ class WorkerProcess:
         kind = message.kind
         if kind == "backends":
             self._follow(message.words["states"])
+        elif kind == "live":
+            self._channel.send(Message({"kind": "answer", "id": message.words["id"]}))
         elif kind == "report":
             if self._evidence is not None:
                 self._evidence.tick()

@@ -6,17 +6,21 @@ And what workers say is taken only from whom it can be.
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
+import logging
+import os
 import socket
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytest
 from unit.still_loop import run
 
 from mfalb.balancer.supervisor import crew
-from mfalb.balancer.supervisor.crew import Crew, Orders, Seat
-from mfalb.net.control_channel import Message
+from mfalb.balancer.supervisor.crew import SILENT_AFTER, Crew, Orders, Seat
+from mfalb.net.control_channel import ControlChannel, Message
 
 
 @pytest.fixture
@@ -56,12 +60,46 @@ def test_a_worker_that_dies_every_five_seconds_never_waits(clock: list[float]) -
 # ------------------------------------------------------------------------------------ what workers say
 
 
+class FakeChannel:
+    """A control channel that notes what is said over it."""
+
+    def __init__(self) -> None:
+        self.said: list[Message] = []
+        self.is_open = True
+
+    def send(self, message: Message) -> None:
+        self.said.append(message)
+
+    def close(self) -> None:
+        self.is_open = False
+
+
 @dataclass
 class World:
-    """A crew of two that serve; `heard` is what was none of the crew's business."""
+    """A crew of two that serve; `heard` is what was none of the crew's business, `begun` who was begun since."""
 
     crew: Crew
-    heard: list[tuple[int, Message]]
+    nursery: socket.socket
+    heard: list[tuple[int, Message]] = field(default_factory=list)
+    begun: list[int] = field(default_factory=list)
+
+    def seat_with_channel(self, number: int) -> tuple[Seat, FakeChannel]:
+        channel = FakeChannel()
+        seat = self.crew.seats[number]
+        seat.channel = cast(ControlChannel, channel)
+        seat.ready.set()
+        return seat, channel
+
+    def nursery_says(self, **words: int) -> None:
+        self.nursery.send(json.dumps(words).encode())
+        self.crew._nursery_says()
+
+    async def begin(self, number: int) -> Seat:
+        """A worker that the nursery has begun, and that says nothing yet."""
+        seat = self.crew.seats[number]
+        self.crew._begin(seat)
+        seat.ready.set()
+        return seat
 
     def say(self, number: int, **words: object) -> None:
         """As if worker `number` had said it."""
@@ -82,21 +120,31 @@ class World:
         return count
 
 
-def with_crew(story: Callable[[World], Coroutine[Any, Any, None]]) -> None:
-    """Runs a story. The nursery is the other end of a socket pair of this process, and says nothing."""
-
-    def brief(_number: int) -> Orders:
-        raise AssertionError("nobody is begun here")
+def with_crew(story: Callable[[World], Coroutine[Any, Any, None]], *, is_stopped_there: bool = False) -> None:
+    """Runs a story, and stops the crew. The nursery is the other end of a socket pair, and says what a test says."""
 
     async def told() -> None:
-        ours, theirs = socket.socketpair()
-        heard: list[tuple[int, Message]] = []
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+        def brief(number: int) -> Orders:
+            world.begun.append(number)
+            return Orders({}, None, ())
+
+        def heard(number: int, message: Message) -> None:
+            world.heard.append((number, message))
+
         with theirs:
-            world = World(Crew(ours, 2, brief, lambda number, message: heard.append((number, message))), heard)
+            ours.setblocking(False)
+            world = World(Crew(ours, 2, brief, heard), theirs)
             for seat in world.crew.seats:
                 seat.is_ready = True
                 seat.gone.set()
             await story(world)
+            if is_stopped_there:
+                return
+            for seat in world.crew.everyone:
+                cast(ControlChannel, seat.channel).close()
+                seat.channel = None
             await world.crew.stop()
 
     run(told())
@@ -144,3 +192,178 @@ def test_what_is_no_word_of_the_crew_s_is_handed_on_with_who_said_it(words: dict
         assert world.heard == [(1, Message(words))]
 
     with_crew(story)
+
+
+# ------------------------------------------------------------------------------------ who stands still
+
+
+def test_nobody_waits_for_the_numbers_of_a_silent_worker_but_all_else_it_is_asked() -> None:
+    async def story(world: World) -> None:
+        _, channel = world.seat_with_channel(1)
+        world.crew.seats[1].unanswered = SILENT_AFTER
+        await world.crew.reports()
+        assert channel.said == []
+        await world.crew.ask_all(lambda _: Message({"kind": "peek"}), 1.0)
+        assert [message.kind for message in channel.said] == ["peek"]
+
+    with_crew(story)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_long"),
+    [("prepare", True), ("commit", True), ("serve", True), ("hand_over", True), ("live", False), ("report", False)],
+)
+@pytest.mark.parametrize("answered", [2, 3])
+def test_who_is_asked_for_what_takes_long_is_at_long_work_until_that_or_a_later_question_is_answered(
+    kind: str, is_long: bool, answered: int
+) -> None:
+    async def story(world: World) -> None:
+        seat, _ = world.seat_with_channel(0)
+        for one in ("live", kind, "live"):
+            world.crew.ask(seat, Message({"kind": one}))
+        world.say(0, kind="answer", id=1)
+        assert seat.is_at_long_work is is_long
+        world.say(0, kind="answer", id=answered)
+        world.say(0, kind="answer", id=1)  # nobody knows why, but it changes nothing
+        assert not seat.is_at_long_work
+
+    with_crew(story)
+
+
+def test_an_answer_to_another_worker_s_question_ends_no_long_work() -> None:
+    async def story(world: World) -> None:
+        seat, _ = world.seat_with_channel(0)
+        world.crew.ask(seat, Message({"kind": "prepare"}))
+        world.crew.ask(world.crew.seats[1], Message({"kind": "live"}))
+        world.say(0, kind="answer", id=2)
+        assert seat.is_at_long_work
+
+    with_crew(story)
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Whom the crew itself kills, which here it does not."""
+    pids: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _: pids.append(pid))
+    return pids
+
+
+def test_nobody_is_at_long_work_who_was_asked_for_none() -> None:
+    assert not Seat(0).is_at_long_work
+
+
+def test_what_a_worker_did_not_answer_while_it_began_is_forgotten_when_it_serves() -> None:
+    async def story(world: World) -> None:
+        seat = world.crew.seats[1]
+        seat.is_ready, seat.unanswered = False, 29
+        world.say(1, kind="ready")
+        assert (seat.is_ready, seat.unanswered) == (True, 0)
+
+    with_crew(story)
+
+
+def test_the_nursery_is_told_whom_to_kill_and_when_it_is_gone_the_crew_kills(killed: list[int]) -> None:
+    async def story(world: World) -> None:
+        seat, _ = world.seat_with_channel(1)
+        seat.pid = 4711
+        world.crew.kill(seat)
+        assert world.nursery.recv(100) == b"k4711"
+        assert killed == []
+        world.nursery.close()
+        world.crew.kill(seat)
+        assert killed == [4711]
+
+    with_crew(story)
+
+
+def test_at_the_end_those_who_do_not_stop_are_killed_and_nobody_for_one_who_is_not_born(killed: list[int]) -> None:
+    async def story(world: World) -> None:
+        (first, one), (unborn, other) = world.seat_with_channel(0), world.seat_with_channel(1)
+        first.pid, unborn.pid = 4711, 0
+        for seat in (first, unborn):
+            seat.gone.clear()
+        await world.crew.stop()
+        assert [message.kind for message in (*one.said, *other.said)] == ["stop", "stop"]
+        assert not one.is_open
+        assert not other.is_open
+        assert world.nursery.recv(100) == b"k4711"
+        assert world.nursery.recv(100) == b""
+
+    with_crew(story, is_stopped_there=True)
+    assert killed == []
+
+
+def test_the_place_of_one_that_is_given_up_is_taken_by_another_whose_silence_begins_anew() -> None:
+    async def story(world: World) -> None:
+        seat, channel = world.seat_with_channel(1)
+        seat.unanswered, seat.killed_after = 15, 10
+        seat.sign = world.crew.ask(seat, Message({"kind": "live"}))
+        world.crew.give_up(seat)
+        assert not channel.is_open
+        assert seat.sign is None
+        await asyncio.sleep(1)
+        assert world.crew._questions == {}, "nobody waits for its answer"
+        assert (world.begun, seat.unanswered, seat.killed_after, seat.restarts) == ([1], 0, 0, 1)
+
+    with_crew(story)
+
+
+def test_who_is_begun_and_does_not_serve_yet_is_told_to_stop_and_nobody_else() -> None:
+    async def story(world: World) -> None:
+        _, serving = world.seat_with_channel(0)
+        beginner, channel = world.seat_with_channel(1)
+        beginner.is_ready = False
+        world.crew.replace_beginners()
+        assert [message.kind for message in channel.said] == ["stop"]
+        assert serving.said == []
+
+    with_crew(story)
+
+
+def test_those_in_the_seats_and_those_who_leave_them_are_everyone_and_what_was_counted_stays_with_the_seats() -> None:
+    async def story(world: World) -> None:
+        former, _ = world.seat_with_channel(0)
+        former.kills, former.silences, former.restarts = 1, 12, 2
+        assert world.crew.everyone == [former]
+        world.crew.renew()
+        assert world.crew.everyone == [former]
+        seat, _ = world.seat_with_channel(0)
+        assert world.crew.everyone == [seat, former]
+        assert (seat.kills, seat.silences, seat.restarts, seat.unanswered) == (1, 12, 2, 0)
+        former.channel = None
+
+    with_crew(story)
+
+
+# ------------------------------------------------------------------------------------ what the nursery says
+
+
+def test_who_is_born_has_a_process_id_from_then_on_in_the_order_of_the_requests() -> None:
+    async def story(world: World) -> None:
+        first, second = await world.begin(0), await world.begin(1)
+        world.nursery_says(born=100)
+        assert (first.pid, second.pid) == (100, 0)
+        world.nursery_says(born=101)
+        assert (first.pid, second.pid) == (100, 101)
+
+    with_crew(story)
+
+
+def test_a_worker_that_cannot_be_begun_is_told_of_with_the_reason_and_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def story(world: World) -> None:
+        seat = await world.begin(1)
+        _, (control,), _, _ = socket.recv_fds(world.nursery, 100, 1)
+        world.nursery_says(born=0, errno=errno.EAGAIN)
+        socket.socket(fileno=control).close()  # as the nursery does
+        await asyncio.sleep(60)
+        assert world.begun == [1, 1]
+        assert seat.restarts == 1
+
+    with caplog.at_level(logging.INFO):
+        with_crew(story)
+    (record,) = caplog.records
+    assert record.message == "a worker cannot be begun"
+    assert vars(record)["reason"] == "Resource temporarily unavailable"

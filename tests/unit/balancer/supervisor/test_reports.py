@@ -10,7 +10,7 @@ from unit.still_loop import run
 
 from mfalb.balancer.pools.backend import AdminState
 from mfalb.balancer.pools.health_state import Health
-from mfalb.balancer.supervisor.crew import Crew, Seat
+from mfalb.balancer.supervisor.crew import SILENT_AFTER, Crew, Seat
 from mfalb.balancer.supervisor.reports import Reports
 
 UP = (Health.UP, AdminState.READY)
@@ -26,6 +26,10 @@ class FakeCrew:
     @property
     def alive(self) -> int:
         return sum(seat.is_ready for seat in self.seats)
+
+    @property
+    def silent(self) -> int:
+        return sum(seat.is_silent for seat in self.seats)
 
     async def reports(self) -> dict[int, dict[str, Any]]:
         return self.told
@@ -82,6 +86,30 @@ def test_workers_that_do_not_serve_are_missing(world: World) -> None:
     assert world.reports.missing == 0
     world.crew.seats[1].is_ready = False
     assert (world.reports.missing, world.total("mfalb_workers")) == (1, 1)
+
+
+def test_workers_that_give_no_sign_of_life_are_silent_and_do_not_serve(world: World) -> None:
+    world.crew.seats[1].unanswered = SILENT_AFTER - 1
+    assert (world.reports.silent, world.total("mfalb_workers")) == (0, 2)
+    world.crew.seats[1].unanswered = SILENT_AFTER
+    assert (world.reports.silent, world.reports.missing) == (1, 0)
+    assert (world.total("mfalb_workers"), world.total("mfalb_workers_silent")) == (1, 1)
+
+
+def test_silences_and_kills_are_counted_by_place(world: World) -> None:
+    world.crew.seats[1].silences, world.crew.seats[1].kills = 12, 1
+    found = {
+        (one.name, one.labels["worker"]): one.value
+        for family in world.reports.families()
+        for one in family.samples
+        if one.name in ("mfalb_worker_silences_total", "mfalb_worker_kills_total")
+    }
+    assert found == {
+        ("mfalb_worker_silences_total", "0"): 0,
+        ("mfalb_worker_silences_total", "1"): 12,
+        ("mfalb_worker_kills_total", "0"): 0,
+        ("mfalb_worker_kills_total", "1"): 1,
+    }
 
 
 @pytest.mark.parametrize(
