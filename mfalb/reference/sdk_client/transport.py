@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from contextlib import AsyncExitStack
 from typing import Final
@@ -16,6 +17,7 @@ from mfalb.reference.tls import client_context
 
 _CONNECT_TIMEOUT_S: Final = 10.0
 _TIMEOUT_S: Final = 130.0  # a server holds a call for up to 120 s while a phone rings
+_FAREWELL_S: Final = 0.25  # aiohttp does not wait for the end of TLS when a session is closed; its manual says so long
 _ANSWER_LIMIT_BYTES: Final = 64 * 1024  # a longer answer is none of ours: the call fails
 _OK: Final = 200
 _SOAP_FAULT: Final = 500  # SOAP 1.1 section 6.2
@@ -97,5 +99,7 @@ def sdk_session(access: SdkAccess) -> aiohttp.ClientSession:
 
 async def open_sdk(access: SdkAccess, application: str, stack: AsyncExitStack) -> SdkClient:
     """A client of the SDK until the stack closes; `application` is the caller's name. Raises as sdk_session."""
-    session = await stack.enter_async_context(sdk_session(access))
+    session = sdk_session(access)
+    stack.push_async_callback(asyncio.sleep, _FAREWELL_S)
+    await stack.enter_async_context(session)
     return SdkClient(HttpCaller(access.url, session), application)
