@@ -80,9 +80,10 @@ def test_a_write_does_not_wait_for_the_next_one_and_holds_up_no_other() -> None:
 def test_a_slave_that_keeps_a_write_waiting_for_too_long_is_waited_for_once(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
         rig = Rig()
-        stuck, good = rig.slave("mfa2"), rig.slave("mfa3", applied=7)
+        stuck, good = rig.slave("mfa2"), rig.slave("mfa3")
+        took, _ = await asyncio.gather(rig.write(), rig.later(1.9, good, 8))
+        assert took == pytest.approx(PATIENCE_S)
         good.applied = FAR
-        assert await rig.write() == pytest.approx(PATIENCE_S)
         assert (stuck.is_in_step, good.is_in_step) == (False, True)
         assert await rig.write() == 0.0
         assert rig.replicas.shown()["mfa2"] == {"sent": FAR, "applied": 7, "is_in_step": False}
@@ -162,14 +163,40 @@ def test_a_slave_is_not_in_step_before_it_has_caught_up() -> None:
     run(story())
 
 
+def test_a_slave_that_has_all_is_in_step_however_long_it_took() -> None:
+    async def story() -> None:
+        rig = Rig()
+        slave = rig.slave(applied=0)
+        rig.position = 100
+        await rig.later(60.0, slave, 100)
+        assert slave.is_in_step
+
+    run(story())
+
+
 def test_under_writes_that_never_stop_a_slave_that_is_close_behind_gets_in_step() -> None:
     async def story() -> None:
         rig = Rig()
         slave = rig.slave(applied=0)
-        for behind in (4, 3, 2, 1):  # each time the master has written on in the meantime
-            await asyncio.sleep(0.1)
+        rig.position = 100
+        await asyncio.sleep(60.0)  # it has much to apply
+        in_step = []
+        for _ in range(3):  # each time the master has written on in the meantime
             rig.position += 1
-            rig.replicas.has_applied_untrusted(slave, rig.position - behind)
+            await rig.later(0.1, slave, rig.position - 1)
+            in_step.append(slave.is_in_step)
+        assert in_step == [False, True, True]
+
+    run(story())
+
+
+def test_a_slave_that_was_a_little_late_once_is_in_step_again_when_it_is_there() -> None:
+    async def story() -> None:
+        rig = Rig()
+        slave = rig.slave()
+        assert await rig.write() == pytest.approx(PATIENCE_S)
+        rig.position += 1  # another write has not waited for it
+        await rig.later(0.1, slave, 8)
         assert slave.is_in_step
 
     run(story())
