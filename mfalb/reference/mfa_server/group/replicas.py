@@ -53,6 +53,7 @@ class Replicas:
         """`position` gives the number of the master's last change."""
         self._position = position
         self._here: dict[str, Replica] = {}  # as many as the group's authority has signed names
+        self._newest = 0  # the last change that a write has waited for
         self._news = asyncio.Event()  # of this moment: the next news has an event of its own
         self._rare_log = RareLog(_log)
 
@@ -111,6 +112,7 @@ class Replicas:
 
     async def wait_for(self, sequence: int) -> None:
         """Return when every slave in step has applied this change, or has gone, or has had PATIENCE_S."""
+        self._newest = max(self._newest, sequence)
         awaited = [one for one in self._here.values() if one.lacks(sequence)]
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -124,7 +126,7 @@ class Replicas:
     def _put_out_of_step(self, replica: Replica, sequence: int) -> None:
         facts = {"slave": replica.name, "applied": str(replica.applied), "wanted": str(sequence)}
         self._rare_log.warning(replica.name, "slave out of step, writes do not wait for it", facts)
-        replica.goal, replica.goal_at = self._position(), asyncio.get_running_loop().time()
+        replica.goal, replica.goal_at = self._newest, asyncio.get_running_loop().time()
         self.mute(replica)
 
     def _tell(self) -> None:
