@@ -231,7 +231,11 @@ async def _messages_untrusted(stream: grpc.aio.StreamStreamCall[bytes, bytes]) -
 
 
 def _word(error: grpc.aio.AioRpcError) -> str:
-    """Why there is no stream, in one of our words."""
+    """Why there is no stream, in one of our words.
+
+    One that ended while an acknowledgement was on its way is `away`: gRPC tells of what could not be sent and not of what
+    the master said, which the next stream hears.
+    """
     details = error.details() or ""
     if details in (DIVERGED, NOT_MASTER):
         return details
