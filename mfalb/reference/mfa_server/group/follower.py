@@ -233,7 +233,7 @@ async def _messages_untrusted(stream: grpc.aio.StreamStreamCall[bytes, bytes]) -
 def _word(error: grpc.aio.AioRpcError) -> str:
     """Why there is no stream, in one of our words.
 
-    One that ended while an acknowledgement was on its way is `away`: gRPC tells of what could not be sent and not of what
+    One that ended while an acknowledgement was on its way is `away`: gRPC tells of what could not be sent, not of what
     the master said, which the next stream hears.
     """
     details = error.details() or ""
