@@ -70,7 +70,7 @@ def test_a_server_that_stands_still_holds_up_one_write_until_it_has_caught_up(gr
     wait_until_in_step(master, slave)
     slave.program.signal(signal.SIGSTOP)
     try:
-        assert add(master, "waits") >= PATIENCE_S
+        assert add(master, "waits") > 0.9 * PATIENCE_S
         assert not seen(master, slave)["is_in_step"]
         assert sum(add(master, f"does-not-wait-{number}") for number in range(5)) < 5 * PATIENCE_S / 2
     finally:
