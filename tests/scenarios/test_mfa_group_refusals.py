@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import struct
 from collections.abc import Iterator
@@ -16,7 +17,15 @@ from programs.ports import LOOPBACK
 from programs.process import wait_until
 
 from mfalb.reference.config.mfa_server import ServerKind
-from mfalb.reference.mfa_server.group.messages import Hello, Welcome, WriteCall, message_bytes, read_message_untrusted
+from mfalb.reference.mfa_server.group.messages import (
+    Applied,
+    Heartbeat,
+    Hello,
+    Welcome,
+    WriteCall,
+    message_bytes,
+    read_message_untrusted,
+)
 
 HELLO = Hello(GROUP, "domain_joined", "mfa2", epoch=1, sequence=1, known_epoch=1)
 WRITE = WriteCall("mfa2", GROUP, "AddUser", {"user": "mallory", "phone": "+1 555 0666"})
@@ -123,6 +132,37 @@ def test_a_forged_write_changes_nothing(group: MfaGroup, master: MfaServer) -> N
     assert isinstance(refusal.value, grpc.Call)
     assert refusal.value.details() == "forged_name"
     assert "mallory" not in master.users()
+
+
+def test_a_slave_that_says_what_cannot_be_is_counted_and_no_write_waits_for_it(
+    group: MfaGroup, master: MfaServer
+) -> None:
+    words: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    nonsense = {
+        "applied_beyond": message_bytes(Applied(2**62)),
+        "applied_backwards": message_bytes(Applied(0)),
+        "replication_unexpected": message_bytes(Heartbeat(1)),
+        "replication_kind": struct.pack("!BB", 1, 99),
+    }
+    flood = 500
+    files = group.authority.issue("mfa2", "mfa2", LOOPBACK)
+    with channel_to(master, group.authority.ca, files) as channel:
+        method: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/mfalb.Replication/Follow")
+        stream = method(iter(words.get, b"the end"))
+        for word in (message_bytes(HELLO), *(one for one in nonsense.values() for _ in range(flood))):
+            words.put(word)
+        wait_until(lambda: counted(master, "replication_kind") == flood, "all of it to be counted")
+        assert {reason: counted(master, reason) for reason in nonsense} == dict.fromkeys(nonsense, flood)
+        assert master.status()["slaves"] == {"mfa2": {"sent": 1, "applied": 1, "is_in_step": False}}
+        assert master.call("AddUser", user="carol", phone="1").is_good
+        told = {type(read_message_untrusted(next(stream))) for _ in range(4)}
+        assert {Welcome, Heartbeat} <= told, "it is still told what there is"
+        words.put(message_bytes(Applied(2)))
+        wait_until(lambda: bool(master.status()["slaves"]["mfa2"]["is_in_step"]), "what makes sense to be believed")
+        words.put(b"the end")
+        wait_until(lambda: not master.status()["slaves"]["mfa2"]["is_in_step"], "that nothing more will be said of it")
+        stream.cancel()
+    wait_until(lambda: master.status()["slaves"] == {}, "the peer to have gone")
 
 
 def test_noise_at_the_replication_port_is_counted_and_harms_nobody(group: MfaGroup, master: MfaServer) -> None:

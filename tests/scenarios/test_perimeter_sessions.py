@@ -154,7 +154,7 @@ def test_the_app_is_activated_by_calls_over_connections_of_their_own(site: Perim
             confirmed, answered = confirm(app, begun.activationInfo.ConfirmationCode)
             assert answered.PushAnswerResult is True
             assert (confirmed.ConfirmActivationResult, confirmed.error.Code) == (True, 0)
-        # the portal may ask the slave, which has it a moment later
+        # the portal may ask the slave, which has it a moment later when it is not in step
         wait_until(lambda: "<dt>Devices</dt><dd>4</dd>" in browser.get(site.portal_url).text, "four devices")
         assert "The device was removed." in browser.submit("/device", name="phone 3").text
     begun_at = {name: site.programs[name].log().count("activation begun") for name in ("app1", "app2")}

@@ -87,7 +87,7 @@ def status_of(server: str, cluster: Cluster, now: float) -> dict[str, Any]:
         "master_rpc": "" if standing.membership is None else standing.membership.master_rpc,
         "is_master_reached": cluster.member.is_master_reached,
         "lag": None if is_master else {"changes": missing, "seconds": None if seconds is None else round(seconds, 3)},
-        "slaves": dict(cluster.server.slaves),
+        "slaves": cluster.ledger.replicas.shown(),
         "snapshots_taken": cluster.follower.snapshots,
         "refused_peers": dict(cluster.refusals.counts),
         "refusal": standing.refusal,

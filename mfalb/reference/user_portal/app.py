@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
 
 from mfalb.reference.faults import Faults
-from mfalb.reference.sdk_client.answers import Begun
+from mfalb.reference.sdk_client.answers import Begun, FirstHalf
 from mfalb.reference.sdk_client.client import SdkClient
 from mfalb.reference.sdk_client.failures import MasterUnavailable, SdkUnavailable
 from mfalb.reference.user_portal import wording
@@ -21,6 +22,7 @@ from mfalb.reference.web.forms import read_otp
 from mfalb.reference.web.requests import form_of, is_own
 
 _BODY_LIMIT_BYTES: Final = 16 * 1024  # a longer form is answered 413
+_PAUSES_S: Final = (0.2, 0.3, 0.5, 1.0)  # between questions for a user who was added just now
 
 
 class Portal:
@@ -94,10 +96,11 @@ class Portal:
             return self._view.login_page(request, HTTPStatus.FORBIDDEN, error=wording.DISABLED)
         return await self._begin(request, user)
 
-    async def _begin(self, request: web.Request, user: str) -> web.Response:
+    async def _begin(self, request: web.Request, user: str, *, is_new: bool = False) -> web.Response:
         address = self._clients.address_of(request)
         browser = request.cookies.get(LOGIN_COOKIE, "")
-        half = await self._asking.ask(browser, user, lambda: self._sdk.begin(user, address))
+        begin = self._begin_newcomer if is_new else self._sdk.begin
+        half = await self._asking.ask(browser, user, lambda: begin(user, address))
         match half.begun:
             case Begun.TEXT_SENT:
                 self._view.tell("text sent", user)
@@ -106,10 +109,27 @@ class Portal:
             case Begun.AUTHENTICATED:
                 self._view.tell("signed in", user)
                 return await self._view.with_session(request, self._sessions.sign_in(user))
+            case Begun.NOT_KNOWN if is_new:
+                self._view.tell("enrolled, and not known everywhere yet", user)
+                self._sessions.end(session_id_of(request))
+                return self._view.login_page(request, HTTPStatus.SERVICE_UNAVAILABLE, error=wording.NOT_EVERYWHERE)
             case Begun.DENIED | Begun.NOT_KNOWN:
                 self._view.tell("call not confirmed", user)
                 self._sessions.end(session_id_of(request))
                 return self._view.login_page(request, HTTPStatus.FORBIDDEN, error=wording.NOT_CONFIRMED)
+
+    async def _begin_newcomer(self, user: str, address: str) -> FirstHalf:
+        """The first half for somebody whom an MFA Server has just been told of. Raises SdkUnavailable.
+
+        The balancer may lead it to another server than that one, and a server out of step with its master does not have
+        the change yet. Asking again is safe: who does not know a user has rung no phone and sent no text.
+        """
+        for pause_s in _PAUSES_S:
+            half = await self._sdk.begin(user, address)
+            if half.begun is not Begun.NOT_KNOWN:
+                return half
+            await asyncio.sleep(pause_s)
+        return await self._sdk.begin(user, address)
 
     async def enrol(self, request: web.Request) -> web.Response:
         """A phone and how to be asked, from one whom the MFA Servers do not know; proved by asking at once."""
@@ -129,7 +149,7 @@ class Portal:
             if not await self._sdk.add_user(session.user, phone, method):
                 return await self._view.session_page(session, HTTPStatus.FORBIDDEN, error=wording.NOT_CHANGED)
             self._view.tell("enrolled", session.user)
-            return await self._begin(request, session.user)
+            return await self._begin(request, session.user, is_new=True)
         except (SdkUnavailable, MasterUnavailable) as failure:
             self._view.tell("not enrolled", session.user, failure if isinstance(failure, SdkUnavailable) else None)
             return await self._view.session_page(session, HTTPStatus.SERVICE_UNAVAILABLE, error=str(failure))

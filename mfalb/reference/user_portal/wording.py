@@ -9,6 +9,9 @@ from mfalb.reference.config.values import Method
 OLD_FORM: Final = "This form was out of date. Please try again."
 WRONG_PASSWORD: Final = "The user name or password is not right."  # noqa: S105 - what users are told
 NOT_CONFIRMED: Final = "The sign-in was not confirmed on your phone."
+NOT_EVERYWHERE: Final = (
+    "Your phone is registered, but not all servers know of it yet. Please sign in again in a minute."
+)
 NO_CODE: Final = "Please type the digits of the text message."
 WRONG_CODE: Final = "The code was not accepted. Type it again, or cancel to have a new one sent."
 DISABLED: Final = "Multi-factor authentication is switched off for this user. Please ask your help desk."

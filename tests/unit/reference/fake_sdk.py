@@ -10,6 +10,7 @@ from mfalb.reference.sdk_client.client import SdkClient
 from mfalb.reference.sdk_client.failures import Level, SdkUnavailable
 from mfalb.wire.soap import read_envelope_untrusted
 
+NOT_ATTEMPTED = "<callResult><Code>0</Code></callResult>"
 TEXTED = "<callResult><Code>5</Code></callResult>"
 ANSWERED = "<callResult><Code>1</Code></callResult>"
 NOT_ANSWERED = "<callResult><Code>2</Code></callResult>"
@@ -35,6 +36,7 @@ class FakeSdk:
     code: str = "123456"
     begun: str = TEXTED
     is_known: bool = True
+    unknown_times: int = 0  # first halves that meet a server which has not been told of the user yet
     is_enabled: bool = True
     is_master_there: bool = True
     refuses: bool = False
@@ -89,6 +91,9 @@ class FakeSdk:
         return self._result(method, is_good=self.is_known) + self._user_settings()
 
     def _begun_inside(self) -> str:
+        if self.unknown_times:
+            self.unknown_times -= 1
+            return f"<PfAuthUser_4Result>false</PfAuthUser_4Result>{NOT_ATTEMPTED}{error(1)}"
         result = "false" if self.begun == NOT_ANSWERED else "true"
         return (
             f"<PfAuthUser_4Result>{result}</PfAuthUser_4Result>{self.begun}<authreqid>request-1</authreqid>{error(0)}"

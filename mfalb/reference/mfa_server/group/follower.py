@@ -1,4 +1,4 @@
-"""A slave's side of replication: it opens the connection, says how far it is, and applies what comes.
+"""A slave's side of replication: it opens the connection, says how far it is, and applies what comes, saying so.
 
 One master at a time. What was applied is in the file together with its position, so there is nothing to recover after a
 crash: the next connection goes on from there.
@@ -36,6 +36,8 @@ from mfalb.reference.mfa_server.group.messages import (
     read_message_untrusted,
     read_untrusted,
 )
+from mfalb.reference.mfa_server.group.progress import Progress
+from mfalb.reference.mfa_server.group.replicas import PATIENCE_S
 from mfalb.reference.mfa_server.group.replication_server import DIVERGED, HEARTBEAT_S, NOT_MASTER, SERVICE, Identity
 from mfalb.reference.mfa_server.group.snapshot_file import IncomingSnapshot
 from mfalb.reference.mfa_server.group.standing import Standing
@@ -43,7 +45,6 @@ from mfalb.reference.mfa_server.group.standing import Standing
 _SILENCE_S: Final = 5 * HEARTBEAT_S  # without a heartbeat for so long the master is not there
 _WRITE_TIMEOUT_S: Final = 10.0
 _PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0)  # between connections; the last one goes on
-_PATIENCE_S: Final = 2.0  # for one's own write to come back through replication
 
 _log = logging.getLogger("mfalb.reference.mfa_server.replication")
 
@@ -141,18 +142,19 @@ class Follower:
             raise MasterAway(type(error).__name__) from None
         if done.code:
             raise WriteRefused(Failure(done.code, done.text))
-        # Whoever wrote may read here next, and should find it
-        await self._ledger.has_reached(done.sequence, _PATIENCE_S)
+        # Whoever wrote may read here next, and should find it; the master has not waited for a slave out of step
+        await self._ledger.has_reached(done.sequence, PATIENCE_S)
         return done.given
 
     # ------------------------------------------------------------------------------ following
 
     async def _follow_once(self, channel: grpc.aio.Channel) -> None:
         """One stream, to its end."""
-        stream_of: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"/{SERVICE}/Follow")
-        stream = stream_of(message_bytes(self._hello()))
+        stream_of: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"/{SERVICE}/Follow")
+        progress = Progress(self._hello())
+        stream = stream_of(progress)
         try:
-            await self._apply_all(_messages_untrusted(stream))
+            await self._apply_all(_messages_untrusted(stream), progress)
         except grpc.aio.AioRpcError as error:
             self.told(_word(error))
         except TimeoutError:
@@ -167,6 +169,7 @@ class Follower:
             _log.error("change not written", extra={"reason": str(error)})
         finally:
             stream.cancel()
+            progress.end()  # a stream that the master has ended cannot be cancelled, and would wait for news
 
     def _hello(self) -> Hello:
         position = self._ledger.position
@@ -174,7 +177,7 @@ class Follower:
         who = self._identity
         return Hello(who.group, who.kind, who.server, position.epoch, position.sequence, known, self.wants_snapshot)
 
-    async def _apply_all(self, messages: AsyncIterator[Message]) -> None:
+    async def _apply_all(self, messages: AsyncIterator[Message], progress: Progress) -> None:
         async for message in messages:
             if self._faults.now.master_lost:
                 raise TimeoutError
@@ -185,18 +188,22 @@ class Follower:
                     self.told("")
                 case Change():
                     await self._ledger.apply(message)
+                    progress.has_applied(message.position.sequence)
                 case Heartbeat(sequence):
-                    self._hear(sequence)
+                    self._hear(sequence, progress)
                 case SnapshotBegins():
                     await self._take_snapshot(message, messages)
+                    progress.has_applied(self._ledger.position.sequence)
                     self.told("")
                 case _:
                     raise MalformedMessage("replication_unexpected")
 
-    def _hear(self, sequence: int) -> None:
+    def _hear(self, sequence: int, progress: Progress) -> None:
         self.lag.master_sequence = sequence
-        if self._ledger.position.sequence >= sequence:
+        own = self._ledger.position.sequence
+        if own >= sequence:
             self.lag.level_at = monotonic()
+            progress.has_applied(own)
 
     async def _take_snapshot(self, begins: SnapshotBegins, messages: AsyncIterator[Message]) -> None:
         path = self._ledger.pfdata.path
@@ -213,7 +220,7 @@ class Follower:
         raise MalformedMessage("snapshot_cut_off")
 
 
-async def _messages_untrusted(stream: grpc.aio.UnaryStreamCall[bytes, bytes]) -> AsyncIterator[Message]:
+async def _messages_untrusted(stream: grpc.aio.StreamStreamCall[bytes, bytes]) -> AsyncIterator[Message]:
     """What the master sends, one by one. Raises AioRpcError, TimeoutError for silence, and MalformedMessage."""
     while True:
         async with asyncio.timeout(_SILENCE_S):
@@ -224,7 +231,11 @@ async def _messages_untrusted(stream: grpc.aio.UnaryStreamCall[bytes, bytes]) ->
 
 
 def _word(error: grpc.aio.AioRpcError) -> str:
-    """Why there is no stream, in one of our words."""
+    """Why there is no stream, in one of our words.
+
+    One that ended while an acknowledgement was on its way is `away`: gRPC tells of what could not be sent, not of what
+    the master said, which the next stream hears.
+    """
     details = error.details() or ""
     if details in (DIVERGED, NOT_MASTER):
         return details

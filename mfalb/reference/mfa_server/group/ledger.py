@@ -1,4 +1,7 @@
-"""The group's data for coroutines: the disk is waited for in threads, and whoever waits for a change is woken."""
+"""The group's data for coroutines: the disk is waited for in threads, and whoever waits for a change is woken.
+
+A write is made here, and is told to have been made when the slaves that are in step have it as well.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from mfalb.reference.config.values import User
 from mfalb.reference.mfa_server.data.pfdata import Pfdata
 from mfalb.reference.mfa_server.data.position import Change, Epoch, Position
 from mfalb.reference.mfa_server.data.writes import Texts, import_users, perform
+from mfalb.reference.mfa_server.group.replicas import Replicas
 from mfalb.reference.mfa_server.group.standing import Standing
 
 Clock = Callable[[], float]
@@ -31,6 +35,7 @@ class Ledger:
         self.pfdata = pfdata
         self._standing = standing
         self.clock = clock
+        self.replicas = Replicas(lambda: self.position.sequence)
         self._is_news = asyncio.Condition()
 
     @property
@@ -38,7 +43,7 @@ class Ledger:
         return self.pfdata.position()
 
     async def write(self, name: str, texts: Texts) -> tuple[dict[str, str], Position]:
-        """Make a write. Raises WriteRefused and NotMaster, and then nothing was written."""
+        """Make a write, and see that slaves in step have it. Raises WriteRefused and NotMaster: nothing was written."""
         now = self.clock()
 
         def work(db: apsw.Connection) -> dict[str, str]:
@@ -46,9 +51,10 @@ class Ledger:
                 raise NotMaster("writes are made elsewhere")
             return perform(db, name, texts, now)
 
-        done = await asyncio.to_thread(self.pfdata.write, work, now)
+        given, position = await asyncio.to_thread(self.pfdata.write, work, now)
         await self._tell()
-        return done
+        await self.replicas.wait_for(position.sequence)  # holds up this write only: the writer is free for the next one
+        return given, position
 
     async def settled(self) -> Position:
         """The position when every write that was begun has ended."""

@@ -4,7 +4,7 @@ Every message begins with the version and its kind, a byte each:
 
     0        1        2
     +--------+--------+------------------------------------------------+
-    | version| kind   | JSON (hello, welcome, heartbeat, write, done)  |
+    | version| kind   | JSON (all kinds but the two below)             |
     +--------+--------+------------------------------------------------+
     | version| kind   | epoch u32, sequence u64, made at f64, changeset|  a change
     +--------+--------+------------------------------------------------+
@@ -44,6 +44,7 @@ class Kind(IntEnum):
     PIECE = 6
     WRITE = 7
     DONE = 8
+    APPLIED = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,17 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Applied:
+    """How far a slave is: this change and all before it are on its disk, and whoever asks it finds them.
+
+    It says so after each change and each snapshot, and when a heartbeat finds it level. Masters that do not know this
+    message read a slave's first one only, and slaves that do not know it say nothing: the version is the same.
+    """
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotBegins:
     """A file of so many bytes follows in pieces."""
 
@@ -108,12 +120,13 @@ class WriteDone:
     given: dict[str, str] = field(repr=False)
 
 
-Message = Hello | Welcome | Change | Heartbeat | SnapshotBegins | bytes | WriteCall | WriteDone
+Message = Hello | Welcome | Change | Heartbeat | Applied | SnapshotBegins | bytes | WriteCall | WriteDone
 Value = TypeVar("Value")
 _KINDS: Final[dict[type, Kind]] = {
     Hello: Kind.HELLO,
     Welcome: Kind.WELCOME,
     Heartbeat: Kind.HEARTBEAT,
+    Applied: Kind.APPLIED,
     SnapshotBegins: Kind.SNAPSHOT,
     WriteCall: Kind.WRITE,
     WriteDone: Kind.DONE,
@@ -186,6 +199,10 @@ def _heartbeat(table: dict[str, Any]) -> Heartbeat:
     return Heartbeat(_number(table["sequence"]))
 
 
+def _applied(table: dict[str, Any]) -> Applied:
+    return Applied(_number(table["sequence"]))
+
+
 def _snapshot_begins(table: dict[str, Any]) -> SnapshotBegins:
     return SnapshotBegins(_number(table["size"]), _text(table["sha256"]))
 
@@ -221,6 +238,7 @@ _READERS: Final[dict[int, Callable[[dict[str, Any]], Message]]] = {
     Kind.HELLO: _hello,
     Kind.WELCOME: _welcome,
     Kind.HEARTBEAT: _heartbeat,
+    Kind.APPLIED: _applied,
     Kind.SNAPSHOT: _snapshot_begins,
     Kind.WRITE: _write_call,
     Kind.DONE: _write_done,

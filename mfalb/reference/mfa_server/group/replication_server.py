@@ -1,7 +1,8 @@
 """The master's side of replication: gRPC methods whose messages are bytes of ours.
 
-`Follow` streams to a slave what it lacks: changes after its position, or a snapshot first. `Write` makes a write that a
-slave passes on. Every server serves both, because any of them may be the master tomorrow; one that is not says so.
+`Follow` streams to a slave what it lacks, changes after its position or a snapshot first, and hears from it how far it
+is (`replicas.py`). `Write` makes a write that a slave passes on. Every server serves both, because any of them may be
+the master tomorrow; one that is not says so.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final, NoReturn
 import grpc
 
 from mfalb.errors import MalformedMessage
+from mfalb.net.lifecycle import Tasks
 from mfalb.reference.mfa_server.data.pfdata import DataError
 from mfalb.reference.mfa_server.data.position import Position, is_beginning_of
 from mfalb.reference.mfa_server.data.writes import WriteRefused
@@ -25,6 +27,7 @@ from mfalb.reference.mfa_server.group.ledger import Ledger, NotMaster
 from mfalb.reference.mfa_server.group.messages import (
     MESSAGE_LIMIT,
     PIECE_BYTES,
+    Applied,
     Heartbeat,
     Hello,
     Welcome,
@@ -33,6 +36,7 @@ from mfalb.reference.mfa_server.group.messages import (
     message_bytes,
     read_untrusted,
 )
+from mfalb.reference.mfa_server.group.replicas import Replica
 from mfalb.reference.mfa_server.group.snapshot_file import description
 from mfalb.reference.mfa_server.group.standing import Role, Standing
 
@@ -73,7 +77,7 @@ class ReplicationServer:
         self._snapshots = asyncio.Semaphore(1)  # each costs a file of the database's size
         self._server: grpc.aio.Server | None = None
         self.ask_cloud: Callable[[], None] = lambda: None
-        self.slaves: dict[str, int] = {}  # the last change that was sent to each slave that follows now
+        self._tasks = Tasks("replication")
 
     async def open(self) -> int:
         """Serve the door on a loopback port; returns the port."""
@@ -85,7 +89,7 @@ class ReplicationServer:
         ]
         server = grpc.aio.server(options=options)
         handlers: dict[str, Any] = {
-            "Follow": grpc.unary_stream_rpc_method_handler(self._follow),
+            "Follow": grpc.stream_stream_rpc_method_handler(self._follow),
             "Write": grpc.unary_unary_rpc_method_handler(self._write),
         }
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
@@ -97,6 +101,7 @@ class ReplicationServer:
     async def close(self) -> None:
         if self._server is not None:
             await self._server.stop(grace=None)
+        await self._tasks.close()  # after their calls have ended: see `_hear`
 
     # ------------------------------------------------------------------------------ who is there
 
@@ -125,7 +130,10 @@ class ReplicationServer:
 
     # ------------------------------------------------------------------------------ Follow
 
-    async def _follow(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
+    async def _follow(self, _requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        request = await context.read()
+        if not isinstance(request, bytes):  # gRPC's word for the end
+            return
         try:
             hello = read_untrusted(request, Hello)
         except MalformedMessage as error:
@@ -137,13 +145,37 @@ class ReplicationServer:
         if not is_past and not hello.wants_snapshot:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, DIVERGED)
         _log.info("slave follows", extra={"slave": hello.server, "sequence": str(hello.sequence)})
+        replica = self._ledger.replicas.join(hello.server)
+        self._tasks.start(f"acknowledgements of {hello.server}", self._hear(context, replica))
         try:
-            async for message in self._stream(hello):
+            async for message in self._stream(hello, replica):
                 yield message
         finally:
-            self.slaves.pop(hello.server, None)
+            self._ledger.replicas.leave(replica)
 
-    async def _stream(self, hello: Hello) -> AsyncIterator[bytes]:
+    async def _hear(self, context: Context, replica: Replica) -> None:
+        """Take what a slave says of itself, one message in memory at a time, until its stream has ended.
+
+        Nothing that it says ends the stream: what makes no sense is counted, and it is not taken to be any further.
+        This task ends with its call and may not be cancelled before: the message that gRPC is about to receive would be
+        written into memory that is not there any more. Nor may it wait for anything else between two reads: a call that
+        was cancelled is gone some turns of the loop later.
+        """
+        try:
+            while isinstance(message := await context.read(), bytes):
+                self._take_untrusted(message, replica)
+        except grpc.aio.BaseError:  # what `read` raises when the other half of the stream has ended
+            pass
+        finally:
+            self._ledger.replicas.mute(replica)
+
+    def _take_untrusted(self, message: bytes, replica: Replica) -> None:
+        try:
+            self._ledger.replicas.has_applied_untrusted(replica, read_untrusted(message, Applied).sequence)
+        except MalformedMessage as error:
+            self._refusals.count(error.reason, replica.name)
+
+    async def _stream(self, hello: Hello, replica: Replica) -> AsyncIterator[bytes]:
         epoch, sequence = self._standing.epoch, hello.sequence
         is_empty = hello.sequence == 0 and self._ledger.position.sequence > 0
         if hello.wants_snapshot or is_empty or not self._ledger.pfdata.has_changes_after(sequence):
@@ -151,21 +183,21 @@ class ReplicationServer:
                 path = self._snapshot_path(hello.server)
                 try:
                     position = await asyncio.to_thread(self._ledger.pfdata.save_snapshot, path)
+                    replica.sent = sequence = position.sequence  # before it is: the answer may be here first
                     async for message in _pieces(path):
                         yield message
                 finally:
                     path.unlink(missing_ok=True)
-            sequence = position.sequence
         else:
+            replica.sent = replica.applied = sequence
             yield message_bytes(Welcome(self._ledger.pfdata.history()))
         while self._standing.role is Role.MASTER and self._standing.epoch == epoch:
             changes = self._ledger.pfdata.changes_after(sequence)
             if changes and changes[0].position.sequence != sequence + 1:
                 return  # the log was trimmed under a slow slave: it comes again, and takes a snapshot
             for change in changes:
+                replica.sent = sequence = change.position.sequence
                 yield message_bytes(change)
-                sequence = change.position.sequence
-            self.slaves[hello.server] = sequence
             yield message_bytes(Heartbeat(self._ledger.position.sequence))
             await self._ledger.has_reached(sequence + 1, HEARTBEAT_S)
 

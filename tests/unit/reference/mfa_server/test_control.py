@@ -52,11 +52,6 @@ class FakeFollower:
     snapshots: int = 3
 
 
-@dataclass
-class FakeServer:
-    slaves: dict[str, int]
-
-
 class Rig:
     def __init__(self, pfdata: Pfdata) -> None:
         standing = Standing(Membership(Role.SLAVE, 2, "mfa1:4443", "license-key"), divergence="what to do")
@@ -68,7 +63,7 @@ class Rig:
             Ledger(pfdata, standing, lambda: 0.0),
             cast("Any", self.member),
             cast("Any", FakeFollower(Lag(master_sequence=12, level_at=90.0))),
-            cast("Any", FakeServer({"mfa3": 9})),
+            nothing,
             nothing,
             Refusals(),
             4443,
@@ -94,10 +89,13 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 async def test_the_status_says_what_a_server_is_and_how_far_behind_and_no_secret(rig: Rig) -> None:
+    replica = rig.cluster.ledger.replicas.join("mfa3")
+    replica.sent, replica.applied = 9, 8
     status = status_of("mfa2", rig.cluster, now=100.0)
+    assert status["slaves"] == {"mfa3": {"sent": 9, "applied": 8, "is_in_step": False}}
     assert (status["role"], status["epoch"], status["master_rpc"]) == ("slave", 2, "mfa1:4443")
     assert status["lag"] == {"changes": 12, "seconds": 9.0}
-    assert (status["slaves"], status["snapshots_taken"], status["divergence"]) == ({"mfa3": 9}, 3, "what to do")
+    assert (status["snapshots_taken"], status["divergence"]) == (3, "what to do")
     code, told = await rig.ask("GET", "/status.json?digest=1", b"", {})
     assert (code, len(told["digest"])) == (200, 64)
     assert not [secret for secret in ("license-key", "activation-code") if secret in json.dumps(told)]

@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 from unit.reference.fake_sdk import ANSWERED, NOT_ANSWERED, FakeSdk
 from unit.reference.web_client import Page, WebClient
+from unit.still_loop import run
 
 from mfalb.reference.sdk_client.failures import Level
 from mfalb.reference.user_portal.app import Portal
@@ -270,6 +271,57 @@ async def test_whom_nobody_knows_gives_a_phone_and_is_asked_on_it_at_once(browse
     assert browser.cookies[SESSION] != enrolling
     sdk.is_known = True
     assert "Your account" in (await browser.post("/otp", otp="123456")).text
+
+
+async def enrol(sdk: FakeSdk) -> tuple[Page, float, str]:
+    """The page after a newcomer's phone was given, the seconds that it took, and where the browser stands then."""
+    browser, now = Browser(new_portal(sdk)), asyncio.get_running_loop().time
+    sdk.is_known = False
+    await browser.log_in()
+    before = now()
+    page = await browser.post("/enrol", phone="+1 555 0101", method="one_way_sms")
+    took = now() - before
+    return page, took, (await browser.get()).text
+
+
+@pytest.mark.parametrize(("unknown_times", "seconds"), [(0, 0.0), (1, 0.2), (2, 0.5), (4, 2.0)])
+def test_a_newcomer_who_is_not_known_at_the_next_server_yet_is_asked_for_again(
+    sdk: FakeSdk, unknown_times: int, seconds: float
+) -> None:
+    sdk.unknown_times = unknown_times
+    page, took, _ = run(enrol(sdk))
+    assert "Enter your code" in page.text
+    assert took == pytest.approx(seconds)
+    assert sdk.asked("PfAuthUser_4") == [BEGUN] * (unknown_times + 1)
+    assert len(sdk.asked("AddUser")) == 1
+
+
+def test_a_newcomer_who_stays_unknown_is_told_that_the_servers_do_not_know_yet(sdk: FakeSdk) -> None:
+    sdk.unknown_times = 1000
+    page, took, next_page = run(enrol(sdk))
+    assert (page.status, "not all servers know of it yet" in page.text, "<h1>Sign in</h1>" in page.text) == (
+        503,
+        True,
+        True,
+    )
+    assert NOT_KNOWN in next_page, "the session has ended"
+    assert "not confirmed" not in page.text
+    assert took == pytest.approx(2.0)
+    assert len(sdk.asked("PfAuthUser_4")) == 5
+
+
+def test_a_newcomer_whose_call_is_denied_is_not_called_again(sdk: FakeSdk) -> None:
+    sdk.begun = NOT_ANSWERED
+    page, _, _ = run(enrol(sdk))
+    assert (page.status, "not confirmed" in page.text) == (403, True)
+    assert len(sdk.asked("PfAuthUser_4")) == 1
+
+
+async def test_who_is_no_newcomer_and_unknown_at_one_server_is_asked_once(browser: Browser, sdk: FakeSdk) -> None:
+    sdk.unknown_times = 1
+    page = await browser.log_in()
+    assert (page.status, "not confirmed" in page.text) == (403, True)
+    assert len(sdk.asked("PfAuthUser_4")) == 1
 
 
 @pytest.mark.parametrize(

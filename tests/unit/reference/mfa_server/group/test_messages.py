@@ -12,6 +12,7 @@ from mfalb.reference.mfa_server.data.position import Change, Epoch, Position
 from mfalb.reference.mfa_server.group.messages import (
     MESSAGE_LIMIT,
     VERSION,
+    Applied,
     Heartbeat,
     Hello,
     Kind,
@@ -31,6 +32,8 @@ MESSAGES: list[Message] = [
     Welcome((Epoch(1, 0), Epoch(3, 2**40))),
     Welcome(()),
     Heartbeat(12),
+    Applied(0),
+    Applied(2**40),
     SnapshotBegins(4096, "ab" * 32),
     Change(Position(2, 2**40), 1_000_000.5, b"\0changeset\xff"),
     b"a piece of a file",
@@ -74,6 +77,12 @@ HELLO = {"group": "g", "kind": "k", "server": "s", "epoch": 1, "sequence": 1, "k
         (table(Kind.HELLO, {**HELLO, "epoch": 2**63}), "replication_number"),
         (table(Kind.HELLO, {**HELLO, "epoch": 1.5}), "replication_number"),
         (table(Kind.HELLO, {"group": "g"}), "replication_table"),
+        (table(Kind.APPLIED, {"sequence": -1}), "replication_number"),
+        (table(Kind.APPLIED, {"sequence": 2**63}), "replication_number"),
+        (table(Kind.APPLIED, {"sequence": "7"}), "replication_number"),
+        (table(Kind.APPLIED, {"sequence": True}), "replication_number"),
+        (table(Kind.APPLIED, {}), "replication_table"),
+        (table(Kind.APPLIED, [7]), "replication_table"),
         (table(Kind.WELCOME, {"epochs": 7}), "replication_table"),
         (table(Kind.WELCOME, {"epochs": [7]}), "replication_table"),
         (table(Kind.WRITE, {"server": "s", "group": "g", "name": "n", "texts": []}), "replication_text"),
@@ -89,6 +98,12 @@ def test_what_is_no_message_is_refused_in_our_own_words(data: bytes, reason: str
     with pytest.raises(MalformedMessage) as refusal:
         read_message_untrusted(data)
     assert refusal.value.reason == reason
+
+
+def test_an_acknowledgement_is_no_heartbeat_although_they_look_alike() -> None:
+    assert message_bytes(Applied(7))[2:] == message_bytes(Heartbeat(7))[2:]
+    with pytest.raises(MalformedMessage, match="replication_unexpected"):
+        read_untrusted(message_bytes(Heartbeat(7)), Applied)
 
 
 def test_another_message_than_the_one_that_is_due_is_refused() -> None:
