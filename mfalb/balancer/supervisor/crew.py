@@ -279,7 +279,8 @@ class Crew:
     def _died(self, pid: int, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
         facts = {"pid": pid, "signal": -code} if code < 0 else {"pid": pid, "exit_code": code}
-        _log.error("a worker has ended", extra=facts)
+        is_due = code == 0 and (self._is_winding_up or pid in [seat.pid for seat in self._leaving])
+        _log.log(logging.INFO if is_due else logging.ERROR, "a worker has ended", extra=facts)
 
     def _received(self, seat: Seat, message: Message) -> None:
         if message.kind == "ready":

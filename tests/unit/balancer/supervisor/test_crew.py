@@ -367,3 +367,23 @@ def test_a_worker_that_cannot_be_begun_is_told_of_with_the_reason_and_tried_agai
     (record,) = caplog.records
     assert record.message == "a worker cannot be begun"
     assert vars(record)["reason"] == "Resource temporarily unavailable"
+
+
+@pytest.mark.parametrize(
+    ("status", "is_relieved", "level"),
+    [(0, True, logging.INFO), (0, False, logging.ERROR), (9, True, logging.ERROR)],
+    ids=["let go", "by itself", "killed"],
+)
+def test_the_end_of_a_worker_is_an_error_unless_it_was_let_go(
+    caplog: pytest.LogCaptureFixture, status: int, is_relieved: bool, level: int
+) -> None:
+    async def story(world: World) -> None:
+        await world.begin(0)
+        world.nursery_says(born=100)
+        if is_relieved:
+            world.crew.replace_nobody()
+        world.nursery_says(died=100, status=status)
+
+    with caplog.at_level(logging.INFO):
+        with_crew(story)
+    assert [(one.message, one.levelno) for one in caplog.records] == [("a worker has ended", level)]
