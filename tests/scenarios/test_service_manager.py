@@ -1,4 +1,7 @@
-"""Promise: a service manager knows how the balancer is, keeps its sockets over a restart, and stamps its log."""
+"""Promise: a service manager knows how the balancer is, gives it sockets, and stamps its log.
+
+`test_systemd` has a real one, which keeps its sockets over restarts.
+"""
 
 from __future__ import annotations
 
@@ -278,45 +281,6 @@ def activated(sockets: Sequence[socket.socket], names: str) -> Launch:
     numbers = tuple(sock.fileno() for sock in sockets)
     wrapper = (sys.executable, "-c", ACTIVATE, names, *map(str, numbers))
     return Launch(wrapper=wrapper, pass_fds=numbers)
-
-
-def test_nobody_is_refused_over_a_restart_when_the_service_manager_keeps_the_socket(
-    backend: HttpBackend, tmp_path: Path
-) -> None:
-    kept = socket.create_server((LOOPBACK, 0), backlog=1024)
-    front = Front(kept.getsockname()[1])
-    refused: list[Exception] = []
-    served: list[int] = []
-    is_over = threading.Event()
-
-    def call() -> None:
-        while not is_over.is_set():
-            try:
-                with front.open() as connection:
-                    connection.sendall(b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-                    served.append(len(connection.recv(12)))
-            except ConnectionRefusedError as error:
-                refused.append(error)
-            except OSError:
-                served.append(0)  # it was being served when the balancer ended
-            is_over.wait(0.005)
-
-    callers = [threading.Thread(target=call) for _ in range(4)]
-    with ExitStack() as stack:
-        for caller in callers:
-            stack.callback(lambda caller=caller: caller.is_alive() and caller.join())  # type: ignore[misc]
-        stack.callback(is_over.set)
-        for life in range(3):
-            launch = activated([kept], "web")
-            with Balancer(config_of(front, backend.address), tmp_path / f"mfalb{life}", launch=launch):
-                if life == 0:
-                    for caller in callers:
-                        caller.start()
-                enough = len(served) + 40
-                wait_until(lambda enough=enough: len(served) > enough, "requests")  # type: ignore[misc]
-    assert refused == []
-    assert served.count(12) > 100
-    kept.close()
 
 
 def test_a_socket_that_nobody_uses_and_a_listener_without_one_are_told_by_name(tmp_path: Path) -> None:
