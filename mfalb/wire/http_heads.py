@@ -27,8 +27,8 @@ _KNOWN_REQUEST_LINES_LIMIT: Final = 4096  # clients choose them, so when it is f
 _KNOWN_REQUEST_LINE_BYTES: Final = 128
 _STATUS_LINE: Final = re.compile(rb"(HTTP/[0-9]\.[0-9]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?")
 _METHOD_RUN: Final = re.compile(rb"(?:[A-Z][A-Z_-]*)?")
-_known_status_lines: dict[bytes, tuple[int, bytes, int]] = {}  # backends have few of them
-_known_request_lines: dict[bytes, tuple[bytes, bytes, int]] = {}
+_known_status_lines: Final[dict[bytes, tuple[int, bytes, int]]] = {}  # backends have few of them
+_known_request_lines: Final[dict[bytes, tuple[bytes, bytes, int]]] = {}
 SWITCHING_PROTOCOLS: Final = 101
 # Members of an Enum are looked up by name wherever they stand: 0.1 us each in compiled code
 _NONE: Final = Framing.NONE
@@ -219,3 +219,9 @@ def response_head_untrusted(lines: list[bytes], fields_reader: FieldReader, own:
     is_lasting = framing is not _CLOSE and (minor_version > 0 or framing is not _CHUNKED)
     head.is_keep_alive = is_lasting and fields.is_keep_alive(minor_version)
     return head
+
+
+def ended_lines(data: bytes) -> list[bytes]:
+    """The lines that are complete. One that ends in a bare line feed keeps it, and so is a fault."""
+    lines = data.split(b"\n")[:-1]
+    return [line[:-1] if line.endswith(b"\r") else line + b"\n" for line in lines]

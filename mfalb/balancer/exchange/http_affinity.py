@@ -22,9 +22,9 @@ from mfalb.wire.cookies import find_cookie, set_cookie, without_cookie
 from mfalb.wire.http_fields import Framing
 from mfalb.wire.http_heads import RequestHead, ResponseHead
 
-_OPENED_LIMIT = 10_000  # about 400 bytes each
+_OPENED_LIMIT: Final = 10_000  # about 400 bytes each
 _OK: Final = 200
-_XML_TYPES = (b"text/xml", b"application/soap+xml", b"application/xml")
+_XML_TYPES: Final = (b"text/xml", b"application/soap+xml", b"application/xml")
 
 
 class Moment:
@@ -107,11 +107,11 @@ class HttpAffinity(ABC):
     def shown_path(self, path: bytes) -> bytes: ...
 
 
-NOTHING_FOUND = PinFound("-")
+NOTHING_FOUND: Final = PinFound("-")
 NO_CHANGES: Final[tuple[PinChange, ...]] = ()
 _VALID: Final = CookieFinding.VALID
-_NO_COOKIE = PinFound(CookieFinding.NONE.value)
-_INVALID_COOKIE = PinFound(CookieFinding.INVALID.value)
+_NO_COOKIE: Final = PinFound(CookieFinding.NONE.value)
+_INVALID_COOKIE: Final = PinFound(CookieFinding.INVALID.value)
 
 
 class WithoutAffinity(HttpAffinity):
