@@ -119,7 +119,6 @@ class ClientConnection(FlowHost):
         if self._is_tunnel:
             if flow is not None:
                 flow.request_body(data)
-                flow.flush()
             return
         was_in_head = self._reader.is_in_head
         self._is_reading = True
@@ -131,10 +130,7 @@ class ClientConnection(FlowHost):
             self._malformed(error)
         finally:
             self._is_reading = False
-        flow = self._flow
-        if flow is not None:
-            flow.flush()
-        elif not was_in_head and self._reader.is_in_head:
+        if self._flow is None and not was_in_head and self._reader.is_in_head:
             self._deadline = monotonic() + self._parts.limits.header_timeout_s
 
     def eof_received(self) -> bool:
@@ -292,9 +288,7 @@ class ClientConnection(FlowHost):
             self._malformed(error)
         finally:
             self._is_reading = False
-        if self._flow is not None:
-            self._flow.flush()
-        elif self._reader.is_in_head:
+        if self._flow is None and self._reader.is_in_head:
             self._deadline = monotonic() + self._parts.limits.header_timeout_s
 
     # ------------------------------------------------------------------------------ pauses and ends

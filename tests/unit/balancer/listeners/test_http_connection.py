@@ -139,7 +139,6 @@ class World(ConnectionHost):
         connection = UpstreamConnection(self.backend, port, self.upstream._shared)
         connection.connection_made(cast(asyncio.Transport, Transport()))
         user.upstream_connected(connection)
-        user.flush()
         return connection
 
     def served(self, said: bytes, answered: bytes) -> tuple[ClientConnection, UpstreamConnection]:
