@@ -67,7 +67,7 @@ def record(parts: HttpParts, flow: HttpFlow, client: ClientFacts) -> None:
             request_id = exchange.request_id.decode("ascii")
     head = flow.head
     # without the query, which may hold what nobody should read
-    path = head.target.partition(b"?")[0]
+    path = head.path
     if exchange is not None and exchange.found.key is not None:
         path = exchange.affinity.shown_path(path)
     parts.log_line(
