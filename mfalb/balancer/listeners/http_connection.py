@@ -135,12 +135,14 @@ class ClientConnection(FlowHost):
 
     def eof_received(self) -> bool:
         """Whether our half stays open: only that of a tunnel, and not under TLS."""
+        self._parts.clock.read()
         flow = self._flow
         if flow is None or not self._is_tunnel or self._transport is None or not self._transport.can_write_eof():
             return False
         return flow.client_eof()
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self._parts.clock.read()
         self._transport = self._out.transport = None
         self._reader.part()
         self._listener.forget(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from time import monotonic
 from typing import Final
 
 from mfalb.balancer.exchange import refusals
@@ -50,7 +49,7 @@ def record_unread(parts: HttpParts, refusal: Refusal, client: ClientFacts) -> No
 def record(parts: HttpParts, flow: HttpFlow, client: ClientFacts) -> None:
     """An exchange is over: count it, and note its line for the access log."""
     counters = parts.counters
-    seconds = monotonic() - flow.begun_at
+    seconds = parts.clock.now - flow.begun_at
     counters.seconds += seconds
     counters.count_answer(_CLASSES[flow.status // 100] if flow.reason == "-" else flow.reason)
     log, exchange = parts.access_log, flow.exchange

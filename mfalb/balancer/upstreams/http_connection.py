@@ -202,6 +202,7 @@ class UpstreamConnection(ResponseEvents):
 
     def eof_received(self) -> bool:
         """Whether our half stays open: only that of a tunnel, and not under TLS."""
+        self._clock.read()
         self._is_spoilt = not self._is_tunnel
         user = self._user
         if user is None or not self._is_tunnel or self._transport is None or not self._transport.can_write_eof():
@@ -210,6 +211,7 @@ class UpstreamConnection(ResponseEvents):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._clock.read()
         self._transport = self._out.transport = None
         self._reader.part()
         user = self._user

@@ -305,3 +305,20 @@ async def test_no_end_of_an_exchange_leaves_anything_to_the_garbage_collector(na
         await asyncio.sleep(0)  # the end of the round, when what has gathered is written
     assert world.backend.active == 0
     assert world.upstream.asked is None
+
+
+class Steps(Clock):
+    """A second passes with each look."""
+
+    def read(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+@pytest.mark.parametrize("story", [gone_while_connecting, broken(GET, b"", RESET), left(GET, HALF)])
+async def test_the_time_of_an_exchange_is_over_when_a_connection_ends(story: Story) -> None:
+    world = World()
+    world.parts.clock = world.upstream._shared.clock = Steps()
+    story(world)
+    looks = {gone_while_connecting: 1}.get(story, 2)  # after the request: at what the backend says, and at the end
+    assert world.parts.counters.seconds == looks
