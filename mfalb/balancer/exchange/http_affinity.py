@@ -165,20 +165,24 @@ class CookieStrategy(WithoutAffinity):
         header = head.special.get(b"cookie")
         if header is None:
             return _NO_COOKIE
-        if header.startswith(self._start) and header.find(b";") < 0:  # ours alone, as with most clients but browsers
-            value: bytes | None = header[len(self._start) :]
-            head.special[b"cookie"] = b""
-        else:
-            value = find_cookie(header, self._name)
-            if value is not None:
-                head.special[b"cookie"] = without_cookie(header, self._name)
+        if header.startswith(self._start):  # ours alone, as with most clients but browsers, and seen before
+            found = self._opened.get(header[len(self._start) :])
+            if found is not None:
+                head.special[b"cookie"] = b""
+                return self._judged(found, moment)
+        value = find_cookie(header, self._name)
         if value is None:
             return _NO_COOKIE
+        head.special[b"cookie"] = without_cookie(header, self._name)
         found = self._opened.get(value)
         if found is None:
             found = self._found_untrusted(value)
             if found is None:
                 return _INVALID_COOKIE
+        return self._judged(found, moment)
+
+    def _judged(self, found: PinFound, moment: Moment) -> PinFound:
+        """What a cookie that is ours counts for now."""
         pin = found.cookie
         if pin is None:
             return found
