@@ -77,9 +77,11 @@ class GatheredWrites:
 
     def flush(self) -> None:
         """Send now what has gathered."""
-        if self._pieces and self.transport is not None:
-            self.transport.write(b"".join(self._pieces))
-        self._pieces.clear()
+        pieces = self._pieces
+        if pieces:
+            self._pieces = []
+            if self.transport is not None:
+                self.transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def clear(self) -> None:
         """Forget what has gathered."""

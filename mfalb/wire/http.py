@@ -19,6 +19,7 @@ from mfalb.wire.http_heads import (
     ResponseHead,
     check_request_line_untrusted,
     check_status_line_untrusted,
+    ended_lines,
     request_head_untrusted,
     response_head_untrusted,
 )
@@ -30,8 +31,15 @@ RESPONSE_HEAD_LIMIT_BYTES: Final = 262_144
 _NONE: Final = Framing.NONE
 _LENGTH: Final = Framing.LENGTH
 _CHUNKED: Final = Framing.CHUNKED
-_IN_HEAD, _IN_LENGTH, _IN_CHUNKED, _IN_CLOSE, _AT_END, _BROKEN = range(6)
+# One by one: numbers that are unpacked from a range are looked up by name, too
+_IN_HEAD: Final = 0
+_IN_LENGTH: Final = 1
+_IN_CHUNKED: Final = 2
+_IN_CLOSE: Final = 3
+_AT_END: Final = 4
+_BROKEN: Final = 5
 _FIRST_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_END: Final = b"\r\n\r\n"  # of a head
 
 
 class RequestReader:
@@ -117,23 +125,23 @@ class RequestReader:
         return rest
 
     def _head_untrusted(self, data: bytes) -> None:
-        end = data.find(b"\r\n\r\n")
-        if end < 0 or data[0] == 13:  # noqa: PLR2004 - carriage return: an empty line before the head
+        block, end, rest = data.partition(_END)
+        if not end or data[0] == 13:  # noqa: PLR2004 - carriage return: an empty line before the head
             data = self._without_empty_lines_untrusted(data)
-            end = data.find(b"\r\n\r\n")
-        if end < 0 or end + 4 > self._header_bytes:
+            block, end, rest = data.partition(_END)
+        if not end or len(block) + 4 > self._header_bytes:
             self._unfinished_untrusted(data)
             return
-        lines = data[:end].split(b"\r\n")
+        lines = block.split(b"\r\n")
         try:
             if len(lines) > self._header_count:
                 self._check_lines_untrusted(lines)
             head = request_head_untrusted(lines, self._fields, self._own)
         except MalformedMessage as error:
-            self._broken(error, data[: end + 4])
+            self._broken(error, block + end)
             raise
         self._empty_bytes = 0
-        self._rest = data[end + 4 :] if end + 4 < len(data) else b""
+        self._rest = rest
         self._begin(head)
 
     def _begin(self, head: RequestHead) -> None:
@@ -174,7 +182,7 @@ class RequestReader:
         if is_new_line:
             within = data[: self._header_bytes]
             try:
-                self._check_lines_untrusted(_ended_lines(within))
+                self._check_lines_untrusted(ended_lines(within))
             except MalformedMessage as error:
                 self._broken(error, within)
                 raise
@@ -228,12 +236,6 @@ class RequestReader:
             raise MalformedMessage(*body.fault)
         if body.is_ended:
             self._events.request_end(self._fields.allowed_trailers(body.trailers))
-
-
-def _ended_lines(data: bytes) -> list[bytes]:
-    """The lines that are complete. One that ends in a bare line feed keeps it, and so is a fault."""
-    lines = data.split(b"\n")[:-1]
-    return [line[:-1] if line.endswith(b"\r") else line + b"\n" for line in lines]
 
 
 class ResponseReader:
@@ -309,15 +311,14 @@ class ResponseReader:
 
     def _heads_untrusted(self, data: bytes) -> None:
         while self._place == _IN_HEAD:
-            end = data.find(b"\r\n\r\n")
-            if end < 0:
-                self._unfinished_untrusted(data)
+            block, end, data = data.partition(_END)
+            if not end:
+                self._unfinished_untrusted(block)
                 return
-            self._head_bytes += end + 4
+            self._head_bytes += len(block) + 4
             if self._head_bytes > RESPONSE_HEAD_LIMIT_BYTES:
                 raise MalformedMessage("header_bytes")
-            head = response_head_untrusted(data[:end].split(b"\r\n"), self._fields, self._own)
-            data = data[end + 4 :] if end + 4 < len(data) else b""
+            head = response_head_untrusted(block.split(b"\r\n"), self._fields, self._own)
             self._begin_untrusted(head, data)
             if not head.is_interim:
                 return
@@ -362,7 +363,7 @@ class ResponseReader:
         self._rest = data
         if not data.startswith(b"HTTP/"[: len(data)]):
             raise MalformedMessage("status_line")
-        lines = _ended_lines(data)
+        lines = ended_lines(data)
         if lines:
             check_status_line_untrusted(lines[0])
             self._fields.read_untrusted(lines[1:], self._own)

@@ -14,7 +14,10 @@ from mfalb.errors import MalformedMessage
 from mfalb.wire.http_fields import trailer_untrusted
 
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t -~\x80-\xff]*)?")
-_IN_SIZE, _IN_DATA, _IN_DATA_END, _IN_TRAILERS = range(4)
+_IN_SIZE: Final = 0
+_IN_DATA: Final = 1
+_IN_DATA_END: Final = 2
+_IN_TRAILERS: Final = 3
 _TRAILER_COUNT_LIMIT: Final = 64
 
 LAST_CHUNK: Final = b"0\r\n\r\n"

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Final
 
 from mfalb.errors import MalformedMessage
+from mfalb.wire.http_target import refuse_bad_host
 
 _COUNT_DIGITS_LIMIT: Final = 18  # of a Content-Length: more cannot be meant
 _KNOWN_LIMIT: Final = 4096  # lines; when it is full all are forgotten, since peers choose what fills it
@@ -212,6 +213,9 @@ class FieldReader:
             if not value.isdigit() or len(value) > _COUNT_DIGITS_LIMIT:
                 raise MalformedMessage("content_length", line, len(line) - len(value))
             field = Field(name, value, b"", int(value))
+        elif name == b"host":
+            refuse_bad_host(value)
+            field = Field(name, value, b"")
         else:
             field = Field(name, value.lower() if name == b"connection" else value, b"")
         if name in _SECRET:

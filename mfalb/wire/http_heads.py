@@ -27,8 +27,8 @@ _KNOWN_REQUEST_LINES_LIMIT: Final = 4096  # clients choose them, so when it is f
 _KNOWN_REQUEST_LINE_BYTES: Final = 128
 _STATUS_LINE: Final = re.compile(rb"(HTTP/[0-9]\.[0-9]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?")
 _METHOD_RUN: Final = re.compile(rb"(?:[A-Z][A-Z_-]*)?")
-_known_status_lines: dict[bytes, tuple[int, bytes, int]] = {}  # backends have few of them
-_known_request_lines: dict[bytes, tuple[bytes, bytes, int]] = {}
+_known_status_lines: Final[dict[bytes, tuple[int, bytes, int]]] = {}  # backends have few of them
+_known_request_lines: Final[dict[bytes, tuple[bytes, bytes, bytes, int]]] = {}
 SWITCHING_PROTOCOLS: Final = 101
 # Members of an Enum are looked up by name wherever they stand: 0.1 us each in compiled code
 _NONE: Final = Framing.NONE
@@ -40,7 +40,8 @@ _CLOSE: Final = Framing.CLOSE
 class RequestHead:
     """A request without its body. `lines` are finished header lines; `special` maps lower-case names to values.
 
-    `upgrade` names the protocols it asks to change to, b"" for none; `length` is that of its body where it says so.
+    `path` is the target without its query; `upgrade` names the protocols it asks to change to, b"" for none; `length`
+    is that of its body where it says so.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class RequestHead:
         "lines",
         "method",
         "minor_version",
+        "path",
         "special",
         "target",
         "upgrade",
@@ -59,7 +61,7 @@ class RequestHead:
         self, method: bytes, target: bytes, minor_version: int, lines: list[bytes], special: dict[bytes, bytes]
     ) -> None:
         self.method = method
-        self.target = target
+        self.target = self.path = target
         self.minor_version = minor_version
         self.lines = lines
         self.special = special
@@ -112,10 +114,11 @@ class ResponseHead:
 
 def request_head_untrusted(lines: list[bytes], fields_reader: FieldReader, own: dict[bytes, Field]) -> RequestHead:
     """The head of which these are the lines, request line first. `own`: see FieldReader. Raises MalformedMessage."""
-    method, target, minor = check_request_line_untrusted(lines[0])
+    method, target, path, minor = check_request_line_untrusted(lines[0])
     fields = fields_reader.read_untrusted(lines[1:], own)
     special = fields.special
     head = RequestHead(method, target, minor, fields.lines, special)
+    head.path = path
     head.framing = fields.framing(_NONE)
     if head.framing is _LENGTH:
         head.length = fields.length
@@ -142,14 +145,13 @@ def _judge(head: RequestHead) -> None:
             refuse_bad_host(authority)
             if host and default_port(host) != default_port(authority):
                 raise MalformedMessage("host_mismatch")
-            special[b"host"] = host = authority
+            special[b"host"] = authority
         head.target = target
-    if host:
-        refuse_bad_host(host)
+        head.path = target.partition(b"?")[0]
 
 
-def check_request_line_untrusted(line: bytes) -> tuple[bytes, bytes, int]:
-    """The method, target and minor version of a request line. Raises MalformedMessage."""
+def check_request_line_untrusted(line: bytes) -> tuple[bytes, bytes, bytes, int]:
+    """The method, target, path and minor version of a request line. Raises MalformedMessage."""
     known = _known_request_lines.get(line)
     if known is not None:
         return known
@@ -165,8 +167,9 @@ def check_request_line_untrusted(line: bytes) -> tuple[bytes, bytes, int]:
         raise MalformedMessage("http_version", line, len(line) - 3)
     if method == b"CONNECT":
         raise MalformedMessage("connect", line)
-    read = (method, target, _VERSIONS[version])
-    if len(line) <= _KNOWN_REQUEST_LINE_BYTES and target.find(b"?") < 0:  # a query may hold what nobody should keep
+    path = target.partition(b"?")[0]
+    read = (method, target, path, _VERSIONS[version])
+    if len(line) <= _KNOWN_REQUEST_LINE_BYTES and len(path) == len(target):  # a query may hold what nobody should keep
         if len(_known_request_lines) >= _KNOWN_REQUEST_LINES_LIMIT:
             _known_request_lines.clear()
         _known_request_lines[line] = read
@@ -219,3 +222,9 @@ def response_head_untrusted(lines: list[bytes], fields_reader: FieldReader, own:
     is_lasting = framing is not _CLOSE and (minor_version > 0 or framing is not _CHUNKED)
     head.is_keep_alive = is_lasting and fields.is_keep_alive(minor_version)
     return head
+
+
+def ended_lines(data: bytes) -> list[bytes]:
+    """The lines that are complete. One that ends in a bare line feed keeps it, and so is a fault."""
+    lines = data.split(b"\n")[:-1]
+    return [line[:-1] if line.endswith(b"\r") else line + b"\n" for line in lines]

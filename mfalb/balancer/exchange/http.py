@@ -124,7 +124,8 @@ class HttpExchanges:
         self, config: HttpListener, pools: Mapping[str, Pool], pins: PinStore, sealer: CookieSealer | None
     ) -> None:
         self._routes = RouteTable(config.routes, pools)
-        self._known: dict[bytes, Pool] = {}
+        self._known: dict[bytes, dict[bytes, Pool]] = {}
+        self._known_paths = 0
         self.trusted: Networks = config.trusted_proxies
         self._accepts_encoded_slashes = "encoded_slashes" in config.accept
         self._writer = RequestWriter(config.forwarding)
@@ -157,20 +158,23 @@ class HttpExchanges:
 
     def _pool_untrusted(self, head: RequestHead) -> Pool | None:
         """Where a target leads. The path of nearly every request was seen before, and is judged once."""
-        path = head.target
-        query = path.find(b"?")  # `in` would first try bytes as a number: 0.4 us
-        if query >= 0:
-            path = path[:query]
-        known = head.special.get(b"host", b"") + b" " + path
-        pool = self._known.get(known)
+        host = head.special.get(b"host", b"")
+        paths = self._known.get(host)
+        pool = None if paths is None else paths.get(head.path)
         if pool is None:
             routing_path = routing_path_untrusted(head.target, accepts_slashes=self._accepts_encoded_slashes)
             pool = self._routes.find(head.host, routing_path)
             if pool is not None:
-                if len(self._known) >= _KNOWN_LIMIT:
-                    self._known.clear()
-                self._known[known] = pool
+                self._remember(host, head.path, pool)
         return pool
+
+    def _remember(self, host: bytes, path: bytes, pool: Pool) -> None:
+        """By host and path apart: those of a known header and request line are not hashed again (0.1 us)."""
+        if self._known_paths >= _KNOWN_LIMIT:
+            self._known.clear()
+            self._known_paths = 0
+        self._known.setdefault(host, {})[path] = pool
+        self._known_paths += 1
 
     def with_body(self, exchange: HttpExchange, body: bytes | None, moment: Moment) -> Decision:
         """Choose a backend. `body` is the whole body; None when it was not asked for or went past the limit."""

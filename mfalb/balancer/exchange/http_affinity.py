@@ -22,9 +22,9 @@ from mfalb.wire.cookies import find_cookie, set_cookie, without_cookie
 from mfalb.wire.http_fields import Framing
 from mfalb.wire.http_heads import RequestHead, ResponseHead
 
-_OPENED_LIMIT = 10_000  # about 400 bytes each
+_OPENED_LIMIT: Final = 10_000  # about 400 bytes each
 _OK: Final = 200
-_XML_TYPES = (b"text/xml", b"application/soap+xml", b"application/xml")
+_XML_TYPES: Final = (b"text/xml", b"application/soap+xml", b"application/xml")
 
 
 class Moment:
@@ -107,11 +107,11 @@ class HttpAffinity(ABC):
     def shown_path(self, path: bytes) -> bytes: ...
 
 
-NOTHING_FOUND = PinFound("-")
+NOTHING_FOUND: Final = PinFound("-")
 NO_CHANGES: Final[tuple[PinChange, ...]] = ()
 _VALID: Final = CookieFinding.VALID
-_NO_COOKIE = PinFound(CookieFinding.NONE.value)
-_INVALID_COOKIE = PinFound(CookieFinding.INVALID.value)
+_NO_COOKIE: Final = PinFound(CookieFinding.NONE.value)
+_INVALID_COOKIE: Final = PinFound(CookieFinding.INVALID.value)
 
 
 class WithoutAffinity(HttpAffinity):
@@ -165,20 +165,24 @@ class CookieStrategy(WithoutAffinity):
         header = head.special.get(b"cookie")
         if header is None:
             return _NO_COOKIE
-        if header.startswith(self._start) and header.find(b";") < 0:  # ours alone, as with most clients but browsers
-            value: bytes | None = header[len(self._start) :]
-            head.special[b"cookie"] = b""
-        else:
-            value = find_cookie(header, self._name)
-            if value is not None:
-                head.special[b"cookie"] = without_cookie(header, self._name)
+        if header.startswith(self._start):  # ours alone, as with most clients but browsers, and seen before
+            found = self._opened.get(header[len(self._start) :])
+            if found is not None:
+                head.special[b"cookie"] = b""
+                return self._judged(found, moment)
+        value = find_cookie(header, self._name)
         if value is None:
             return _NO_COOKIE
+        head.special[b"cookie"] = without_cookie(header, self._name)
         found = self._opened.get(value)
         if found is None:
             found = self._found_untrusted(value)
             if found is None:
                 return _INVALID_COOKIE
+        return self._judged(found, moment)
+
+    def _judged(self, found: PinFound, moment: Moment) -> PinFound:
+        """What a cookie that is ours counts for now."""
         pin = found.cookie
         if pin is None:
             return found

@@ -64,7 +64,7 @@ def _cookie(name: bytes, head: RequestHead, _client: ClientFacts) -> bytes:
 
 
 def _path(head: RequestHead, _client: ClientFacts) -> bytes:
-    return head.target.partition(b"?")[0]
+    return head.path
 
 
 def _parameter(name_and_equals: bytes, head: RequestHead, _client: ClientFacts) -> bytes:

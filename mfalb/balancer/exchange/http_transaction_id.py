@@ -5,6 +5,8 @@ Any answer in JSON may hand one out, also one to a request that brought another:
 
 from __future__ import annotations
 
+from typing import Final
+
 from mfalb.balancer.affinity.store import Pin, PinChange, PinStore
 from mfalb.balancer.affinity.transaction_id import TransactionIdReader, is_json
 from mfalb.balancer.config.transaction_id_models import TransactionIdAffinity
@@ -13,7 +15,7 @@ from mfalb.balancer.pools.backend import Backend
 from mfalb.wire.http_fields import Framing
 from mfalb.wire.http_heads import RequestHead, ResponseHead
 
-_BRINGS_NONE = PinFound("N")
+_BRINGS_NONE: Final = PinFound("N")
 
 
 class TransactionIdStrategy(WithoutAffinity):

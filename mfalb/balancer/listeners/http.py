@@ -6,7 +6,6 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
-from time import monotonic
 from typing import Final, cast
 
 from mfalb.balancer.config.proxy_models import ProxyProtocol
@@ -163,7 +162,7 @@ class HttpListener(ConnectionHost):
 
     def tick(self) -> None:
         """Look at every connection's deadline: one coarse timer instead of one timer a connection."""
-        now = monotonic()
+        now = self.parts.clock.read()
         for connection in [*self._connections, *self._turned_away]:
             connection.check_deadline(now)
         if self._proxied is not None:

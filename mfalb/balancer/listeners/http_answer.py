@@ -8,6 +8,7 @@ from mfalb.balancer.affinity.store import PinChange
 from mfalb.balancer.exchange.forwarding import client_framing, response_bytes
 from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges
 from mfalb.balancer.exchange.http_affinity import NO_CHANGES, Moment
+from mfalb.balancer.listeners.http_host import FlowHost
 from mfalb.wire.http_bodies import chunk, last_chunk
 from mfalb.wire.http_fields import Framing
 from mfalb.wire.http_heads import RequestHead, ResponseHead
@@ -19,21 +20,22 @@ _CLOSE: Final = Framing.CLOSE
 
 
 class Answer:
-    """`out` takes the pieces for the client. Nothing is released before `begin` or while it is held for a pin."""
+    """Writes to the client's connection, `host`. Nothing is released before `begin` or while it is held for a pin."""
 
     __slots__ = (
         "_exchanges",
         "_held",
         "_hold_limit",
+        "_host",
         "_is_chunked",
         "_moment",
         "_size",
         "head",
         "is_kept_alive",
-        "out",
     )
 
-    def __init__(self, exchanges: HttpExchanges, moment: Moment) -> None:
+    def __init__(self, host: FlowHost, exchanges: HttpExchanges, moment: Moment) -> None:
+        self._host = host
         self._exchanges = exchanges
         self._moment = moment
         self._held: list[bytes] | None = None
@@ -42,7 +44,6 @@ class Answer:
         self._is_chunked = False
         self.head: ResponseHead | None = None
         self.is_kept_alive = False
-        self.out: list[bytes] = []
 
     @property
     def is_released(self) -> bool:
@@ -52,7 +53,7 @@ class Answer:
     def interim(self, head: ResponseHead, request: RequestHead) -> None:
         """Pass on that the answer is still to come (1xx); 1.0 knows nothing of that."""
         if request.minor_version:
-            self.out.append(response_bytes(head, _NONE, b"", b""))
+            self._host.write(response_bytes(head, _NONE, b"", b""))
 
     def begin(self, head: ResponseHead, exchange: HttpExchange, *, may_keep: bool) -> None:
         """The real head. `may_keep`: the client's connection may serve another request afterwards."""
@@ -70,7 +71,7 @@ class Answer:
         self.head = head
         upgrade = b"Upgrade: %b\r\n" % head.special.get(b"upgrade", exchange.head.upgrade)
         added = upgrade + self._exchanges.answer_lines(exchange, self._moment)
-        self.out.append(response_bytes(head, _NONE, added, b"upgrade", self._exchanges.via))
+        self._host.write(response_bytes(head, _NONE, added, b"upgrade", self._exchanges.via))
 
     def _release_head(self, head: ResponseHead, exchange: HttpExchange) -> None:
         exchanges = self._exchanges
@@ -81,7 +82,7 @@ class Answer:
         keep = self.is_kept_alive = self.is_kept_alive and framing is not _CLOSE
         connection = (b"" if request.minor_version else b"keep-alive") if keep else b"close"
         added = exchanges.answer_lines(exchange, self._moment)
-        self.out.append(response_bytes(head, framing, added, connection, exchanges.via))
+        self._host.write(response_bytes(head, framing, added, connection, exchanges.via))
         # To HEAD framing is told, but no body follows and so no last chunk
         self._is_chunked = framing is _CHUNKED and request.method != b"HEAD"
 
@@ -89,7 +90,7 @@ class Answer:
         """Some of the body. False when a held answer was let go: it is larger than any that begins a transaction."""
         held = self._held
         if held is None:
-            self.out.append(chunk(data) if self._is_chunked else data)
+            self._host.write(chunk(data) if self._is_chunked else data)
             return True
         held.append(data)
         self._size += len(data)
@@ -109,12 +110,12 @@ class Answer:
             return
         self._release_head(self.head, exchange)
         for data in held:
-            self.out.append(chunk(data) if self._is_chunked else data)
+            self._host.write(chunk(data) if self._is_chunked else data)
 
     def end(self, trailers: list[bytes]) -> None:
         """The body is complete."""
         if self._is_chunked:
-            self.out.append(last_chunk(trailers))
+            self._host.write(last_chunk(trailers))
 
     def forget(self) -> None:
         """Nothing of what is held will be released: a refusal takes its place."""

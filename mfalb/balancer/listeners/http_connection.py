@@ -119,7 +119,6 @@ class ClientConnection(FlowHost):
         if self._is_tunnel:
             if flow is not None:
                 flow.request_body(data)
-                flow.flush()
             return
         was_in_head = self._reader.is_in_head
         self._is_reading = True
@@ -131,20 +130,19 @@ class ClientConnection(FlowHost):
             self._malformed(error)
         finally:
             self._is_reading = False
-        flow = self._flow
-        if flow is not None:
-            flow.flush()
-        elif not was_in_head and self._reader.is_in_head:
+        if self._flow is None and not was_in_head and self._reader.is_in_head:
             self._deadline = monotonic() + self._parts.limits.header_timeout_s
 
     def eof_received(self) -> bool:
         """Whether our half stays open: only that of a tunnel, and not under TLS."""
+        self._parts.clock.read()
         flow = self._flow
         if flow is None or not self._is_tunnel or self._transport is None or not self._transport.can_write_eof():
             return False
         return flow.client_eof()
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self._parts.clock.read()
         self._transport = self._out.transport = None
         self._reader.part()
         self._listener.forget(self)
@@ -292,9 +290,7 @@ class ClientConnection(FlowHost):
             self._malformed(error)
         finally:
             self._is_reading = False
-        if self._flow is not None:
-            self._flow.flush()
-        elif self._reader.is_in_head:
+        if self._flow is None and self._reader.is_in_head:
             self._deadline = monotonic() + self._parts.limits.header_timeout_s
 
     # ------------------------------------------------------------------------------ pauses and ends

@@ -83,7 +83,6 @@ class HttpFlow(HttpRelay):
             self._give_place_back()
             return
         self._forward(exchange, backend)
-        self.flush()
 
     def _forward(self, exchange: HttpExchange, backend: Backend) -> None:
         pool = exchange.pool
@@ -105,14 +104,15 @@ class HttpFlow(HttpRelay):
         upload.count(len(data))
         if self._phase is _TUNNEL:
             self.deadline = parts.clock.now + parts.limits.tunnel_timeout_s
-            self._to_upstream.append(data)
+            if self._connection is not None:
+                self._connection.write(data)
             return
         if upload.size > parts.body_bytes:
             self._break_off(refusals.BODY_TOO_LARGE, Ending.PROXY)
             return
         if self._connection is not None:
             self.deadline = parts.clock.now + self._known_exchange().pool.response_timeout_s
-            self._to_upstream.append(upload.framed(data))
+            self._connection.write(upload.framed(data))
             return
         upload.keep(data)
         if upload.collect_limit:
@@ -131,7 +131,9 @@ class HttpFlow(HttpRelay):
         if upload.collect_limit:
             self._choose_with(upload.kept)
         elif self._connection is not None:
-            upload.take_end(self._to_upstream)
+            ending = upload.ending
+            if ending:
+                self._connection.write(ending)
 
     def _choose_with(self, body: bytes | None) -> None:
         self._upload.collect_limit = 0
@@ -151,7 +153,6 @@ class HttpFlow(HttpRelay):
                 began = self._moment
                 moment = Moment(self._parts.clock.read(), began.wall, began.entropy)
                 self._decide(exchanges.with_body(exchange, body, moment))
-                self.flush()
 
         if not missing or not sharing.look_up(missing, go_on):
             self._decide(exchanges.with_pin(exchange))
@@ -168,9 +169,12 @@ class HttpFlow(HttpRelay):
         connection.begin(self, self.head.method, bool(self.head.upgrade))
         if self._host.is_full:  # still busy with the answer before this one
             connection.pause()
-        self._to_upstream.append(self._parts.exchanges.upstream_head(self._known_exchange()))
-        if self.head.framing is not _NO_BODY and self._upload.take_kept(self._to_upstream):
-            self._host.resume_for_upstream()
+        connection.write(self._parts.exchanges.upstream_head(self._known_exchange()))
+        if self.head.framing is not _NO_BODY:
+            kept = self._upload.take_kept()
+            if kept:
+                connection.write(kept)
+                self._host.resume_for_upstream()
 
     def upstream_failed(self, failure: BackendFailure) -> None:
         """Not connected (nothing sent), or broken on the way."""
@@ -187,7 +191,6 @@ class HttpFlow(HttpRelay):
             self._parts.backend_refused(exchange, failure)
             self._decide(self._parts.exchanges.refused(exchange, backend))
             return
-        self._to_upstream.clear()
         is_broken = failure.reason in _CONNECTION_BROKE
         is_untouched = is_broken and not failure.is_answered and not self.bytes_in
         if is_untouched and failure.reason == "stale" and exchange.may_be_sent_twice:
@@ -244,7 +247,7 @@ class HttpFlow(HttpRelay):
         self.bytes_out += len(data)
         if self._phase is _TUNNEL:
             self.deadline = parts.clock.now + parts.limits.tunnel_timeout_s
-            self._answer.out.append(data)
+            self._host.write(data)
             return
         self.deadline = parts.clock.now + exchange.pool.response_timeout_s
         if not self._answer.body(data, exchange):
@@ -276,7 +279,6 @@ class HttpFlow(HttpRelay):
 
     def _leave_backend(self, connection: UpstreamConnection, head: ResponseHead) -> None:
         self._connection = None
-        self.flush()
         connection.release(is_reusable=head.is_keep_alive and self._upload.is_done)
 
     def _stored(self, trailers: list[bytes]) -> None:
@@ -311,7 +313,6 @@ class HttpFlow(HttpRelay):
             self._both_ended()
             return False
         self._is_half_ended = True
-        self.flush()
         self._connection.write_eof()
         return True
 
@@ -320,7 +321,6 @@ class HttpFlow(HttpRelay):
             self._both_ended()
             return
         self._is_half_ended = True
-        self.flush()
         self._host.end_tunnel(is_half=True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from time import monotonic
 from typing import Final
 
 from mfalb.balancer.exchange import refusals
@@ -50,7 +49,7 @@ def record_unread(parts: HttpParts, refusal: Refusal, client: ClientFacts) -> No
 def record(parts: HttpParts, flow: HttpFlow, client: ClientFacts) -> None:
     """An exchange is over: count it, and note its line for the access log."""
     counters = parts.counters
-    seconds = monotonic() - flow.begun_at
+    seconds = parts.clock.now - flow.begun_at
     counters.seconds += seconds
     counters.count_answer(_CLASSES[flow.status // 100] if flow.reason == "-" else flow.reason)
     log, exchange = parts.access_log, flow.exchange
@@ -67,7 +66,7 @@ def record(parts: HttpParts, flow: HttpFlow, client: ClientFacts) -> None:
             request_id = exchange.request_id.decode("ascii")
     head = flow.head
     # without the query, which may hold what nobody should read
-    path = head.target.partition(b"?")[0]
+    path = head.path
     if exchange is not None and exchange.found.key is not None:
         path = exchange.affinity.shown_path(path)
     parts.log_line(

@@ -1,6 +1,6 @@
-"""The two connections of one HTTP exchange: what gathers for them, its deadline, and every way in which it ends.
+"""The two connections of one HTTP exchange: its deadline, and every way in which it ends.
 
-What goes out is gathered while one read is worked on and written once at its end (`flush`): one system call, and one
+What goes out gathers at the connections until the end of the loop's round (`net/rounds.py`): one system call, and one
 TLS record, for a head and its body.
 """
 
@@ -46,7 +46,6 @@ class HttpRelay(UpstreamUser):
         "_phase",
         "_place",
         "_ticket",
-        "_to_upstream",
         "_upload",
         "begun_at",
         "bytes_out",
@@ -68,9 +67,8 @@ class HttpRelay(UpstreamUser):
         self._connection: UpstreamConnection | None = None
         self._place: Backend | None = None  # where it counts as active
         self._ticket: Ticket | None = None
-        self._answer = Answer(parts.exchanges, moment)
+        self._answer = Answer(host, parts.exchanges, moment)
         self._upload = Upload(head.framing, parts.body_bytes_per_s, now)
-        self._to_upstream: list[bytes] = []
         self._phase = _REQUEST
         self._is_ended = False
         self._is_half_ended = False  # of a tunnel: one side sends nothing more
@@ -97,13 +95,11 @@ class HttpRelay(UpstreamUser):
         return self.exchange
 
     def _tunnel_ended(self) -> None:
-        self.flush()
         self._host.end_tunnel(is_half=False)
         self._end(keep_alive=False)
 
     def _both_ended(self) -> None:
         """A tunnel is over when neither side sends any more: transports that are half open do not close themselves."""
-        self.flush()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.leave()
@@ -118,7 +114,7 @@ class HttpRelay(UpstreamUser):
             self.reason = refusal.reason
         if self.ending is _NORMAL:
             self.ending = self._parts.ending_of(refusal)
-        self._answer.out.append(refusal.answer(is_keep_alive=keep, is_for_head=self.head.method == b"HEAD"))
+        self._host.write(refusal.answer(is_keep_alive=keep, is_for_head=self.head.method == b"HEAD"))
         self._end(keep_alive=keep)
 
     def _break_off(self, refusal: Refusal, ending: Ending) -> None:
@@ -129,7 +125,6 @@ class HttpRelay(UpstreamUser):
         if self._answer.is_released:
             if self.reason == "-":
                 self.reason = refusal.reason
-            self.flush()
             self._host.abort()  # before anything could close it politely
             self._end(keep_alive=False)
         else:
@@ -179,7 +174,6 @@ class HttpRelay(UpstreamUser):
             self.reason = "client_left"
             self.ending = Ending.CLIENT
         elif self._connection is not None:
-            self.flush()
             connection, self._connection = self._connection, None
             connection.leave()
         self._end(keep_alive=False)
@@ -193,18 +187,6 @@ class HttpRelay(UpstreamUser):
         if self._connection is not None:
             self._connection.resume()
 
-    def flush(self) -> None:
-        """Write what has gathered, both ways."""
-        pieces = self._to_upstream
-        if pieces and self._connection is not None:
-            self._connection.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-            pieces.clear()
-        pieces = self._answer.out
-        if pieces:
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces.clear()
-            self._host.write(data)
-
     def _give_place_back(self) -> None:
         place, self._place = self._place, None
         if place is not None:
@@ -217,7 +199,6 @@ class HttpRelay(UpstreamUser):
         if self._is_ended:
             return
         self._is_ended = True
-        self.flush()
         if self._connection is not None:
             connection, self._connection = self._connection, None
             connection.abort()

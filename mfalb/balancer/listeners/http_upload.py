@@ -68,17 +68,16 @@ class Upload:
         self.is_done = True
         self._trailers = trailers
 
-    def take_kept(self, out: list[bytes]) -> bool:
-        """Hand out what was kept, and the end if that has come. True when something was kept."""
-        had_some = bool(self._kept)
-        out += [self.framed(piece) for piece in self._kept]
+    def take_kept(self) -> bytes:
+        """What was kept, as it goes out, and the end if that has come."""
+        pieces = [self.framed(piece) for piece in self._kept]
         self._kept.clear()
         self._kept_bytes = 0
-        if self.is_done and self._is_chunked:
-            out.append(last_chunk(self._trailers))
-        return had_some
+        if self.is_done:
+            pieces.append(self.ending)
+        return b"".join(pieces)
 
-    def take_end(self, out: list[bytes]) -> None:
-        """Hand out the end of a body whose rest has gone out before."""
-        if self._is_chunked:
-            out.append(last_chunk(self._trailers))
+    @property
+    def ending(self) -> bytes:
+        """What goes out behind the last of the body, once the client has sent that; b"" for nothing."""
+        return last_chunk(self._trailers) if self._is_chunked else b""

@@ -23,7 +23,7 @@ from mfalb.balancer.pools.round_robin import RoundRobin
 from mfalb.balancer.pools.waiting_line import WaitingLine
 from mfalb.balancer.pools.watchdog import Event, Moment, Orders, Pace, Phase, Watchdog
 
-NOTHING_TRIED: frozenset[str] = frozenset()
+NOTHING_TRIED: Final[frozenset[str]] = frozenset()
 _TIERS: Final = 5
 CHANGES_KEPT: Final = 50  # of each pool: one that flaps does not push out what happened to another
 

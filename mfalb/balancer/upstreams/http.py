@@ -111,7 +111,6 @@ class HttpUpstream:
         else:
             self._shared.clock.read()
             user.upstream_connected(connection)
-        user.flush()
 
     async def _open(self, backend: Backend, opening: bytes) -> UpstreamConnection:
         try:

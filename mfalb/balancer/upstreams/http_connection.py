@@ -48,9 +48,6 @@ class UpstreamUser(ABC):
     @abstractmethod
     def upstream_resume(self) -> None: ...
 
-    @abstractmethod
-    def flush(self) -> None: ...
-
 
 class Shared:
     """What all connections of a pool share."""
@@ -190,7 +187,6 @@ class UpstreamConnection(ResponseEvents):
         self._has_received = True
         if self._is_tunnel:
             user.response_body(data)
-            user.flush()
             return
         try:
             self._reader.feed_untrusted(data)
@@ -203,10 +199,10 @@ class UpstreamConnection(ResponseEvents):
             self._is_spoilt = self._is_spoilt or self._reader.has_rest
             self._has_ended = False
             user.response_end(self._trailers)
-        user.flush()
 
     def eof_received(self) -> bool:
         """Whether our half stays open: only that of a tunnel, and not under TLS."""
+        self._clock.read()
         self._is_spoilt = not self._is_tunnel
         user = self._user
         if user is None or not self._is_tunnel or self._transport is None or not self._transport.can_write_eof():
@@ -215,6 +211,7 @@ class UpstreamConnection(ResponseEvents):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._clock.read()
         self._transport = self._out.transport = None
         self._reader.part()
         user = self._user
@@ -224,7 +221,6 @@ class UpstreamConnection(ResponseEvents):
             user.response_end(NO_TRAILERS)
         else:
             self._fail("reset" if error is not None else "closed_early")
-        user.flush()
 
     def pause_writing(self) -> None:
         if self._user is not None:

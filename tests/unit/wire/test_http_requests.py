@@ -272,16 +272,39 @@ def test_a_twin_of_a_field_that_the_balancer_writes_itself_is_refused(name: byte
 def test_the_host_is_that_of_the_target_or_else_of_the_field_without_its_port(
     line: bytes, fields: bytes, host: bytes
 ) -> None:
-    heads: list[bytes] = []
+    assert [head.host for head in heads_of(line + b"\r\n" + fields + b"\r\n")] == [host]
 
-    class Hosts(RequestScribe):
+
+def heads_of(said: bytes) -> list[RequestHead]:
+    heads: list[RequestHead] = []
+
+    class Heads(RequestScribe):
         def request_head(self, head: RequestHead) -> None:
-            heads.append(head.host)
+            heads.append(head)
 
         def request_end(self, trailers: list[bytes]) -> None: ...
 
-    RequestReader(Hosts(Transcript()), header_bytes=1000).feed_untrusted(line + b"\r\n" + fields + b"\r\n")
-    assert heads == [host]
+    RequestReader(Heads(Transcript()), header_bytes=1000).feed_untrusted(said)
+    return heads
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"/a/b", b"/a/b"),
+        (b"/a?b=c", b"/a"),
+        (b"/?b?c", b"/"),
+        (b"http://h/a?b=/c", b"/a"),
+        (b"http://h", b"/"),
+    ],
+)
+def test_the_path_is_the_target_without_its_query_also_when_the_line_is_known(target: bytes, path: bytes) -> None:
+    said = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target
+    assert [head.path for head in heads_of(said) + heads_of(said)] == [path, path]
+
+
+def test_a_bad_host_is_refused_as_soon_as_its_line_is_complete() -> None:
+    assert read_requests(b"GET / HTTP/1.1\r\nHost: a@b\r\nX: not yet").fault == "host"
 
 
 FRAGMENTS = (

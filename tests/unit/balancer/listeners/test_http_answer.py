@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 from unit.balancer.affinity.node_pins import pin_hub
 from unit.balancer.exchange.http_world import CLIENT, exchange_of, make_exchanges, make_pool, moment, request, response
 
 from mfalb.balancer.config.models import TransactionAffinity
-from mfalb.balancer.exchange.http import HttpExchange, NeedBody
+from mfalb.balancer.exchange.http import HttpExchange, HttpExchanges, NeedBody
 from mfalb.balancer.listeners.http_answer import Answer
+from mfalb.balancer.listeners.http_host import FlowHost
 from mfalb.wire.http_heads import RequestHead
 
 TRANSACTIONS = TransactionAffinity(type="transaction", body_limit=100)
@@ -18,14 +17,48 @@ SIGN_IN = (
 )
 
 
-@dataclass
+class Client(FlowHost):
+    """Keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = b""
+
+    def write(self, data: bytes) -> None:
+        self.out += data
+
+    @property
+    def is_paused(self) -> bool:
+        return False
+
+    def request_head(self, head: RequestHead) -> None: ...
+
+    def request_body(self, data: bytes) -> None: ...
+
+    def request_end(self, trailers: list[bytes]) -> None: ...
+
+    def pause_for_upstream(self) -> None: ...
+
+    def resume_for_upstream(self) -> None: ...
+
+    def begin_tunnel(self) -> None: ...
+
+    def end_tunnel(self, *, is_half: bool) -> None: ...
+
+    def flow_ended(self, *, keep_alive: bool) -> None: ...
+
+    def abort(self) -> None: ...
+
+
 class Case:
-    answer: Answer
-    exchange: HttpExchange
+    def __init__(self, exchanges: HttpExchanges, exchange: HttpExchange) -> None:
+        self.client = Client()
+        self.answer = Answer(self.client, exchanges, moment())
+        self.exchange = exchange
 
     @property
     def out(self) -> bytes:
-        return b"".join(self.answer.out)
+        return self.client.out
 
     def begin(self, *lines: str, status: str = "200 OK", may_keep: bool = True) -> None:
         method = self.exchange.head.method
@@ -35,7 +68,7 @@ class Case:
 def case(head: RequestHead | None = None) -> Case:
     exchanges = make_exchanges({"web": make_pool()})
     decision = exchanges.begin(head or request(), CLIENT, moment())
-    return Case(Answer(exchanges, moment()), exchange_of(decision))
+    return Case(exchanges, exchange_of(decision))
 
 
 def sign_in() -> Case:
@@ -44,7 +77,7 @@ def sign_in() -> Case:
     head = request("Content-Type: text/xml", f"Content-Length: {len(SIGN_IN)}", method="POST")
     decision = exchanges.begin(head, CLIENT, moment())
     assert isinstance(decision, NeedBody)
-    return Case(Answer(exchanges, moment()), exchange_of(exchanges.with_body(decision.exchange, SIGN_IN, moment())))
+    return Case(exchanges, exchange_of(exchanges.with_body(decision.exchange, SIGN_IN, moment())))
 
 
 def test_a_body_of_known_length_passes_as_it_comes() -> None:

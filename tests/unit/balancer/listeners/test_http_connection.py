@@ -139,7 +139,6 @@ class World(ConnectionHost):
         connection = UpstreamConnection(self.backend, port, self.upstream._shared)
         connection.connection_made(cast(asyncio.Transport, Transport()))
         user.upstream_connected(connection)
-        user.flush()
         return connection
 
     def served(self, said: bytes, answered: bytes) -> tuple[ClientConnection, UpstreamConnection]:
@@ -306,3 +305,22 @@ async def test_no_end_of_an_exchange_leaves_anything_to_the_garbage_collector(na
         await asyncio.sleep(0)  # the end of the round, when what has gathered is written
     assert world.backend.active == 0
     assert world.upstream.asked is None
+
+
+class Steps(Clock):
+    """A second passes with each look."""
+
+    def read(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("story", "looks"),  # after the request's: at what the backend says, and at the end
+    [(gone_while_connecting, 1), (broken(GET, b"", RESET), 2), (left(GET, HALF), 2)],
+)
+async def test_the_time_of_an_exchange_is_over_when_a_connection_ends(story: Story, looks: int) -> None:
+    world = World()
+    world.parts.clock = world.upstream._shared.clock = Steps()
+    story(world)
+    assert world.parts.counters.seconds == looks

@@ -7,8 +7,7 @@ from mfalb.wire.http_fields import Framing
 
 def test_a_request_without_a_body_is_done_at_once_and_sends_nothing() -> None:
     upload = Upload(Framing.NONE, 100, 0.0)
-    out: list[bytes] = []
-    assert (upload.is_done, upload.take_kept(out), out) == (True, False, [])
+    assert (upload.is_done, upload.take_kept(), upload.ending) == (True, b"", b"")
     assert not upload.is_too_slow(1_000_000.0, is_paused=False)
 
 
@@ -16,28 +15,21 @@ def test_what_came_before_there_was_a_backend_goes_out_once_and_in_order() -> No
     upload = Upload(Framing.LENGTH, 100, 0.0)
     for piece in (b"one", b"two"):
         upload.keep(piece)
-    out: list[bytes] = []
     assert upload.kept == b"onetwo"
-    assert (upload.take_kept(out), out) == (True, [b"one", b"two"])
-    assert (upload.take_kept(out), out) == (False, [b"one", b"two"])
+    assert [upload.take_kept(), upload.take_kept()] == [b"onetwo", b""]
     upload.end([])
-    upload.take_end(out)
-    assert (upload.is_done, out) == (True, [b"one", b"two"])
+    assert (upload.is_done, upload.ending) == (True, b"")
 
 
 def test_a_chunked_body_is_framed_anew_with_its_end_and_trailers_exactly_once() -> None:
     before, after = Upload(Framing.CHUNKED, 100, 0.0), Upload(Framing.CHUNKED, 100, 0.0)
     before.keep(b"hello")
     before.end([b"X-Sum: 5\r\n"])
-    out: list[bytes] = []
-    before.take_kept(out)
-    assert b"".join(out) == b"5\r\nhello\r\n0\r\nX-Sum: 5\r\n\r\n"
-    out.clear()
-    assert not after.take_kept(out)
-    out.append(after.framed(b"hi"))
+    assert before.take_kept() == b"5\r\nhello\r\n0\r\nX-Sum: 5\r\n\r\n"
+    assert after.take_kept() == b""
+    out = after.framed(b"hi")
     after.end([])
-    after.take_end(out)
-    assert b"".join(out) == b"2\r\nhi\r\n0\r\n\r\n"
+    assert out + after.ending == b"2\r\nhi\r\n0\r\n\r\n"
 
 
 def test_no_more_is_kept_than_the_limit_and_room_is_there_again_when_it_went_out() -> None:
@@ -46,7 +38,7 @@ def test_no_more_is_kept_than_the_limit_and_room_is_there_again_when_it_went_out
     assert not upload.is_full
     upload.keep(b"x")
     assert upload.is_full
-    upload.take_kept([])
+    upload.take_kept()
     assert not upload.is_full
 
 
