@@ -65,6 +65,7 @@ class TlsEnd:
     __slots__ = (
         "_arrived",
         "_client",
+        "_core",
         "_end",
         "_is_paused",
         "_opened",
@@ -91,6 +92,9 @@ class TlsEnd:
         self._end = terms.context.wrap_bio(
             self._arrived, self._to_send, server_side=server_name is None, server_hostname=server_name
         )
+        # Python's SSLObject only passes `read` and `write` on to this: 0.1 us each. `read` gives a number when it is
+        # given a buffer.
+        self._core: Any = getattr(self._end, "_sslobj", self._end)
         self._opened: asyncio.Future[None] | None = None
         if server_name is not None:
             self._opened = asyncio.get_running_loop().create_future()
@@ -180,12 +184,12 @@ class TlsEnd:
             return
         size = len(data)
         if size <= _RECORD_BYTES:
-            self._end.write(data)
+            self._core.write(data)
             raw.write(self._to_send.read())
             return
         view = memoryview(data)  # record by record: OpenSSL never gives back what its buffer has grown to
         for at in range(0, size, _RECORD_BYTES):
-            self._end.write(view[at : at + _RECORD_BYTES])
+            self._core.write(view[at : at + _RECORD_BYTES])
             raw.write(self._to_send.read())
 
     def close(self) -> None:
@@ -270,24 +274,24 @@ class TlsEnd:
 
     def _read_untrusted(self) -> None:
         """Pass on what arrived in clear, several records at once."""
-        end: Any = self._end  # whose `read` gives a number when it is given a buffer
-        arrived = self._arrived
-        filled, count, is_broken = 0, 0, False
+        core, arrived = self._core, self._arrived
+        filled, count, left, is_broken = 0, 0, 0, False
         while True:
             try:
-                count = end.read(_RECORD_BYTES, _CLEAR[filled:] if filled else _CLEAR)
+                count = core.read(_RECORD_BYTES, _CLEAR[filled:] if filled else _CLEAR)
             except ssl.SSLWantReadError:  # a part of a record
                 count = -1
             except ssl.SSLError:
                 count, is_broken = -1, True
+            left = arrived.pending
             if count > 0:
                 filled += count
-            if count > 0 and arrived.pending and filled <= _BUFFER_BYTES - _RECORD_BYTES:
-                continue
+                if left and filled <= _BUFFER_BYTES - _RECORD_BYTES:
+                    continue
             if filled:
                 self._received(bytes(_CLEAR[:filled]))
                 filled = 0
-            if count <= 0 or not arrived.pending or self._is_paused or self._state != _OPEN:
+            if count <= 0 or not left or self._is_paused or self._state != _OPEN:
                 break
         if self._state != _OPEN:
             return

@@ -196,6 +196,30 @@ async def test_what_arrives_in_pieces_of_any_size_is_passed_on_whole(contexts: C
     assert b"".join(cast(list[bytes], made.heard.events[1:])) == b"one" + b"two" * 20_000
 
 
+class Opaque:
+    """An SSLObject as another Python might have it: nothing shows what it is made of."""
+
+    def __init__(self, inner: ssl.SSLObject) -> None:
+        self._inner = inner
+
+    @classmethod
+    def _create(cls, *given: Any, **named: Any) -> Opaque:
+        return cls(ssl.SSLObject._create(*given, **named))  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_sslobj":
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
+
+async def test_what_pythons_ssl_object_is_made_of_is_used_only_where_it_is_there(contexts: Contexts) -> None:
+    contexts[0].sslobject_class = Opaque  # type: ignore[assignment]
+    made = met(contexts)
+    deliver(made.end, made.peer.say(b"ping"))
+    made.end.write(b"pong")
+    assert (made.heard.events[1:], made.reply()) == ([b"ping"], b"pong")
+
+
 async def test_records_that_arrive_together_are_passed_on_together(contexts: Contexts) -> None:
     made = met(contexts)
     deliver(made.end, made.peer.say(b"one") + made.peer.say(b"two"))
