@@ -16,12 +16,12 @@ demo: $(VENV)/.ready
 # Everything: the last line is the total of all tests.
 test: lint test-compiled $(VENV)/sslyze/.ready $(VENV)/privacyidea/.ready
 	@sh .ci/need test
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3
 
 # The compiled form has to do what the plain one does.
 test-compiled: compiled
 	@sh .ci/need test
-	PYTHONPATH=$(COMPILED) $(BIN)/pytest -q -n 2 tests/unit/wire tests/unit/balancer/exchange tests/unit/balancer/pools \
+	PYTHONPATH=$(COMPILED) $(BIN)/pytest -q -n 3 tests/unit/wire tests/unit/balancer/exchange tests/unit/balancer/pools \
 		tests/scenarios/test_freeradius_challenge.py tests/scenarios/test_radius_bad_input.py \
 		tests/scenarios/test_sms_otp_radius.py tests/scenarios/test_backend_killed.py tests/unit/net \
 		tests/scenarios/test_wildcard_binds.py tests/scenarios/test_datagram_forms.py \
