@@ -31,7 +31,7 @@ from mfalb.wire.pfp_message import (
     request_xml,
 )
 
-PIN: Final = "2468"
+PIN: Final = "2468013579"
 WAIT_MS: Final = 20_000.0
 
 
