@@ -22,7 +22,7 @@ from mfalb.reference.config.values import Account, Endpoint, Method, User, UserP
 from mfalb.reference.directory import nt_hash
 
 SECRET: Final = "radius-secret"
-PIN: Final = "2468"
+PIN: Final = "2468013579"
 ACCOUNT: Final = Account("CONTOSO\\svc-mfa", "a-service-password")
 
 
