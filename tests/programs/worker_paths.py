@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from programs.balancer import Balancer
+from programs.descriptors import sockets_of
 from programs.ports import LOOPBACK
 from programs.process import wait_until
 
@@ -82,7 +83,11 @@ def tcp_to_each_worker(balancer: Balancer, port: int) -> Iterator[Mapping[int, s
     try:
         for _ in range(_TRIES):
             sock = socket.create_connection((LOOPBACK, port))
-            worker = _accepter(balancer, sock)
+            try:
+                worker = _accepter(balancer, sock)
+            except BaseException:
+                sock.close()
+                raise
             if worker in found:
                 sock.close()
             else:
@@ -120,10 +125,4 @@ def _table(protocol: str) -> list[list[str]]:
 
 def _owners(balancer: Balancer) -> dict[str, int]:
     """Which worker has which socket: process ids by inodes."""
-    owners: dict[str, int] = {}
-    for worker in balancer.workers:
-        for link in Path(f"/proc/{worker}/fd").iterdir():
-            kind, _, inode = str(link.readlink()).partition(":[")
-            if kind == "socket":
-                owners[inode.rstrip("]")] = worker
-    return owners
+    return {inode: worker for worker in balancer.workers for inode in sockets_of(worker).values()}

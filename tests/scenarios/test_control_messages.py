@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import pytest
 from programs.balancer import Balancer
+from programs.descriptors import sockets_of
 from programs.http_backend import HttpBackend
 from programs.http_pool import Front, http_pool, new_front
 from programs.process import wait_until
@@ -75,11 +76,10 @@ def voice_of(worker: int) -> Iterator[socket.socket]:
     with ExitStack() as stack:
         stack.callback(os.close, process)
         found = []
-        for link in Path(f"/proc/{worker}/fd").iterdir():
-            if str(link.readlink()).startswith("socket:"):
-                copy = libc.syscall(_PIDFD_GETFD, process, int(link.name), 0)
-                assert copy >= 0, os.strerror(ctypes.get_errno())
-                found.append(stack.enter_context(socket.socket(fileno=copy)))
+        for descriptor in sockets_of(worker):
+            copy = libc.syscall(_PIDFD_GETFD, process, descriptor, 0)
+            assert copy >= 0, os.strerror(ctypes.get_errno())
+            found.append(stack.enter_context(socket.socket(fileno=copy)))
         (voice,) = [sock for sock in found if is_stream_of_another(sock, worker)]
         yield voice
 

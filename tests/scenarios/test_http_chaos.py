@@ -18,6 +18,7 @@ from typing import Final
 
 from programs.balancer import Balancer
 from programs.certificates import CertificateFiles
+from programs.descriptors import sockets_of
 from programs.fault_backend import Fault, FaultBackend, body_of
 from programs.http_backend import rss_bytes
 from programs.http_pool import Front, http_pool, new_front
@@ -139,15 +140,6 @@ async def _answer(reader: asyncio.StreamReader, question: Question) -> tuple[int
     return status, b"".join(parts), is_kept
 
 
-def sockets_of(pid: int) -> int:
-    """How many sockets a process has."""
-    found = 0
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):
-            found += str(entry.readlink()).startswith("socket:")
-    return found
-
-
 async def settled(balancer: Balancer, sockets: int) -> None:
     """Waits until nothing is left over. Raises TimeoutError that names what is."""
     end_s, left = time.monotonic() + 60, {}
@@ -157,7 +149,7 @@ async def settled(balancer: Balancer, sockets: int) -> None:
             "clients": metrics.total("mfalb_listener_connections"),
             "active": metrics.total("mfalb_backend_active"),
             "waiting": metrics.total("mfalb_pool_waiting"),
-            "sockets": sockets_of(balancer.worker) - sockets,
+            "sockets": len(sockets_of(balancer.worker)) - sockets,
         }
         if not any(left.values()):
             return
@@ -179,7 +171,7 @@ async def test_every_answer_is_right_or_a_clean_error_or_broken_off(
         await asyncio.to_thread(balancer.start)
         try:
             await asyncio.to_thread(balancer.metrics)
-            sockets = sockets_of(balancer.worker)
+            sockets = len(sockets_of(balancer.worker))
             await run(chaos, (tls, plain), context, LENGTH_S / 3)
             warm = rss_bytes(balancer.worker)
             await run(chaos, (tls, plain), context, LENGTH_S * 2 / 3)

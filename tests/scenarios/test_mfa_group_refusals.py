@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from programs.certificates import Authority, CertificateFiles
+from programs.descriptors import sockets_of
 from programs.mfa_group import GROUP, MfaGroup, MfaServer, with_group
 from programs.ports import LOOPBACK
 from programs.process import wait_until
@@ -190,15 +191,11 @@ def _public(server: MfaServer) -> set[int]:
 
 def _listening(pid: int) -> list[int]:
     """The TCP ports on which a process listens, as the kernel tells them."""
-    inodes = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    inodes = set(sockets_of(pid).values())
     rows = [
         line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{name}").read_text().split("\n")
     ]
-    return [
-        int(row[1].rpartition(":")[2], 16)
-        for row in rows
-        if len(row) > 9 and row[3] == "0A" and f"socket:[{row[9]}]" in inodes
-    ]
+    return [int(row[1].rpartition(":")[2], 16) for row in rows if len(row) > 9 and row[3] == "0A" and row[9] in inodes]
 
 
 # ------------------------------------------------------------------------------------ activation
