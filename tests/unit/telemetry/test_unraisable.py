@@ -42,3 +42,11 @@ def test_every_other_one_is_a_fault_of_ours_and_told_whole(
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
     assert record.exc_info[1] is error
+
+
+def test_an_answer_after_the_end_of_the_loop_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        UnraisableLog()(args(RuntimeError("Event loop is closed"), None))
+        assert not caplog.records
+        UnraisableLog()(args(RuntimeError("another one"), None))
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
